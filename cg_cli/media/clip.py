@@ -1,0 +1,70 @@
+"""The Clip: what a media file becomes. Plain numpy; this package knows no model and imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
+DEFAULT_FPS = 2.0
+DEFAULT_MAX_FRAMES = 128
+DEFAULT_MAX_PIXELS = 128 * 28 * 28  # a frame: 128 merged patches of 28 x 28
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How to turn a file into a Clip.
+
+    Args:
+        fps: frames sampled a second, uniform in time.
+        max_frames: at most this many; a longer video is sampled more thinly.
+        max_pixels: a frame's area after resizing, at most.
+        side_multiple: both frame sides are multiples of this (the backbone's merged patch).
+        frame_multiple: the number of frames is a multiple of this (the backbone's temporal patch).
+        audio: False leaves the sound out (``audio_status`` "off").
+        timeout_s: the decode worker is killed after this many seconds.
+    """
+
+    fps: float = DEFAULT_FPS
+    max_frames: int = DEFAULT_MAX_FRAMES
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    side_multiple: int = 28
+    frame_multiple: int = 2
+    audio: bool = True
+    timeout_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One decoded file on one clock: t = 0 is where its first stream to be used starts.
+
+    Attributes:
+        path: as given.
+        frames: [N, H, W, 3] uint8, RGB, upright; None for audio-only input.
+        frame_times: [N] float64, seconds, the PTS of each frame used; None for audio-only input.
+        seconds_per_frame: width of a sampling slot, ``duration_s / N``; 0 without frames.
+        audio: [S] float32 mono at SAMPLE_RATE, sample 0 at t = 0; None unless ``audio_status`` is "used".
+        audio_status: "used", "absent", "off" or "failed".
+        duration_s: length on that clock, from what the file really holds.
+        source_width, source_height: displayed size in pixels (rotation applied); 0 without video.
+        complete: False when part of the file could not be read.
+        warnings: one line each, for the record.
+    """
+
+    path: str
+    frames: np.ndarray | None
+    frame_times: np.ndarray | None
+    seconds_per_frame: float
+    audio: np.ndarray | None
+    audio_status: str
+    duration_s: float
+    source_width: int
+    source_height: int
+    complete: bool = True
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of sound in use."""
+        return 0.0 if self.audio is None else len(self.audio) / SAMPLE_RATE

@@ -1,0 +1,204 @@
+"""Questions about a nano clip, their answers, and the judge. Everything follows from the script; nothing is drawn twice.
+
+A question is asked only where the clip has exactly one right answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from .script import Scene, Script, Thing
+from .things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
+
+CATEGORIES = (
+    "heard_kind", "seen_kind", "audible_colour", "audible_place", "audible_count", "silent", "brief",
+    "digits", "order", "off_screen", "dubbed", "sentence",
+)  # fmt: skip
+
+# The ways to ask each thing; "{a}" and "{b}" are filled in. A list index never means anything.
+PHRASES = {
+    "what_sound": ("What do you hear?", "What can be heard?", "Which thing makes a sound?", "Which sound is heard?"),
+    "sound_with": (
+        "What do you hear while the {a} is seen?",
+        "Which sound is heard while the {a} is shown?",
+        "The {a} is in the picture. What do you hear?",
+    ),
+    "sounds": ("How many different sounds are heard?", "How many kinds of sound do you hear?"),
+    "what_at": ("What is at the {a}?", "Which thing is at the {a}?", "What do you see at the {a}?"),
+    "what_large": ("Which large thing is seen?", "What is the large thing?", "Which thing moves?"),
+    "colour_heard": (
+        "What colour is the {a}?",
+        "What is the colour of the {a}?",
+        "What colour is the thing that {v}?",
+        "Which colour has the {a}?",
+    ),
+    "place_heard": ("Where is the {a}?", "Where is the thing that {v}?", "In which corner is the {a}?"),
+    "count_heard": ("How many {a}s are there?", "How many {a}s do you see?", "How many things are there of the kind that {v}?"),
+    "colour_silent": ("What colour is the {a}?", "What is the colour of the {a}?", "Which colour has the {a}?"),
+    "place_silent": ("Where is the {a}?", "In which corner is the {a}?"),
+    "brief_kind": (
+        "What appears only for a moment?",
+        "Which thing is seen only briefly?",
+        "What shows up for just a second?",
+    ),
+    "brief_colour": ("What colour is the thing that appears only for a moment?", "What colour is the thing that is seen only briefly?"),
+    "number": ("Which number is written?", "What number do you see?", "Which number is shown?", "What does the writing say?"),
+    "first": ("What do you hear first?", "Which sound comes first?", "Which thing is heard first?"),
+    "last": ("What do you hear last?", "Which sound comes last?", "Which thing is heard last?"),
+    "first_of": ("What do you hear first, the {a} or the {b}?", "Which is heard first, the {a} or the {b}?"),
+    "last_of": ("What do you hear last, the {a} or the {b}?", "Which is heard last, the {a} or the {b}?"),
+    "seen_first_of": ("What do you see first, the {a} or the {b}?", "Which is seen first, the {a} or the {b}?"),
+    "off_screen": (
+        "What is heard but not seen?",
+        "Which thing do you hear but never see?",
+        "Which sound has no picture?",
+        "What sounds off screen?",
+    ),
+    "dubbed_sound": (
+        "What do you hear while the {a} moves?",
+        "Which sound is dubbed over the {a}?",
+        "The {a} moves. Which sound is heard?",
+    ),
+    "dubbed_seen": (
+        "What moves while the {a} is heard?",
+        "Which thing is seen while the {a} is heard?",
+        "The {a} is heard. What do you see moving?",
+    ),
+    "sentence": ("What is happening?", "What happens?", "Describe the video.", "What is going on?", "What happens in this video?"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    category: str
+    phrase: str  # key of PHRASES
+    fills: tuple[tuple[str, str], ...]
+    answer: str
+    pool: tuple[str, ...]  # wrong answers come from here
+
+    def text(self, rng: np.random.Generator) -> str:
+        """One of the ways to ask it."""
+        return str(rng.choice(PHRASES[self.phrase])).format(**dict(self.fills))
+
+    def choices(self, rng: np.random.Generator) -> list[str]:
+        """Up to four answers in random order, the right one among them."""
+        wrong = rng.permutation([w for w in dict.fromkeys(self.pool) if w != self.answer]).tolist()
+        return rng.permutation([self.answer, *wrong[:3]]).tolist()
+
+
+def _event(scene: Scene) -> str | None:
+    """The scene's event as a clause; None when nothing is heard and nothing large is seen."""
+    if scene.event == "off_screen":
+        return f"a {scene.sound.kind} is heard off screen"
+    if not scene.large:
+        return None
+    thing, count = scene.large[0], len(scene.large)
+    if scene.event == "dubbed":
+        return f"a {thing.colour} {thing.kind} moves while a {scene.sound.kind} is heard"
+    if count == 1:
+        return f"a {thing.colour} {thing.kind} {VERBS[thing.kind]}"
+    return f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound"
+
+
+def sentence(script: Script) -> str:
+    """What is happening: one clause a scene, in order."""
+    clauses = [_event(scene) or "nothing is heard" for scene in script.scenes]
+    text = ", then ".join(clauses)
+    return text[0].upper() + text[1:] + "."
+
+
+def facts(text: str) -> list[str]:
+    """A sentence as its clauses, in order, without case, articles and punctuation."""
+    clauses = re.split(r"[,;.]?\s*\bthen\b\s*", text.strip().lower().rstrip("."))
+    return [" ".join(w for w in re.findall(r"[a-z0-9]+", c) if w not in ("a", "an", "the")) for c in clauses]
+
+
+def normalise(text: str) -> str:
+    """A short answer without case, articles, punctuation and doubled spaces."""
+    return " ".join(w for w in re.findall(r"[a-z0-9]+", text.lower()) if w not in ("a", "an", "the"))
+
+
+def right(category: str, answer: str, reference: str) -> bool:
+    """Whether ``answer`` is right: a sentence must have every fact in order and no other; the rest must match."""
+    if category == "sentence":
+        return facts(answer) == facts(reference)
+    return normalise(answer) == normalise(reference)
+
+
+def _unique(things: list[Thing]) -> list[Thing]:
+    """Things at a place where nothing else is ever seen."""
+    return [t for t in things if sum(other.place == t.place for other in things) == 1]
+
+
+def questions(script: Script) -> list[Question]:
+    """Every question that this clip answers."""
+    out: list[Question] = []
+
+    def ask(category: str, phrase: str, answer: str, pool, **fills: str) -> None:
+        out.append(Question(category, phrase, tuple(fills.items()), answer, tuple(pool)))
+
+    scenes = script.scenes
+    heard = [s.sound.kind for s in scenes if s.sound]
+    large = [s.large[0] for s in scenes if s.large]
+    if len(heard) == 1:
+        ask("heard_kind", "what_sound", heard[0], AUDIBLE)
+    if heard:
+        ask("heard_kind", "sounds", COUNTS[len(heard) - 1], COUNTS)
+    for scene in scenes:
+        for thing in scene.small if scene.sound else ():
+            ask("heard_kind", "sound_with", scene.sound.kind, AUDIBLE, a=thing.kind)
+    if len(large) == 1:
+        ask("seen_kind", "what_large", large[0].kind, AUDIBLE)
+    steady = [t for s in scenes for t in s.things if not t.brief]
+    for thing in _unique(steady):
+        ask("seen_kind", "what_at", thing.kind, AUDIBLE if thing.kind in AUDIBLE else SILENT, a=thing.place)
+    for scene in scenes:
+        if scene.event == "sounding":
+            thing, verb = scene.large[0], VERBS[scene.large[0].kind]
+            ask("audible_colour", "colour_heard", thing.colour, COLOURS, a=thing.kind, v=verb)
+            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, a=thing.kind, v=verb)
+            if len(scene.large) == 1:
+                ask("audible_place", "place_heard", thing.place, PLACES, a=thing.kind, v=verb)
+        for thing in scene.small:
+            ask("silent", "colour_silent", thing.colour, COLOURS, a=thing.kind)
+            ask("silent", "place_silent", thing.place, PLACES, a=thing.kind)
+        if scene.brief:
+            ask("brief", "brief_kind", scene.brief.kind, SILENT)
+            ask("brief", "brief_colour", scene.brief.colour, COLOURS)
+        if scene.number:
+            near = [str(n) for n in range(10, 100) if (str(n)[0] == scene.number.text[0]) != (str(n)[1] == scene.number.text[1])]
+            ask("digits", "number", scene.number.text, near)
+        if scene.event == "off_screen":
+            ask("off_screen", "off_screen", scene.sound.kind, AUDIBLE)
+        if scene.event == "dubbed":
+            ask("dubbed", "dubbed_sound", scene.sound.kind, AUDIBLE, a=scene.large[0].kind)
+            ask("dubbed", "dubbed_seen", scene.large[0].kind, AUDIBLE, a=scene.sound.kind)
+    if len(heard) > 1:
+        ask("order", "first", heard[0], heard)
+        ask("order", "last", heard[-1], heard)
+        for early, late in zip(heard, heard[1:]):
+            for a, b in ((early, late), (late, early)):
+                ask("order", "first_of", early, (early, late), a=a, b=b)
+                ask("order", "last_of", late, (early, late), a=a, b=b)
+    small = [t.kind for s in scenes for t in s.small[:1]]
+    for early, late in zip(small, small[1:]):
+        for a, b in ((early, late), (late, early)):
+            ask("order", "seen_first_of", early, (early, late), a=a, b=b)
+    told = sentence(script)
+    ask("sentence", "sentence", told, _other_sentences(script, told))
+    return out
+
+
+def _other_sentences(script: Script, told: str) -> list[str]:
+    """Sentences that are wrong in one word: another colour or another kind."""
+    words = told.split(" ")
+    out = []
+    for i, word in enumerate(words):
+        for pool in (list(COLOURS), list(AUDIBLE)):
+            if word in pool:
+                other = pool[(pool.index(word) + 1 + script.index % (len(pool) - 1)) % len(pool)]
+                out.append(" ".join([*words[:i], other, *words[i + 1 :]]))
+    return out

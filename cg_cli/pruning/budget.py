@@ -1,0 +1,46 @@
+"""How many tokens stay: the one place where a keep ratio becomes counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .stream import AUDIO, VIDEO, TokenStream
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Exact numbers of audio and video tokens that a selection keeps. Text is never counted."""
+
+    video: int
+    audio: int
+
+    @property
+    def count(self) -> int:
+        return self.video + self.audio
+
+
+def kept_count(tokens: int, keep: float) -> int:
+    """Tokens that stay of ``tokens`` at ratio ``keep`` in (0, 1]: rounded half up, at least one if there are any."""
+    return min(tokens, max(min(tokens, 1), math.floor(keep * tokens + 0.5)))
+
+
+def split(video: int, audio: int, grids: int, keep: float) -> Budget:
+    """Counts for a stream of ``video`` tokens in ``grids`` temporal patches and ``audio`` tokens.
+
+    Audio stays whole while the video keeps its floor of one token a grid; below that audio shrinks too. When even
+    the floor is more than half of the budget, video and audio share it evenly.
+    """
+    count = kept_count(video + audio, keep)
+    floor = min(grids, math.ceil(count / 2), video)
+    kept_video = min(video, max(count - audio, floor))
+    return Budget(video=kept_video, audio=count - kept_video)
+
+
+def plan(stream: TokenStream, keep: float) -> Budget:
+    """The budget of ``stream`` at ratio ``keep``. Reads three counts from the device at once."""
+    counts = torch.stack([(stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum(), stream.grid.max() + 1])
+    video, audio, grids = counts.tolist()
+    return split(video, audio, grids, keep)
