@@ -30,3 +30,9 @@ class ItemError(CgError):
         super().__init__(message)
         self.stage = stage
         self.kind = kind
+
+
+class NothingToDo(CgError):
+    """There was no question, or no input (exit code 4)."""
+
+    exit_code = 4

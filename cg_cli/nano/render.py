@@ -35,12 +35,12 @@ def _tile(backdrop: Backdrop) -> np.ndarray:
         pattern = np.sign(np.sin(waves * x) * np.sin(waves * y)) * 0.7
     else:
         pattern = sum(
-            np.sin(a * x + p) * np.sin(b * y + q)
+            np.sin(a * x[:1] + p) * np.sin(b * y[:, :1] + q)
             for a, b, p, q in zip(*rng.integers(1, 9, (2, 6)), *rng.uniform(0, 2 * pi, (2, 6)))
         )
         pattern = pattern / 2
-    grain = rng.standard_normal((FRAME, FRAME)) * 2
-    return (base + (pattern * contrast + grain)[..., None] * rng.uniform(0.7, 1.3, 3)).astype(np.float32)
+    grain = rng.standard_normal((FRAME, FRAME), dtype=np.float32) * 2
+    return (base.astype(np.float32) + (pattern * contrast + grain).astype(np.float32)[..., None] * rng.uniform(0.7, 1.3, 3).astype(np.float32)).astype(np.float32)
 
 
 def _at(thing: Thing, time: float) -> tuple[int, int]:

@@ -1,0 +1,53 @@
+"""Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
+
+A new family is a file with a ``load(checkpoint, *, device, dtype) -> Backbone`` and its name in FAMILIES. Importing
+this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .base import Backbone
+
+FAMILIES = ("qwen2_5_omni",)
+PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
+
+
+def family(config: Mapping[str, Any]) -> str:
+    """The module for a config.json, by its ``model_type``.
+
+    Raises:
+        UsageError: there is none; the message names those there are.
+    """
+    model_type = str(config.get("model_type", ""))
+    name = model_type.removesuffix(PART_SUFFIX)
+    if name not in FAMILIES:
+        supported = ", ".join(f"{known}, {known}{PART_SUFFIX}" for known in FAMILIES)
+        raise UsageError(f"model type {model_type or '(none)'} is not supported; supported are: {supported}")
+    return name
+
+
+def load(path_or_id: str, *, device: str, dtype: str, offline: bool, revision: str | None = None) -> Backbone:
+    """Load a model.
+
+    Args:
+        path_or_id: a local directory, or ``owner/name`` on the Hugging Face hub.
+        device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        offline: use only what is on this machine.
+        revision: hub branch, tag or commit.
+
+    Raises:
+        UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device.
+    """
+    from . import checkpoint
+
+    found = checkpoint.find(path_or_id, offline=offline, revision=revision, check=family)
+    module = importlib.import_module(f".{family(found.config)}", __name__)
+    return module.load(found, device=device, dtype=dtype)

@@ -1,0 +1,165 @@
+"""What a backbone is: a clip becomes a token stream, a stream a reusable prefix, a prefix and a question an answer."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..media.clip import Clip
+from ..pruning.stream import TokenStream
+from . import decoding
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The KV cache of one clip; it does not depend on the question and serves many.
+
+    Attributes:
+        cache: transformers ``DynamicCache`` with ``length`` entries; ``answer`` grows it and cuts it back.
+        length: tokens in the cache, text included.
+        next_position: rotary position of the question's first token.
+        kv_bytes: bytes of keys and values.
+    """
+
+    cache: Any
+    length: int
+    next_position: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer.
+
+    Attributes:
+        text: what the model said, special tokens left out; "" when it stopped at once.
+        token_ids: the tokens of the answer, without the one that stopped it.
+        finish: "stop" (the model ended it) or "length" (``max_new_tokens`` did).
+        question_tokens: tokens fed after the prefix: the question and the turn's marks.
+        seconds_to_first_token: from the call to the first token's choice, question prefill included.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: str
+    question_tokens: int
+    seconds_to_first_token: float
+
+
+class Backbone(ABC):
+    """One loaded Omni-LLM. A family supplies the encoders, the prompt and one step of its decoder.
+
+    Attributes:
+        id: the model as it was asked for.
+        revision: the hub's commit hash, or a short content hash of a local directory.
+        device, dtype: where and in what the weights are.
+        context_length: positions the model was made for; sound and pictures take 25 a second however much is pruned.
+        hidden_size: width of a token embedding.
+        warnings: one line each about how the model was loaded, for the record.
+    """
+
+    side_multiple: ClassVar[int]
+    frame_multiple: ClassVar[int]
+
+    id: str
+    revision: str
+    device: torch.device
+    dtype: torch.dtype
+    context_length: int
+    hidden_size: int
+    warnings: tuple[str, ...] = ()
+
+    @abstractmethod
+    def encode(self, clip: Clip) -> TokenStream:
+        """Run the encoders: the clip as the language model would read it, up to and with the end-of-media mark.
+
+        Raises:
+            ItemError: stage "encode", when there is neither picture nor sound.
+        """
+
+    @abstractmethod
+    def prefill(self, stream: TokenStream) -> Prefix:
+        """Run the language model over a stream, pruned or not, and keep its KV cache. Computes no logits."""
+
+    @abstractmethod
+    def encode_flops(self, clip: Clip) -> tuple[int, int]:
+        """Operations that ``encode(clip)`` takes: (vision, audio)."""
+
+    @abstractmethod
+    def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
+        """Operations for ``new`` tokens after ``past`` cached ones, with logits for ``logit_rows`` of them."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer (byte-level)."""
+
+    @property
+    @abstractmethod
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+
+    @abstractmethod
+    def question_ids(self, question: str) -> list[int]:
+        """Tokens after the prefix: the question, typed marks kept as plain text, and the start of the answer's turn."""
+
+    @abstractmethod
+    def step(self, ids: Sequence[int], position: int, cache: Any) -> Tensor:
+        """Feed text tokens at positions ``position``, ``position + 1`` ...; grows ``cache``.
+
+        Returns:
+            Logits [vocabulary] after the last token.
+        """
+
+    def answer(
+        self,
+        prefix: Prefix,
+        question: str,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Generation:
+        """Answer one question; the prefix is as before afterwards, also after an exception or an interrupt.
+
+        Args:
+            prefix: from ``prefill``; not usable by two threads at once.
+            question: plain text.
+            max_new_tokens: at least 1.
+            temperature: 0 takes the likeliest token; above, tokens are drawn with ``seed``.
+            on_text: called with every new piece of text; pieces never hold half a character and join to the text.
+
+        Raises:
+            UsageError: ``max_new_tokens`` or ``temperature`` makes no sense.
+            ItemError: stage "decode", when the logits are not finite.
+        """
+        if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
+            raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
+        started = time.perf_counter()
+        question_ids = self.question_ids(question)
+        pick = decoding.picker(temperature, seed)
+        stream = decoding.TextStream(self.tokenizer, on_text)
+        ids, position, produced, finish, first_s = question_ids, prefix.next_position, [], "length", None
+        try:
+            while len(produced) < max_new_tokens:
+                token = pick(self.step(ids, position, prefix.cache))
+                if first_s is None:
+                    first_s = time.perf_counter() - started
+                if token in self.stop_ids:
+                    finish = "stop"
+                    break
+                produced.append(token)
+                stream.push(token)
+                position += len(ids)
+                ids = [token]
+        finally:
+            decoding.cut_back(prefix.cache, prefix.length)
+        return Generation(stream.close(), tuple(produced), finish, len(question_ids), first_s)

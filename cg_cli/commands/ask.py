@@ -1,0 +1,95 @@
+"""``cg ask``: questions about one video."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ..errors import NothingToDo
+from . import options as opt
+
+DEFAULT_QUESTION = "What is happening?"
+SOME_FAILED = 3  # exit code
+
+
+def ask(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="a video or audio file")],
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUESTION]", help=f"one or more; - reads them from stdin, one a line (default: {DEFAULT_QUESTION})"
+        ),
+    ] = None,
+    model: opt.Model = None,
+    preset: opt.Preset = None,
+    keep: opt.Keep = None,
+    pruner: opt.Pruner = None,
+    predictor: opt.Predictor = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    fps: opt.Fps = None,
+    max_frames: opt.MaxFrames = None,
+    max_pixels: opt.MaxPixels = None,
+    no_audio: opt.NoAudio = None,
+    decode_timeout: opt.DecodeTimeout = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    temperature: opt.Temperature = None,
+    seed: opt.Seed = None,
+    offline: opt.Offline = None,
+    config: opt.Config = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Ask questions about one video: the answer on stdout, a table of tokens, FLOPs and time on stderr.
+
+    Several questions share one reading of the video.
+
+    \b
+    cg ask samples/bell.mp4 "what is happening?" --model nano
+    cg ask clip.mp4 "What colour is the car?" "Who speaks first?" --keep 0.25
+    cg ask clip.mp4 - --json < questions.txt | jq -r .answer
+    cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
+    """
+    from ..config import resolve
+    from ..output import Talk
+
+    given = {
+        "model": model, "preset": preset, "keep": keep, "pruner": pruner, "predictor": predictor, "device": device,
+        "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
+        "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "offline": offline,
+    }  # fmt: skip
+    settings = resolve(given, config)
+    asked = _questions(questions)
+    if not asked:
+        raise NothingToDo("no question on stdin: nothing to do")
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
+    talk = Talk(quiet=quiet)
+    if verbose:
+        talk.settings(settings)
+    with talk.working("loading the model"):
+        from ..session import Session
+
+        session = Session.open(settings)
+    with talk.working("reading the video") as working:
+        records = session.ask(video, asked, on_stage=working.stage, on_text=None if json else working.stream)
+        done = [working.record(record, json=json) for record in records]
+    talk.summary(done, json=json)
+    if not all(record.ok for record in done):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _questions(given: list[str] | None) -> list[str]:
+    """The questions as given, ``-`` replaced by the lines of stdin that are not blank."""
+    if not given:
+        return [DEFAULT_QUESTION]
+    out: list[str] = []
+    for question in given:
+        lines = sys.stdin.read().splitlines() if question == "-" else [question]
+        out += [line.strip() for line in lines if line.strip()]
+    return out

@@ -1,0 +1,43 @@
+"""The options that every command with a model has, once. Each also reads ``CG_<NAME>`` from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PRUNING, MEDIA, ANSWER, RUN = "Pruning", "Reading the video", "Answering", "Model and run"
+
+
+def _option(name: str, text: str, panel: str, **more):
+    return typer.Option(f"--{name}", help=text, rich_help_panel=panel, envvar=f"CG_{name.upper().replace('-', '_')}", **more)
+
+
+Model = Annotated[
+    str | None,
+    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN),
+]
+Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING)]
+Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
+Pruner = Annotated[str | None, _option("pruner", "none, random, uniform, evs, or one that a package brings", PRUNING)]
+Predictor = Annotated[str | None, _option("predictor", "audio-to-visual predictor, for pruners that use one", PRUNING)]
+Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN)]
+Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN)]
+Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]
+Config = Annotated[
+    Path | None, _option("config", "YAML file with any of these options (default: ~/.config/cg/config.yaml)", RUN)
+]
+Fps = Annotated[float | None, _option("fps", "frames a second to look at (default: 2)", MEDIA)]
+MaxFrames = Annotated[int | None, _option("max-frames", "frames at most, spread over the whole video (default: 128)", MEDIA)]
+MaxPixels = Annotated[int | None, _option("max-pixels", "pixels of a frame at most (default: 100352)", MEDIA)]
+NoAudio = Annotated[bool | None, _option("no-audio", "leave the sound out", MEDIA)]
+DecodeTimeout = Annotated[
+    float | None, _option("decode-timeout", "give up on a file after this many seconds (default: 300)", MEDIA)
+]
+MaxNewTokens = Annotated[int | None, _option("max-new-tokens", "length of an answer at most (default: 256)", ANSWER)]
+Temperature = Annotated[float | None, _option("temperature", "0: always the likeliest word; above: draw (default: 0)", ANSWER)]
+Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that draw (default: 0)", ANSWER)]
+Json = Annotated[bool, typer.Option("--json", help="print one record a line on stdout, and no table")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the settings in effect")]

@@ -1,0 +1,82 @@
+"""The ``cg`` command. Imports nothing heavy, so that ``cg --help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from . import __version__
+from .commands.ask import ask
+from .errors import CgError
+
+INTERRUPTED = 130  # exit code
+
+app = typer.Typer(
+    name="cg",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ask)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cg(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Ask questions of your videos with an Omni-LLM, without paying for every token.
+
+    \b
+    cg ask clip.mp4 "what is happening?"
+    cg ask clip.mp4 "who speaks?" "what colour is the car?" --keep 0.25 --json
+
+    Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.
+    CG_DEBUG=1 shows tracebacks.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``cg``: any error becomes one line on stderr and an exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except (CgError, TyperException) as error:
+        if os.environ.get("CG_DEBUG") == "1":
+            raise
+        usage = "" if isinstance(error, CgError) else " (cg --help)"
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        code = _fail(f"{' '.join(message.split())}{usage}", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has left
+        code = 1
+    except Exception as error:
+        if os.environ.get("CG_DEBUG") == "1":
+            raise
+        reason = " ".join(str(error).split())
+        code = _fail(f"{type(error).__name__}: {reason} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"cg: error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

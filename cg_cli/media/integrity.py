@@ -1,0 +1,105 @@
+"""Was the file cut off? Asked of its structure, because a demuxer takes a missing tail for the end."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+TS_PACKET = 188  # bytes
+OGG_TAIL = 1 << 17  # bytes; two pages of the largest size
+OGG_LAST_PAGE = 4  # bit of an Ogg page's header type
+SIZE_UNKNOWN = (0, 0xFFFFFFFF)  # a RIFF written to a pipe
+MP3_FIRST_FRAME = 512  # bytes, enough for the header frame of a VBR or LAME file
+DECLARING = {"mov", "matroska", "flac", "avi", "wav", "asf", "flv"}  # formats whose header states a length
+
+
+def is_cut(file: BinaryIO, format_name: str) -> bool:
+    """Whether the structure of an open file of libavformat format ``format_name`` promises bytes beyond its end.
+
+    Knows MP4, Matroska, RIFF (WAV, AVI), MPEG-TS and Ogg; False for others. Moves the file position.
+    """
+    size = os.fstat(file.fileno()).st_size
+    checks = {"mov": _cut_boxes, "matroska": _cut_segment, "wav": _cut_riff, "avi": _cut_riff, "mpegts": _cut_ts, "ogg": _cut_ogg}
+    check = checks.get(format_name.split(",")[0])
+    return check is not None and check(file, size)
+
+
+def declares_length(file: BinaryIO, format_name: str) -> bool:
+    """Whether the length that libavformat reports was written by the file's author rather than guessed from a bit rate."""
+    name = format_name.split(",")[0]
+    if name != "mp3":
+        return name in DECLARING
+    start = 0
+    head = _read(file, 0, 10)
+    if head.startswith(b"ID3") and len(head) == 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
+    first = _read(file, start, MP3_FIRST_FRAME)
+    return b"Xing" in first or b"Info" in first
+
+
+def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
+    return file.read(count)
+
+
+def whole_boxes(file: BinaryIO) -> int | None:
+    """Bytes before the box that an MP4 file breaks off in; None if it does not break off. Moves the file position."""
+    size = os.fstat(file.fileno()).st_size
+    position = 0
+    while position < size:
+        head = _read(file, position, 16)
+        if len(head) < 8:
+            return position if any(head) else None  # zero padding is harmless
+        length = int.from_bytes(head[:4], "big")
+        if length == 1 and len(head) == 16:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:  # 0: reaches to the end, whatever that is; else not a box but some other program's trailer
+            return None
+        if position + length > size:
+            return position
+        position += length
+    return None
+
+
+def _cut_boxes(file: BinaryIO, size: int) -> bool:
+    return whole_boxes(file) is not None
+
+
+def _cut_segment(file: BinaryIO, size: int) -> bool:
+    position = 0
+    for _ in range(2):  # the EBML header, then the segment
+        head = _read(file, position, 16)
+        if len(head) < 5 or not head[0]:
+            return True
+        id_size = 9 - head[0].bit_length()
+        if id_size > 4 or not head[id_size]:
+            return False
+        size_size = 9 - head[id_size].bit_length()
+        field = head[id_size : id_size + size_size]
+        bits = (1 << 7 * size_size) - 1
+        length = int.from_bytes(field, "big") & bits
+        if length == bits:  # a live recording states no size
+            return False
+        position += id_size + size_size + length
+    return position > size
+
+
+def _cut_riff(file: BinaryIO, size: int) -> bool:
+    head = _read(file, 0, 8)
+    if len(head) < 8 or not head.startswith(b"RIFF"):
+        return False
+    (length,) = struct.unpack("<I", head[4:])
+    return length not in SIZE_UNKNOWN and length + 8 > size
+
+
+def _cut_ts(file: BinaryIO, size: int) -> bool:
+    head = _read(file, 0, TS_PACKET + 1)
+    plain = len(head) > TS_PACKET and head[0] == head[TS_PACKET] == ord("G")
+    return plain and size % TS_PACKET != 0
+
+
+def _cut_ogg(file: BinaryIO, size: int) -> bool:
+    tail = _read(file, max(0, size - OGG_TAIL), OGG_TAIL)
+    page = tail.rfind(b"OggS")
+    return 0 <= page and not (page + 5 < len(tail) and tail[page + 5] & OGG_LAST_PAGE)

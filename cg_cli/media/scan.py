@@ -1,0 +1,240 @@
+"""One pass over a file's packets, decoding nothing: which streams, where they truly start and end, what is damaged.
+
+Headers lie (``stream.duration`` and ``average_rate`` of variable-rate files, cut files, streams), timestamps do not.
+Runs in the worker process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+from av.stream import Disposition
+
+from .integrity import declares_length, is_cut
+from .source import open_file, open_media
+
+MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
+NOMINAL_RATE = Fraction(25)  # frames a second of a raw stream that names none
+SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was cut
+LOG_BATCH = 1000  # lines kept before they are counted
+STRAY_S = 60  # a timestamp this far beyond twice the stated length is damage
+
+
+@dataclass
+class Damage:
+    """What could not be read, counted while reading. ``lines`` are the warnings, ``complete`` the verdict."""
+
+    unreadable: int = 0
+    corrupt_packets: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    packets: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    cut: str = ""
+
+    def lose(self, kind: str) -> None:
+        """One packet of ``kind`` ("video" or "sound") could not be decoded cleanly."""
+        self.lost[kind] = self.lost.get(kind, 0) + 1
+
+    @property
+    def complete(self) -> bool:
+        return not (self.unreadable or self.corrupt_packets or self.lost or self.cut)
+
+    @property
+    def lines(self) -> list[str]:
+        """One warning a kind of damage, with its extent."""
+        found = [self.cut] if self.cut else []
+        if self.unreadable or self.corrupt_packets:
+            found.append(f"the file is damaged: {self.unreadable + self.corrupt_packets} read errors were skipped")
+        for kind, count in sorted(self.lost.items()):
+            found.append(f"damaged {kind}: {count} of {self.packets.get(kind, 0)} packets could not be decoded cleanly")
+        return found + self.notes
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where a stream lies on the file's own clock.
+
+    Attributes:
+        start, end: seconds; the first timestamp, and the last one plus what it lasts.
+        packets, keyframes: how many there are.
+        counted: seconds a frame for a raw stream without timestamps; None where timestamps exist.
+    """
+
+    start: Fraction
+    end: Fraction
+    packets: int
+    keyframes: int
+    counted: Fraction | None
+
+    @property
+    def duration(self) -> Fraction:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The file's format, the indices of the streams to use, and their timelines (None for an absent or empty stream)."""
+
+    container: str
+    video_index: int | None
+    audio_index: int | None
+    video: Timeline | None
+    audio: Timeline | None
+
+
+def scan(path: str, shown: str, damage: Damage) -> Scan:
+    """Reads every packet of the file once. Memory does not grow with its length.
+
+    Raises:
+        ItemError: as ``open_media``.
+    """
+    with open_media(path, shown) as container:
+        name = container.format.name
+        video, audio = video_stream(container), audio_stream(container)
+        surveys = {stream.index: _Survey(stream) for stream in container.streams if not is_cover(stream)}
+        declared = None
+        with open_file(path, shown) as file:
+            if container.duration and declares_length(file, name):
+                declared = Fraction(container.duration, av.time_base)
+            cut = is_cut(file, name)
+        first = Fraction(container.start_time or 0, av.time_base)
+        limit = None if declared is None else first + 2 * declared + STRAY_S
+        # Only the demuxer's own complaints count: codecs also complain about sound files that begin between keyframes.
+        with av.logging.Capture() as logs:
+            for packet in packets(container, list(container.streams), damage):
+                if packet.stream_index in surveys and packet.size:
+                    surveys[packet.stream_index].add(packet, limit, damage)
+                if len(logs) >= LOG_BATCH:
+                    damage.unreadable += _complaints(logs, name)
+                    logs.clear()
+        damage.unreadable += _complaints(logs, name)
+        # Taken here: a stream of a closed container points to freed memory.
+        indices = [stream.index if stream else None for stream in (video, audio)]
+        timelines = {index: survey.timeline() for index, survey in surveys.items()}
+    used = [timelines.get(index) for index in indices]
+    damage.packets = {kind: line.packets for kind, line in zip(("video", "sound"), used) if line}
+    damage.cut = _cut_line(cut, declared, first, [line for line in timelines.values() if line])
+    return Scan(name, *indices, *used)
+
+
+def _cut_line(cut: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]) -> str:
+    """The warning for a file that ends early, "" for one that does not."""
+    # Some formats count their length from zero, some from the first timestamp.
+    read = max((line.end for line in timelines), default=first) - min(first, Fraction(0))
+    short = declared is not None and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared)
+    if not (cut or short):
+        return ""
+    return f"the file is cut off: {float(read):.1f} s" + (f" of {float(declared):.1f} s" if short else "") + " could be read"
+
+
+def _complaints(logs: list[tuple[int, str, str]], source: str) -> int:
+    return sum(1 for _, name, _ in logs if name == source)
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a stream is a picture attached to a sound file."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The film of a file: libavformat's choice among the streams that are no cover art and have a decoder."""
+    films = [stream for stream in container.streams.video if not is_cover(stream) and stream.codec_context]
+    best = container.streams.best("video")
+    return best if best in films else (films[0] if films else None)
+
+
+def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The sound of a file: libavformat's choice among the streams that have a decoder."""
+    tracks = [stream for stream in container.streams.audio if stream.codec_context]
+    best = container.streams.best("audio")
+    return best if best in tracks else (tracks[0] if tracks else None)
+
+
+def packets(container: av.container.InputContainer, streams: list, damage: Damage) -> Iterator[av.Packet]:
+    """Packets of ``streams`` to the end of the file, over read errors; a demuxer goes on behind most of them."""
+    failed = 0
+    while failed < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(streams):
+                failed = 0
+                yield packet
+            return
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            failed += 1
+            damage.unreadable += 1
+
+
+def single_threaded(stream: av.stream.Stream) -> None:
+    """Decode without threads: PyAV's other modes can hang (PyAV issue 1861) and gain little on short clips."""
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+
+
+def decode(packet: av.Packet, kind: str, damage: Damage) -> list:
+    """The frames of one packet; none, and a loss on the record, if it is broken."""
+    flush = packet.pts is None and packet.dts is None
+    if not packet.size and not flush:  # an empty packet (a dropped frame) would end the decoder's work
+        return []
+    try:
+        return packet.decode()
+    except MemoryError:
+        raise
+    except EOFError:
+        return []
+    except (av.FFmpegError, ValueError):
+        damage.lose(kind)
+        return []
+
+
+class _Survey:
+    """Builds one stream's Timeline, a packet at a time."""
+
+    def __init__(self, stream: av.stream.Stream):
+        self.time_base = stream.time_base or Fraction(1, av.time_base)
+        rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None)
+        self.nominal = 1 / Fraction(rate) if rate else 1 / NOMINAL_RATE
+        self.film = stream.type == "video"
+        self.packets = self.keyframes = self.timed = 0
+        self.first_key: int | None = None
+        self.start: int | None = None
+        self.last: tuple[int, int] | None = None  # timestamp, duration
+        self.before_last: int | None = None
+
+    def add(self, packet: av.Packet, limit: Fraction | None, damage: Damage) -> None:
+        damage.corrupt_packets += packet.is_corrupt
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None and limit is not None and time * self.time_base > limit:
+            damage.unreadable += 1
+            return
+        self.packets += 1
+        self.keyframes += packet.is_keyframe
+        if time is None or packet.is_discard:
+            return
+        if self.film and packet.is_keyframe and self.first_key is None:
+            # What comes before, in the file or in time, cannot be decoded: the film starts here.
+            self.first_key, self.start, self.last, self.before_last, self.timed = time, None, None, None, 0
+        if self.first_key is not None and time < self.first_key:
+            return
+        self.timed += 1
+        self.start = time if self.start is None else min(self.start, time)
+        if self.last is None or time > self.last[0]:
+            self.before_last = self.last[0] if self.last else None
+            self.last = (time, packet.duration or 0)
+        elif self.before_last is None or self.before_last < time < self.last[0]:
+            self.before_last = time
+
+    def timeline(self) -> Timeline | None:
+        if not self.packets:
+            return None
+        if self.start is None or self.last is None:
+            return Timeline(Fraction(0), self.packets * self.nominal, self.packets, self.keyframes, self.nominal)
+        lasts = self.last[1] * self.time_base
+        if not lasts:
+            lasts = self.nominal if self.before_last is None else (self.last[0] - self.before_last) * self.time_base
+        end = self.last[0] * self.time_base + lasts
+        return Timeline(self.start * self.time_base, end, self.packets, self.keyframes, None)

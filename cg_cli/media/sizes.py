@@ -1,0 +1,63 @@
+"""How many frames, at which times, of which size: pure arithmetic, no files."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from .clip import DecodeOptions
+
+MAX_PIXEL_ASPECT = 8  # a wider or narrower pixel than this is a damaged header, not a lens
+
+
+def fit_size(width: int, height: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+    """The (width, height) a frame is resized to: both multiples of ``multiple``, area at most ``max_pixels``.
+
+    The arithmetic of ``smart_resize`` in transformers' ``image_processing_qwen2_vl``, without its lower bound and with
+    an answer for every aspect ratio: each side goes to the nearest multiple; above the budget both sides shrink by the same
+    factor, rounded down. A side never grows past the next multiple. Only where a single ``multiple`` x ``multiple``
+    square is over the budget does the result exceed it.
+    """
+
+    def nearest(side: float) -> int:
+        return max(multiple, round(side / multiple) * multiple)
+
+    def below(side: float) -> int:
+        return max(multiple, math.floor(side / multiple) * multiple)
+
+    fitted = nearest(width), nearest(height)
+    if fitted[0] * fitted[1] <= max_pixels:
+        return fitted
+    shrink = max(1.0, math.sqrt(width * height / max_pixels))
+    wide, high = below(width / shrink), below(height / shrink)
+    # A thin frame's short side was lifted to one multiple: the long side pays for it.
+    return min(wide, below(max_pixels / high)), min(high, below(max_pixels / wide))
+
+
+def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, rotation: int) -> tuple[int, int]:
+    """Stored pixels to (width, height) as a player shows them: non-square pixels widened, then turned by ``rotation``."""
+    if pixel_aspect and Fraction(1, MAX_PIXEL_ASPECT) <= pixel_aspect <= MAX_PIXEL_ASPECT:
+        width = max(1, round(width * pixel_aspect))
+    return (height, width) if rotation % 180 else (width, height)
+
+
+def quarter_turns(rotation: float) -> int:
+    """Degrees counterclockwise, of any size and sign, as 0, 90, 180 or 270 (the nearest)."""
+    return round(rotation / 90) % 4 * 90
+
+
+def frame_count(duration_s: Fraction, options: DecodeOptions) -> int:
+    """How many frames stand for ``duration_s`` seconds: ``fps`` a second, a multiple of ``frame_multiple``, within bounds.
+
+    At least one multiple; at most the last multiple not above ``max_frames`` (one multiple if there is none).
+    """
+    step = options.frame_multiple
+    wished = math.floor(duration_s * Fraction(options.fps) + Fraction(1, 2))
+    rounded = (2 * wished + step) // (2 * step) * step
+    return max(step, min(rounded, options.max_frames // step * step))
+
+
+def slot_centres(duration_s: Fraction, count: int) -> list[Fraction]:
+    """The middle of each of ``count`` equal slots of [0, duration_s), in seconds."""
+    slot = duration_s / count
+    return [slot * (2 * index + 1) / 2 for index in range(count)]

@@ -1,0 +1,69 @@
+"""Models by name: what ``--model`` accepts besides a directory or a hub id. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UsageError
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """An alias: where the weights are, what they weigh, and how much device memory they ask for."""
+
+    source: str  # hub id or directory
+    download: str  # for people; the weights of the Thinker in bfloat16
+    memory_bytes: int  # weights, plus room for the activations of a few minutes of video
+    warning: str = ""  # goes into every record
+
+
+NANO = KnownModel(
+    source=str(Path(__file__).parent / "nano" / "weights"),
+    download="bundled",
+    memory_bytes=0,
+    warning="nano is a toy model that knows only the clips this project generates; its answers about real video mean nothing",
+)
+KNOWN = {
+    "nano": NANO,
+    "qwen2.5-omni-3b": KnownModel("Qwen/Qwen2.5-Omni-3B", "about 9.4 GB", 14 * GIB),
+    "qwen2.5-omni-7b": KnownModel("Qwen/Qwen2.5-Omni-7B", "about 18 GB", 24 * GIB),
+}
+AUTO = "auto"
+_AUTO_ORDER = ("qwen2.5-omni-7b", "qwen2.5-omni-3b")
+
+
+def choose(name: str, device: str) -> str:
+    """The name of the model to load: ``name`` itself, or for "auto" the largest Qwen2.5-Omni that fits the CUDA device.
+
+    Raises:
+        UsageError: "auto" without a CUDA device that a model fits.
+    """
+    if name != AUTO:
+        return name
+    memory = _cuda_memory(device)
+    for known in _AUTO_ORDER:
+        if memory >= KNOWN[known].memory_bytes:
+            return known
+    seen = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
+    small = KNOWN["qwen2.5-omni-3b"]
+    raise UsageError(
+        f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at once), "
+        f"or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
+    )
+
+
+def _cuda_memory(device: str) -> int:
+    """Bytes on the CUDA device that ``--device`` means; 0 if it means none."""
+    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0
+    index = int(device.partition(":")[2] or 0) if device != "auto" else 0
+    if index >= torch.cuda.device_count():
+        return 0
+    return torch.cuda.get_device_properties(index).total_memory

@@ -1,0 +1,291 @@
+"""Training of nano's decoder on the features of its frozen towers.
+
+A step takes clips of one length. Each clip's question-answer pairs follow its prefix in one sequence; a pair attends to
+the prefix and to itself only, at the positions it would have alone. Every audio and video token is there: nothing is
+pruned or dropped in training.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from ..questions import Question, questions
+from ..script import SECONDS, write_script
+from .features import feature_file, produce
+from .recipe import SYSTEM_PROMPT
+
+WORLD, VALIDATION_WORLD = 1, 2
+VALIDATION_CLIPS = 60
+TOKENS = 7_000  # media tokens a step, about
+FRESH = 3  # clips that enter the pool at each step
+POOL_START = 60  # clips in the pool at the first step
+SHORT = 8  # seconds, longest clip of the first part of the pool
+PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
+EARLY = 0.6  # share of the steps on short clips only
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps, and from them which clips."""
+
+    steps: int
+    seed: int
+
+    @property
+    def clips(self) -> int:
+        return POOL_START + FRESH * self.steps
+
+    def longest(self, index: int) -> int:
+        return SHORT if index < EARLY * self.clips else SECONDS[1]
+
+    def jobs(self) -> list[tuple[int, int, int]]:
+        train = [(WORLD, i, self.longest(i)) for i in range(self.clips)]
+        check = [(VALIDATION_WORLD, i, SECONDS[1]) for i in range(VALIDATION_CLIPS)]
+        return train[:POOL_START] + check + train[POOL_START:]
+
+
+class Reader:
+    """Turns clips and questions into the decoder's input rows, positions, mask and targets."""
+
+    def __init__(self, model, tok, folder: Path):
+        self.model, self.tok, self.folder = model, tok, folder
+        self.ids = tok.convert_tokens_to_ids
+        self.suffix = tok("<|im_end|>\n<|im_start|>assistant\n").input_ids
+
+    @lru_cache(maxsize=None)  # noqa: B019 (one reader a run)
+    def prefix(self, duration: int, parts: str) -> tuple[Tensor, Tensor, int]:
+        """Ids [P], positions [3, P] and next position of a clip; ``parts`` is "av", "v" or "a"."""
+        grids, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
+        video_id, audio_id = self.ids("<|VIDEO|>"), self.ids("<|AUDIO|>")
+        media: list[int] = []
+        for chunk in range((duration + 1) // 2):  # 2 s: up to two grids, then up to 50 audio tokens
+            media += [video_id] * 64 * max(0, min(2, grids - 2 * chunk)) + [audio_id] * max(0, min(50, audio - 50 * chunk))
+        bos = ["<|vision_bos|>"] * ("v" in parts) + ["<|audio_bos|>"] * ("a" in parts)
+        eos = ["<|audio_eos|>"] * ("a" in parts) + ["<|vision_eos|>"] * ("v" in parts)
+        head = self.tok(f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n").input_ids
+        ids = torch.tensor(head + self.ids(bos) + media + self.ids(eos))
+        if parts == "a":
+            return ids, torch.arange(len(ids)).expand(3, -1), len(ids)
+        positions, _ = self.model.get_rope_index(
+            ids[None], None, torch.tensor([[grids, 16, 16]]), torch.ones_like(ids)[None],
+            use_audio_in_video="a" in parts,
+            audio_seqlens=torch.tensor([100 * duration]) if "a" in parts else None,
+            second_per_grids=torch.tensor([1.0]),
+        )  # fmt: skip
+        positions = positions[:, 0]
+        return ids, positions, int(positions[0, -1]) + 1
+
+    def batch(self, clips: list[tuple[int, int, int]], asked: list[list[tuple[str, str]]], parts: str) -> dict[str, Tensor]:
+        """Inputs for clips (world, index, duration) of one duration, each with (question, answer) texts."""
+        ids, positions, follows = self.prefix(clips[0][2], parts)
+        embed = self.model.get_input_embeddings()
+        rows = [self._pairs(pairs) for pairs in asked]
+        longest = max(len(r["ids"]) for r in rows)
+        pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])  # noqa: E731
+        text, pair, target, weight = pad("ids", 0), pad("pair", -1), pad("target", 0), pad("weight", 0.0)
+        prefix = embed(ids).expand(len(clips), -1, -1).clone()
+        for place, (world, index, _) in enumerate(clips):
+            saved = torch.load(feature_file(self.folder, world, index), weights_only=True)
+            for name, token in (("video", "<|VIDEO|>"), ("audio", "<|AUDIO|>")):
+                if name[0] in parts:
+                    prefix[place, ids == self.ids(token)] = saved[name].to(prefix.dtype)
+        after = (pad("offset", 0) + follows).expand(3, -1, -1)
+        same = (pair[:, :, None] == pair[:, None, :]) & torch.ones(longest, longest, dtype=torch.bool).tril()
+        mask = torch.cat([torch.ones(len(clips), longest, len(ids), dtype=torch.bool), same], dim=2)[:, None]
+        return {
+            "inputs_embeds": torch.cat([prefix, embed(text)], dim=1),
+            "position_ids": torch.cat([positions[:, None].expand(-1, len(clips), -1), after], dim=2),
+            "mask": mask, "target": target, "weight": weight, "pair": pair,
+        }  # fmt: skip
+
+    def _pairs(self, pairs: list[tuple[str, str]]) -> dict[str, Tensor]:
+        out = defaultdict(list)
+        for number, (question, answer) in enumerate(pairs):
+            told = self.tok(answer).input_ids + [self.ids("<|im_end|>")]
+            asked = self.tok(question).input_ids + self.suffix
+            ids = asked + told
+            out["ids"] += ids
+            out["pair"] += [number] * len(ids)
+            out["offset"] += range(len(ids))
+            out["target"] += [0] * (len(asked) - 1) + told + [0]
+            out["weight"] += [0.0] * (len(asked) - 1) + [len(told) ** -0.5] * len(told) + [0.0]
+        return {key: torch.tensor(value) for key, value in out.items()}
+
+
+def packed_attention(module, query, key, value, attention_mask, *, scaling, **kwargs):
+    """Causal attention inside the prefix; the pairs after it attend by ``attention_mask`` [B, 1, Q, L] (True: may)."""
+    key, value = (x.repeat_interleave(module.num_key_value_groups, dim=1) for x in (key, value))
+    cut = key.shape[2] - attention_mask.shape[2]
+    first = F.scaled_dot_product_attention(
+        query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], is_causal=True, scale=scaling
+    )
+    rest = F.scaled_dot_product_attention(query[:, :, cut:], key, value, attn_mask=attention_mask, scale=scaling)
+    return torch.cat([first, rest], dim=2).transpose(1, 2), None
+
+
+def _spoken(text: str, rng: np.random.Generator) -> str:
+    """The question as people type it: sometimes in lower case, sometimes without the question mark."""
+    if rng.random() < 0.3:
+        text = text[0].lower() + text[1:]
+    return text.rstrip("?.") if rng.random() < 0.2 else text
+
+
+_SILENT_TOO = ("seen_kind", "silent", "brief", "digits")  # categories that a clip without its sound still answers
+_BLIND_TOO = ("what_sound", "sounds", "first", "last", "first_of", "last_of")  # phrases that sound alone answers
+
+
+def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Question]:
+    """The questions of one clip for one step: at most PER_CATEGORY of a category, and only what ``parts`` can answer."""
+    if parts == "v":
+        pool = [q for q in pool if q.category in _SILENT_TOO]
+    if parts == "a":
+        pool = [q for q in pool if q.phrase in _BLIND_TOO]
+    taken: dict[str, int] = defaultdict(int)
+    out = []
+    for i in rng.permutation(len(pool)):
+        taken[pool[i].category] += 1
+        if taken[pool[i].category] <= PER_CATEGORY:
+            out.append(pool[i])
+    return out
+
+
+def optimisers(model, steps: int) -> list[tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]]:
+    """Muon for the matrices of the layers, AdamW for embeddings, head, biases and norms; warm-up, then cosine to 5 %."""
+    layers = list(model.model.language_model.layers.parameters())
+    matrices = [p for p in layers if p.ndim == 2]
+    others = [p for p in layers if p.ndim != 2]
+    others += [*model.model.language_model.embed_tokens.parameters(), *model.model.language_model.norm.parameters()]
+    others += list(model.lm_head.parameters())
+    pair = [
+        torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    rate = lambda i: min((i + 1) / 60, max(0.05, 0.5 + 0.5 * math.cos(math.pi * i / steps)))  # noqa: E731
+    return [(o, torch.optim.lr_scheduler.LambdaLR(o, rate)) for o in pair]
+
+
+class Trainer:
+    def __init__(self, model, tok, folder: Path, plan: Plan):
+        self.model, self.folder, self.plan = model, folder, plan
+        self.reader = Reader(model, tok, folder / "features")
+        AttentionInterface.register("nano_packed", packed_attention)
+        model.set_attn_implementation({"text_config": "nano_packed"})
+        self.scripts = lru_cache(maxsize=None)(lambda world, index, longest: write_script(world, index, longest))
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Scores [B, Q, vocabulary] of the pairs' tokens."""
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = self.model.model.language_model(
+                inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"],
+                attention_mask={"full_attention": batch["mask"]}, use_cache=False,
+            ).last_hidden_state  # fmt: skip
+            return self.model.lm_head(hidden[:, -batch["mask"].shape[2] :])
+
+    def draw(self, step: int) -> tuple[list, list, str]:
+        """Clips of one duration from the pool of this step, with their questions. The newest clips come along first."""
+        rng = np.random.default_rng([self.plan.seed, step, 3])
+        size = POOL_START + FRESH * (step + 1)
+        newest = size - 1 - int(rng.integers(FRESH))
+        anchor = newest if rng.random() < 0.5 else int(rng.integers(size))
+        duration = self.scripts(WORLD, anchor, self.plan.longest(anchor)).duration
+        same = self.by_duration(size)[duration]
+        count = max(2, round(TOKENS / (89 * duration)))
+        chosen = list(dict.fromkeys([anchor, *(same[i] for i in rng.integers(len(same), size=2 * count))]))[:count]
+        parts = str(rng.choice(["av", "v", "a"], p=[0.92, 0.05, 0.03]))
+        asked = []
+        for index in chosen:
+            picked = choose(questions(self.scripts(WORLD, index, self.plan.longest(index))), parts, rng)
+            asked.append([(_spoken(q.text(rng), rng), q.answer) for q in picked])
+        keep = [i for i, pairs in enumerate(asked) if pairs]
+        return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
+
+    def by_duration(self, size: int) -> dict[int, list[int]]:
+        if not hasattr(self, "_durations"):
+            self._durations, self._counted = defaultdict(list), 0
+        for index in range(self._counted, size):
+            self._durations[self.scripts(WORLD, index, self.plan.longest(index)).duration].append(index)
+        self._counted = max(size, self._counted)
+        return self._durations
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Share of questions on the validation clips whose whole answer is the likeliest, word by word, by category."""
+        hits: dict[str, list[float]] = defaultdict(list)
+        for index in range(VALIDATION_CLIPS):
+            rng = np.random.default_rng([VALIDATION_WORLD, index, 4])
+            script = self.scripts(VALIDATION_WORLD, index, SECONDS[1])
+            picked = choose(questions(script), "av", rng)
+            clip = (VALIDATION_WORLD, index, script.duration)
+            batch = self.reader.batch([clip], [[(q.text(rng), q.answer) for q in picked]], "av")
+            wrong = (self.logits(batch).argmax(-1) != batch["target"]) & (batch["weight"] > 0)
+            for number, question in enumerate(picked):
+                hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
+        return {name: float(np.mean(values)) for name, values in sorted(hits.items())}
+
+    def wait(self, producer, index: int) -> None:
+        """Until the features of clip ``index`` are there."""
+        while not feature_file(self.folder / "features", WORLD, index).exists():
+            if not producer.is_alive() and producer.exitcode:
+                raise RuntimeError("the process that makes the features has died")
+            time.sleep(0.2)
+
+
+def train(model, tok, folder: Path, plan: Plan) -> None:
+    """Train the decoder for ``plan.steps`` steps; checkpoints in ``folder`` make it resumable."""
+    state_file = folder / "decoder.pt"
+    (folder / "features").mkdir(exist_ok=True)
+    saved = torch.load(folder / "towers.pt", weights_only=True)
+    model.model.visual.load_state_dict(saved["visual"])
+    model.model.audio_tower.load_state_dict(saved["audio"])
+    context = multiprocessing.get_context("spawn")
+    producer = context.Process(target=produce, args=(folder / "towers.pt", folder / "features", plan.jobs()), daemon=True)
+    producer.start()
+    trainer = Trainer(model, tok, folder, plan)
+    pairs = optimisers(model, plan.steps)
+    decoder = nn.ModuleDict({"model": model.model.language_model, "head": model.lm_head})
+    start = 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        decoder.load_state_dict(state["decoder"])
+        for (optimiser, schedule), (o, s) in zip(pairs, state["optimisers"]):
+            optimiser.load_state_dict(o)
+            schedule.load_state_dict(s)
+        start = state["step"]
+    began, smooth = time.time(), None
+    for step in range(start, plan.steps):
+        trainer.wait(producer, POOL_START + FRESH * (step + 1) - 1)
+        clips, asked, parts = trainer.draw(step)
+        if not clips:
+            continue
+        batch = trainer.reader.batch(clips, asked, parts)
+        scored = batch["weight"] > 0
+        loss = F.cross_entropy(trainer.logits(batch)[scored].float(), batch["target"][scored], reduction="none")
+        loss = (loss * batch["weight"][scored]).sum() / batch["weight"].sum()
+        for optimiser, _ in pairs:
+            optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        for optimiser, schedule in pairs:
+            optimiser.step()
+            schedule.step()
+        smooth = loss.item() if smooth is None else 0.97 * smooth + 0.03 * loss.item()
+        if step % 20 == 19:
+            print(f"decoder {step + 1}/{plan.steps} loss {smooth:.4f} {time.time() - began:.0f}s", flush=True)
+        if step % 100 == 99 or step + 1 == plan.steps:
+            told = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
+            print(f"validation {step + 1}: {told}", flush=True)
+            optimiser_states = [(o.state_dict(), s.state_dict()) for o, s in pairs]
+            torch.save({"decoder": decoder.state_dict(), "optimisers": optimiser_states, "step": step + 1}, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)

@@ -1,0 +1,171 @@
+"""Warm start of nano's vision and audio towers on per-token labels, which the world's generator knows.
+
+A vision token learns what is in its cell, in which colour, and its own row and column; an audio token learns what
+sounds. Answers alone do not teach a tower this small to see (NOTES.md). The linear heads are thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..render import FPS, cells, frame_clock, picture, soundtrack
+from ..script import Script, write_script
+from ..things import AUDIBLE, CELLS, COLOURS, KINDS
+from .features import mel_of, patchify, soften, tower_attention
+from .recipe import TOKEN_SCALE
+
+GRIDS = 48  # temporal patches a step
+SCRIPTS = 16  # clips they come from
+CHUNKS = 24  # stretches of 2 s of sound a step
+IGNORE = -100
+CLEAR, FAINT = 0.15, 0.03  # share of a cell covered: labelled from the first on, background up to the second
+
+
+class Heads(nn.Module):
+    """Linear read-outs of the towers' tokens."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.kind = nn.Linear(width, len(KINDS) + 1)
+        self.colour = nn.Linear(width, len(COLOURS) + 1)
+        self.row = nn.Linear(width, CELLS)
+        self.column = nn.Linear(width, CELLS)
+        self.sound = nn.Linear(width, len(AUDIBLE) + 1)
+        self.norm = nn.LayerNorm(width)
+        self.background = torch.ones(len(KINDS) + 1)
+        self.background[0] = 0.3  # most cells are empty
+
+
+def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Kind and colour of each cell of the grid made of the frames at ``times``: two [CELLS * CELLS] int64, IGNORE where
+    a thing only grazes the cell."""
+    (k0, c0, s0), (k1, c1, s1) = (cells(script, t) for t in times)
+    kind, colour, share = np.where(s1 > s0, k1, k0), np.where(s1 > s0, c1, c0), np.maximum(s0, s1)
+    unclear = (share > FAINT) & (share < CLEAR)
+    empty = share <= FAINT
+    return tuple(np.where(unclear, IGNORE, np.where(empty, 0, label)).reshape(-1) for label in (kind, colour))
+
+
+def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames [2 * GRIDS, H, W, 3] uint8 and labels kind, colour [GRIDS * cells]."""
+    frames, kinds, colours = [], [], []
+    for index in rng.integers(2**31, size=SCRIPTS):
+        script = write_script(world, int(index))
+        clock = frame_clock(script.duration)
+        for grid in rng.choice(len(clock) // 2, GRIDS // SCRIPTS, replace=False):
+            # Any moment will do, but the two frames of a grid stay half a second apart.
+            shift = math.floor(float(rng.uniform(-0.25, 0.25)) * FPS) / FPS
+            times = clock[2 * grid] + shift, clock[2 * grid + 1] + shift
+            frames += [picture(script, t) for t in times]
+            kind, colour = grid_labels(script, times)
+            kinds.append(kind)
+            colours.append(colour)
+    as_tensor = lambda x: torch.from_numpy(np.concatenate(x))  # noqa: E731
+    return torch.from_numpy(np.stack(frames)), as_tensor(kinds), as_tensor(colours)
+
+
+def audio_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor]:
+    """Log-mel [128, CHUNKS * 200] and the label of each of CHUNKS * 50 audio tokens."""
+    mels, labels = [], []
+    while len(mels) < CHUNKS:
+        script = write_script(world, int(rng.integers(2**31)))
+        mel, label = mel_of(soundtrack(script)), sound_labels(script)
+        for chunk in rng.choice(script.duration // 2, 3, replace=False):
+            mels.append(mel[:, chunk * 200 : (chunk + 1) * 200])
+            labels.append(label[chunk * 50 : (chunk + 1) * 50])
+    return torch.cat(mels, dim=1), torch.cat(labels)
+
+
+def sound_labels(script: Script) -> Tensor:
+    """What sounds at each audio token: [25 * duration] int64, 0 nothing, else AUDIBLE index + 1."""
+    out = torch.zeros(25 * script.duration, dtype=torch.long)
+    for scene in script.scenes:
+        if scene.sound:
+            start, end = round(scene.sound.start * 25), round(scene.sound.end * 25)
+            out[start:end] = AUDIBLE.index(scene.sound.kind) + 1
+    return out
+
+
+def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[Tensor, dict[str, float]]:
+    """One batch: the summed loss, and the accuracy of each head (kind and colour on cells that are not empty)."""
+    frames, kind, colour = vision_batch(rng, world)
+    patches, grid = patchify(soften(frames, rng))
+    mel, sound = audio_batch(rng, world)
+    with torch.autocast("cpu", torch.bfloat16):
+        vision = heads.norm(model.visual(patches, grid_thw=torch.tensor([[GRIDS, *grid[1:]]])).pooler_output).float()
+        audio = heads.norm(model.audio_tower(mel, feature_lens=torch.full((CHUNKS,), 200)).last_hidden_state).float()
+    place = torch.arange(CELLS * CELLS).repeat(GRIDS)
+    row, column = place // CELLS, place % CELLS
+    scores = {
+        "kind": (heads.kind(vision), kind, heads.background),
+        "colour": (heads.colour(vision), colour, heads.background[: len(COLOURS) + 1]),
+        "row": (heads.row(vision), row, None),
+        "column": (heads.column(vision), column, None),
+        "sound": (heads.sound(audio), sound, None),
+    }
+    loss = sum(F.cross_entropy(s.float(), y, weight=w, ignore_index=IGNORE) for s, y, w in scores.values())
+    accuracy = {}
+    for name, (score, label, weight) in scores.items():
+        counted = label > 0 if weight is not None else label >= 0
+        accuracy[name] = (score.argmax(-1) == label)[counted].float().mean().item()
+    return loss, accuracy
+
+
+def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
+    """Train both towers for ``steps`` steps; checkpoints in ``folder`` make it resumable."""
+    state_file = folder / "towers.pt"
+    heads = Heads(model.config.text_config.hidden_size)
+    towers = [model.model.visual, model.model.audio_tower]
+    parameters = [p for m in (*towers, heads) for p in m.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: min((i + 1) / 50, max(0.03, 0.5 + 0.5 * math.cos(math.pi * i / steps))))
+    start = 0
+    if state_file.exists():
+        saved = torch.load(state_file, weights_only=True)
+        for module, key in zip((*towers, heads), ("visual", "audio", "heads")):
+            module.load_state_dict(saved[key])
+        optimiser.load_state_dict(saved["optimiser"])
+        schedule.load_state_dict(saved["schedule"])
+        start = saved["step"]
+    tower_attention(model)
+    smooth: dict[str, float] = {}
+    began = time.time()
+    for step in range(start, steps):
+        rng = np.random.default_rng([seed, step])
+        loss, accuracy = losses(model.model, heads, rng, world)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in accuracy.items()}
+        if step % 20 == 19:
+            told = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
+            print(f"towers {step + 1}/{steps} loss {loss.item():.3f} {told} {time.time() - began:.0f}s", flush=True)
+        if step % 100 == 99 or step + 1 == steps:
+            saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
+            saved |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "step": step + 1}
+            torch.save(saved, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
+    settle(model, np.random.default_rng([seed, steps]), world)
+
+
+@torch.no_grad()
+def settle(model, rng: np.random.Generator, world: int) -> None:
+    """Scale both towers' last layers so that their tokens have the size that the decoder's own tokens start with."""
+    frames, _, _ = vision_batch(rng, world)
+    patches, grid = patchify(soften(frames, rng))
+    vision = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
+    mel, _ = audio_batch(rng, world)
+    audio = model.model.audio_tower(mel, feature_lens=torch.full((CHUNKS,), 200)).last_hidden_state
+    for layer, tokens in ((model.model.visual.merger.mlp[-1], vision), (model.model.audio_tower.proj, audio)):
+        factor = TOKEN_SCALE / tokens.float().pow(2).mean().sqrt()
+        layer.weight.mul_(factor)
+        layer.bias.mul_(factor)

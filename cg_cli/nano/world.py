@@ -1,0 +1,105 @@
+"""Write clips of the nano world as files: ``python -m cg_cli.nano.world --seed 7 --count 10 --out DIR``.
+
+DIR gets ``clip-0000.mp4`` ... (H.264 and AAC, 25 frames a second, 224 x 224) and ``labelled.jsonl``, one question a
+line: video (relative to the file), question, answer, choices, category, id. The same seed gives the same bytes on one
+machine. Training uses the seeds below 100; anything at or above is held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .questions import CATEGORIES, Question, questions
+from .render import FPS, picture, soundtrack
+from .script import SECONDS, Script, write_script
+from .sounds import RATE
+from .things import FRAME
+
+HELD_OUT = 100  # first world seed that training never sees
+_AUDIO_FRAME = 1024  # samples of an AAC frame
+
+
+def write_clip(script: Script, path: Path) -> None:
+    """Write the clip of ``script`` as an MP4."""
+    import av
+
+    sound = soundtrack(script)
+    with av.open(str(path), "w", format="mp4") as file:
+        video = file.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast", "threads": "1"})
+        video.width = video.height = FRAME
+        video.pix_fmt = "yuv420p"
+        audio = file.add_stream("aac", rate=RATE, layout="mono")
+        audio.bit_rate = 96_000
+        for index in range(script.duration * FPS):
+            frame = av.VideoFrame.from_ndarray(picture(script, index / FPS), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            file.mux(video.encode(frame))
+        for start in range(0, len(sound), _AUDIO_FRAME):
+            piece = np.ascontiguousarray(sound[None, start : start + _AUDIO_FRAME])
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
+            file.mux(audio.encode(frame))
+        file.mux(video.encode(None))
+        file.mux(audio.encode(None))
+
+
+def asked(script: Script) -> list[Question]:
+    """The questions of a clip that go into ``labelled.jsonl``: one of each category that it has, picked at random."""
+    rng = np.random.default_rng([script.seed, script.index, 5])
+    pool = questions(script)
+    by_category = [[q for q in pool if q.category == name] for name in CATEGORIES]
+    return [same[int(rng.integers(len(same)))] for same in by_category if same]
+
+
+def labels(script: Script, video: str) -> list[dict]:
+    """The lines of ``labelled.jsonl`` for one clip."""
+    rng = np.random.default_rng([script.seed, script.index, 6])
+    return [
+        {
+            "video": video,
+            "question": question.text(rng),
+            "answer": question.answer,
+            "choices": question.choices(rng),
+            "category": question.category,
+            "id": f"{script.seed}-{script.index}-{question.category}",
+        }
+        for question in asked(script)
+    ]
+
+
+def _make(seed: int, out: Path, longest: int, index: int) -> list[dict]:
+    script = write_script(seed, index, longest)
+    name = f"clip-{index:04d}.mp4"
+    write_clip(script, out / name)
+    return labels(script, name)
+
+
+def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1]) -> Path:
+    """Write ``count`` clips of world ``seed`` and their questions to ``out``; returns the path of ``labelled.jsonl``."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        lines = list(pool.map(partial(_make, seed, out, longest), range(count), chunksize=4))
+    labelled = out / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for rows in lines for row in rows), encoding="utf-8")
+    return labelled
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.world", description=__doc__)
+    parser.add_argument("--seed", type=int, required=True, help=f"of the world; from {HELD_OUT} on, training never saw it")
+    parser.add_argument("--count", type=int, required=True, help="clips")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    options = parser.parse_args()
+    print(write_world(options.seed, options.count, options.out, options.longest))
+
+
+if __name__ == "__main__":
+    main()

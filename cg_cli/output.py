@@ -1,0 +1,169 @@
+"""What people see: answers on stdout; the table of a clip, progress, warnings and errors on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from .config import Settings
+from .records import Answer, Failure, to_line
+
+WORDS = {
+    "media": "reading the video",
+    "encode": "looking and listening",
+    "prune": "pruning",
+    "prefill": "taking it in",
+    "decode": "answering",
+}  # of the stages, for people
+
+
+def count(number: float, unit: str = "") -> str:
+    """A number for people: three significant digits and a decimal prefix, e.g. ``41.2 G``."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            break
+        number /= 1000
+    else:
+        prefix = "P"
+    shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
+    return f"{shown} {prefix}{unit}".rstrip()
+
+
+def size(number: int) -> str:
+    """Bytes for people, in binary units."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def summary(answers: Sequence[Answer]) -> Table:
+    """Tokens, FLOPs and latency of one clip and the questions answered on it."""
+    first = answers[0]
+    tokens, flops, seconds = first.tokens, first.flops, first.latency_s
+    title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    for name, justify in (("", "left"), ("full", "right"), ("used", "right"), ("share", "right"), ("time", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)
+
+    def row(name: str, full: str, used: str, part: str = "", took: str = "") -> None:
+        table.add_row(name, full, used, part, took)
+
+    row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video))
+    row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio))
+    full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
+    row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full))
+    table.add_section()
+    row("read the file", "", "", "", duration(seconds.media))
+    towers = count(flops.vision + flops.audio, "FLOP")
+    row("encode", towers, towers, "", duration(seconds.encode))
+    predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
+    row("prune", "-", predictor, "", duration(seconds.prune))
+    prefill = count(flops.prefill_full, "FLOP"), count(flops.prefill, "FLOP")
+    row("prefill", *prefill, share(flops.prefill, flops.prefill_full), duration(seconds.prefill))
+    decode = sum(a.flops.decode for a in answers)
+    questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
+    row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers)))
+    before = flops.vision + flops.audio
+    full, used = before + flops.prefill_full, before + flops.predictor + flops.prefill
+    total = duration(sum(a.latency_s.total for a in answers))
+    row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total)
+    table.add_section()
+    row("KV cache of the clip", "", size(first.memory.kv_bytes))
+    row("peak memory", "", size(max(a.memory.peak_bytes for a in answers)))
+    table.caption = "* without answering: what an answer costs depends on its length"
+    table.caption_justify = "left"
+    return table
+
+
+@dataclass
+class Talk:
+    """What a command says while it works: data on stdout, everything else on stderr."""
+
+    quiet: bool = False
+    err: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def line(self, kind: str, message: str) -> None:
+        """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup."""
+        style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
+        self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
+
+    def settings(self, settings: Settings) -> None:
+        for name, value in asdict(settings).items():
+            self.line("setting", f"{name.replace('_', '-')} = {value}")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Working]:
+        """A spinner on a terminal, nothing elsewhere."""
+        spin = self.err.is_terminal and not self.quiet
+        with self.err.status(what) if spin else nullcontext() as status:
+            yield Working(self, status)
+
+    def summary(self, done: Sequence[Answer | Failure], json: bool) -> None:
+        """The table of a clip, unless there is no answer to sum up or nobody wants it."""
+        answers = [record for record in done if isinstance(record, Answer)]
+        if answers and not json and not self.quiet:
+            self.err.print(summary(answers))
+
+
+@dataclass
+class Working:
+    """One clip in work: its stages, the words of its answers, its records."""
+
+    talk: Talk
+    status: Status | None
+    told: set[str] = field(default_factory=set)
+    streamed: bool = False
+
+    def stage(self, name: str) -> None:
+        if self.status:
+            self.status.update(WORDS[name])
+
+    def stream(self, text: str) -> None:
+        """A piece of an answer, shown at once if somebody is watching."""
+        if sys.stdout.isatty():
+            if self.status:
+                self.status.stop()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.streamed = True
+
+    def record(self, record: Answer | Failure, json: bool) -> Answer | Failure:
+        """Print a finished record; warnings and errors that many questions share are said once."""
+        if self.streamed:
+            print(flush=True)
+        if json:
+            print(to_line(record), flush=True)
+        elif isinstance(record, Answer) and not self.streamed:
+            print(record.answer, flush=True)
+        self.streamed = False
+        if isinstance(record, Failure):
+            self._once("error", record.error.message)
+        elif not self.talk.quiet:
+            for warning in record.warnings:
+                self._once("warning", warning)
+        return record
+
+    def _once(self, kind: str, message: str) -> None:
+        if message not in self.told:
+            self.told.add(message)
+            self.talk.line(kind, message)

@@ -1,0 +1,126 @@
+"""What every pruner shares: the contract (design, section 6), and the plumbing of those that pick by modality.
+
+Knows tensors only: no file, no model, no other pruner. Adding a method is one file beside this one, one line in
+``registry.MANIFEST``, and one row in ``tests/pruner_matrix.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from .budget import Budget
+from .stream import AUDIO, TEXT, VIDEO, Selection, TokenStream
+
+
+@dataclass(frozen=True)
+class Pruner(ABC):
+    """Decides which rows of a stream reach the language model. Options of a method are the fields of its dataclass.
+
+    Attributes:
+        stage: "input" prunes before the language model, "decoder" between its layers.
+        needs_question: True forfeits prefix reuse between the questions on one clip.
+        needs_predictor: True when the method reads an audio-to-visual predictor.
+    """
+
+    stage: ClassVar[Literal["input", "decoder"]] = "input"
+    needs_question: ClassVar[bool] = False
+    needs_predictor: ClassVar[bool] = False
+
+    @abstractmethod
+    def select(self, stream: TokenStream, budget: Budget) -> Selection:
+        """Keep every text row and exactly ``budget.video`` video and ``budget.audio`` audio rows of ``stream``.
+
+        The same input and options give the same selection. ValueError if the budget asks for more than there is.
+        """
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where each modality sits in a stream: ``text`` [T], ``video`` [V], ``audio`` [A] int64, ascending row numbers.
+
+    ``grids`` is the number of temporal patches, as ``budget.plan`` counts them.
+    """
+
+    text: Tensor
+    video: Tensor
+    audio: Tensor
+    grids: int
+
+
+def rows_of(stream: TokenStream) -> Rows:
+    """Sort the rows of ``stream`` by modality. Waits for the device once, to read four counts."""
+    kinds = (TEXT, VIDEO, AUDIO)  # ascending, so that one stable sort lines the modalities up in this order
+    counts = [(stream.modality == kind).sum() for kind in kinds]
+    *sizes, grids = torch.stack([*counts, stream.grid.max() + 1]).tolist()
+    text, video, audio = torch.argsort(stream.modality, stable=True).split(sizes)
+    return Rows(text, video, audio, grids)
+
+
+def check_fits(rows: Rows, budget: Budget) -> None:
+    """Raise ValueError unless the stream holds as many tokens as ``budget`` asks for."""
+    for name, wanted, held in (("video", budget.video, len(rows.video)), ("audio", budget.audio, len(rows.audio))):
+        if not 0 <= wanted <= held:
+            raise ValueError(f"the budget asks for {wanted} {name} tokens of a stream that holds {held}")
+
+
+def assemble(rows: Rows, video: Tensor, audio: Tensor) -> Selection:
+    """The selection of every text row, ``video`` [k] and ``audio`` [m], distinct row numbers in any order."""
+    return Selection(torch.cat([rows.text, video, audio]).sort().values)
+
+
+def spread(member: Tensor, count: Tensor | int) -> Tensor:
+    """Pick ``count`` evenly spaced ones of the places where ``member`` [n] is True; all of them if there are no more.
+
+    Returns a mask [n] bool. Counts in integers, as a line is drawn on a pixel grid, so that the number is exact; never
+    waits for the device, hence ``count`` may be a tensor. A count below 1 picks nothing.
+    """
+    rank = member.cumsum(0)
+    total = member.sum().clamp_min(1)
+    picked_so_far = (rank * count + total // 2) // total
+    picked_before = ((rank - 1) * count + total // 2) // total
+    return member & (picked_so_far > picked_before)
+
+
+def places(mask: Tensor, count: int) -> Tensor:
+    """The first ``count`` places at which ``mask`` [n] bool is True, ascending [count] int64; there have to be as many.
+
+    Like ``mask.nonzero()``, but does not wait for the device, since the caller knows the size.
+    """
+    return torch.argsort((~mask).to(torch.uint8), stable=True)[:count]
+
+
+def evenly(total: int, count: int, device: torch.device) -> Tensor:
+    """``count`` evenly spaced numbers of ``range(total)``, ascending [count] int64."""
+    return places(spread(torch.ones(total, dtype=torch.bool, device=device), count), count)
+
+
+@dataclass(frozen=True)
+class ModalityPruner(Pruner):
+    """A pruner that chooses among video tokens and among audio tokens, one without the other.
+
+    A method says which video tokens stay; audio is thinned evenly unless the method says otherwise. Neither is asked
+    when all or nothing stays.
+    """
+
+    def select(self, stream: TokenStream, budget: Budget) -> Selection:
+        rows = rows_of(stream)
+        check_fits(rows, budget)
+        video, audio = rows.video, rows.audio
+        if budget.video < len(video):
+            video = video[self.pick_video(stream, rows, budget.video)] if budget.video else video[:0]
+        if budget.audio < len(audio):
+            audio = audio[self.pick_audio(stream, rows, budget.audio)] if budget.audio else audio[:0]
+        return assemble(rows, video, audio)
+
+    @abstractmethod
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        """``count`` distinct places in ``rows.video`` [count] int64, in any order; 0 < count < V."""
+
+    def pick_audio(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        """``count`` distinct places in ``rows.audio`` [count] int64, in any order; 0 < count < A."""
+        return evenly(len(rows.audio), count, rows.audio.device)

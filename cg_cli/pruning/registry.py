@@ -1,0 +1,107 @@
+"""Pruners by name: listing imports none of them, nor torch; ``make`` imports the one that is used.
+
+A package outside this one adds a pruner by an entry point ``name = "module:Class"`` of the group ``cg_cli.pruners``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .base import Pruner
+
+GROUP = "cg_cli.pruners"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pruner: where its class is (``module:Class``), what it does in one line, and which package brings it."""
+
+    target: str
+    summary: str
+    package: str = "cg-cli"
+
+    def load(self) -> type[Pruner]:
+        """Import the class. UsageError when that fails, or when it is no Pruner."""
+        from .base import Pruner
+
+        try:
+            found = metadata.EntryPoint(name="", value=self.target, group=GROUP).load()
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"pruner {self.target} of package {self.package} cannot be imported: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Pruner)):
+            raise UsageError(f"{self.target} of package {self.package} is not a subclass of cg_cli.pruning.base.Pruner")
+        return found
+
+
+MANIFEST: dict[str, Entry] = {
+    "none": Entry("cg_cli.pruning.none:KeepAll", "keep everything (keep 1 only)"),
+    "random": Entry("cg_cli.pruning.random:Random", "random tokens, seeded"),
+    "uniform": Entry("cg_cli.pruning.uniform:Uniform", "evenly spaced whole grids"),
+    "evs": Entry("cg_cli.pruning.evs:Evs", "video tokens that change over time (arXiv 2510.14624)"),
+}
+
+
+def known() -> dict[str, Entry]:
+    """Every pruner by name: the bundled ones, then those of installed packages in alphabetical order.
+
+    UsageError if two of them claim one name: which one an answer came from must not depend on install order.
+    """
+    found = dict(MANIFEST)
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        package = point.dist.name if point.dist else "(unknown)"
+        if point.name in found:
+            raise UsageError(
+                f"packages {found[point.name].package} and {package} both bring a pruner '{point.name}': uninstall one"
+            )
+        found[point.name] = Entry(point.value, f"from package {package}", package)
+    return found
+
+
+def find(name: str) -> Entry:
+    """The entry of ``name``. UsageError for an unknown one, with the closest and all known names."""
+    entries = known()
+    if name not in entries:
+        raise UsageError(f"no pruner '{name}'{closest(name, entries)}; known: {', '.join(entries)}")
+    return entries[name]
+
+
+def make(name: str, /, **options: Any) -> Pruner:
+    """Build the pruner ``name`` with its ``options``. UsageError for an unknown name, or an unknown or wrong option."""
+    cls = find(name).load()
+    allowed = [field.name for field in fields(cls) if field.init]
+    for option in options:
+        if option not in allowed:
+            raise UsageError(
+                f"pruner '{name}' has no option '{option}'{closest(option, allowed)}; "
+                f"its options: {', '.join(allowed) or 'none'}"
+            )
+    hints = get_type_hints(cls, include_extras=True)
+    checked = {option: _typed(name, option, hints[option], value) for option, value in options.items()}
+    try:
+        return cls(**checked)
+    except (TypeError, ValueError) as error:  # a required option is missing, or the class refuses a value
+        raise UsageError(f"pruner '{name}': {error}") from error
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` for the word most like ``word``, or nothing."""
+    matches = get_close_matches(word, list(words), n=1)
+    return f", did you mean '{matches[0]}'?" if matches else ""
+
+
+def _typed(name: str, option: str, hint: Any, value: Any) -> Any:
+    """``value`` as the field's type ``hint`` has it; an int passes for a float, nothing else is converted."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise UsageError(f"pruner '{name}', option {option}={value!r}: {problem}") from error

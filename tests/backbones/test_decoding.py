@@ -1,0 +1,55 @@
+"""Pieces of text and seeds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import tiny
+import torch
+
+from cg_cli.backbones import decoding
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.tokenizer()
+
+
+@pytest.mark.parametrize("text", ["a red ball", "猫が鳴く 🎈🎈 naïve", "👩‍👩‍👧 x"])
+def test_pieces_never_hold_half_a_character(tokenizer, text):
+    ids = tokenizer(text)["input_ids"]
+    pieces = []
+    stream = decoding.TextStream(tokenizer, pieces.append)
+    for token in ids:
+        stream.push(token)
+    assert "".join(pieces) == text and "\ufffd" not in "".join(pieces)
+    assert stream.close() == text
+    assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_tokens_join_to_what_decoding_them_at_once_gives(tokenizer, seed):
+    rng = random.Random(seed)
+    ids = [rng.randrange(len(tokenizer)) for _ in range(40)]  # stray bytes and marks among them
+    stream = decoding.TextStream(tokenizer)
+    for token in ids:
+        stream.push(token)
+    assert stream.close() == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_an_unfinished_character_comes_out_at_the_end(tokenizer):
+    ids = tokenizer("ok 猫")["input_ids"][:-1]
+    pieces = []
+    stream = decoding.TextStream(tokenizer, pieces.append)
+    for token in ids:
+        stream.push(token)
+    assert "".join(pieces).strip() == "ok"
+    assert stream.close().endswith("\ufffd")
+
+
+def test_drawing_follows_the_distribution():
+    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
+    pick = decoding.picker(2.0, seed=0)
+    counts = torch.bincount(torch.tensor([pick(logits) for _ in range(4000)]), minlength=4) / 4000
+    torch.testing.assert_close(counts, torch.softmax(logits / 2.0, dim=0), atol=0.03, rtol=0)
