@@ -93,7 +93,7 @@ class AudioSizes:
 
 
 def decoder_flops(sizes: TextSizes, new: int, past: int, logit_rows: int) -> int:
-    """Operations of the language model for ``new`` tokens after ``past`` cached ones, with logits for ``logit_rows``."""
+    """Operations of the language model for ``new`` tokens after ``past`` cached ones and ``logit_rows`` of logits."""
     query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     weights = sizes.hidden * (2 * query + 2 * key + 3 * sizes.intermediate)
     attention = 4 * new * (past + new) * query

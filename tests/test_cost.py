@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import DynamicCache
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
     Qwen2_5OmniAudioEncoderConfig,
     Qwen2_5OmniTextConfig,

@@ -62,11 +62,13 @@ class Backbone(ABC):
         device, dtype: where and in what the weights are.
         context_length: positions the model was made for; sound and pictures take 25 a second however much is pruned.
         hidden_size: width of a token embedding.
+        prompt_version: changes whenever the words or marks around clip and question do, as answers then may too.
         warnings: one line each about how the model was loaded, for the record.
     """
 
     side_multiple: ClassVar[int]
     frame_multiple: ClassVar[int]
+    prompt_version: ClassVar[str]
 
     id: str
     revision: str

@@ -69,6 +69,7 @@ class Qwen25Omni(Backbone):
 
     side_multiple = 28  # a merged patch: 2 x 2 patches of 14 pixels
     frame_multiple = 2
+    prompt_version = "qwen-chat/1"
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         self.id = checkpoint.id
@@ -243,7 +244,7 @@ class Qwen25Omni(Backbone):
 def _preprocessing(
     checkpoint: Checkpoint, mel_bins: int
 ) -> tuple[qwen_inputs.PixelNorm, WhisperFeatureExtractor, tuple[str, ...]]:
-    """Pixel norm and mel extractor from the checkpoint's preprocessor_config.json, or the family's own with a warning."""
+    """Pixel norm and mel extractor from preprocessor_config.json; without one, the family's own and a warning."""
     path = checkpoint.directory / PREPROCESSOR
     if not path.exists():
         extractor = WhisperFeatureExtractor(feature_size=mel_bins, **qwen_inputs.OMNI_EXTRACTOR)

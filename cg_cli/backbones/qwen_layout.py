@@ -1,7 +1,8 @@
 """Where a clip's tokens stand in a Qwen2.5-Omni prompt: order, places, times and rotary positions.
 
-    <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n <bos> V..A..V..A.. <eos>   question <|im_end|>\\n<|im_start|>assistant\\n
-    `------------------ header -------------------------'                     ^ the prefix ends here
+    <|im_start|>system\\n ... <|im_end|>\\n<|im_start|>user\\n    header
+    <|vision_bos|><|audio_bos|> V..A..V..A.. <|audio_eos|><|vision_eos|>    media; the prefix ends here
+    question <|im_end|>\\n<|im_start|>assistant\\n
 
 The prefix ends on a special token, which no tokenizer rule crosses, so tokens(prefix) + tokens(rest) are
 tokens(whole). The rules are those of transformers' ``Qwen2_5OmniThinkerModel.get_rope_index``.
@@ -28,7 +29,7 @@ AUDIO_MARKS = ("<|audio_bos|>", "<|audio_eos|>")
 
 @dataclass(frozen=True)
 class Rates:
-    """Clock of the rotary positions: ``per_second`` positions a second, interleaved in chunks of ``chunk_s`` seconds."""
+    """Clock of the rotary positions: ``per_second`` a second, interleaved in chunks of ``chunk_s`` seconds."""
 
     per_second: int = 25
     chunk_s: int = 2
@@ -133,8 +134,8 @@ def _video_rows(shape: MediaShape, start: int, rates: Rates) -> dict[str, Tensor
 def _chunks(time: Tensor, rates: Rates) -> Tensor:
     """Chunk of each token from its sorted time positions, as ``get_chunked_index`` cuts them.
 
-    The original moves on by at most one chunk a token, even inside a grid: ``c[i] = min(c[i-1] + 1, time[i] // chunk)``,
-    here in closed form.
+    The original moves on by at most one chunk a token, even inside a grid:
+    ``c[i] = min(c[i-1] + 1, time[i] // chunk)``, here in closed form.
     """
     index = torch.arange(len(time))
     return torch.cummin(time // rates.per_chunk - index, dim=0).values + index

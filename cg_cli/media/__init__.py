@@ -5,4 +5,14 @@ from .clip import SAMPLE_RATE, Clip, DecodeOptions
 from .facts import Probe, StreamFacts
 from .sizes import fit_size
 
-__all__ = ["SAMPLE_RATE", "Clip", "DecodeOptions", "DecodeWorker", "Probe", "StreamFacts", "decode", "fit_size", "probe"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Clip",
+    "DecodeOptions",
+    "DecodeWorker",
+    "Probe",
+    "StreamFacts",
+    "decode",
+    "fit_size",
+    "probe",
+]

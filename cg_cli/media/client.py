@@ -36,6 +36,7 @@ class DecodeWorker:
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
         self._reader: Reader | None = None
+        self._selector: selectors.BaseSelector | None = None
         self._deadline = 0.0
         self._served = 0
 
@@ -56,6 +57,7 @@ class DecodeWorker:
             return
         self._process.kill()  # it holds no state worth saving
         self._process.wait(STOP_TIMEOUT_S)
+        self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 pipe.close()
@@ -111,7 +113,9 @@ class DecodeWorker:
             cause = self._cause_of_death()
             if not begun and self._served > 1:  # it died idle: not this file's fault, and a new process has served none
                 return self._ask(request, shown, timeout_s, take)
-            raise ItemError("media", f"{shown!r} crashed the decoder ({cause}): re-encode the file", "crashed") from None
+            raise ItemError(
+                "media", f"{shown!r} crashed the decoder ({cause}): re-encode the file", "crashed"
+            ) from None
         except BaseException:  # Ctrl-C in the middle of an answer: the next request must not read its rest
             self.close()
             raise
@@ -124,6 +128,8 @@ class DecodeWorker:
             return
         self._process, self._served = _start(), 0
         self._reader = Reader(self._read)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
         self._deadline = time.monotonic() + START_TIMEOUT_S
         try:
             self._reader.receive()
@@ -134,12 +140,9 @@ class DecodeWorker:
 
     def _read(self, size: int) -> bytes:
         """Up to ``size`` bytes of the process's output. Raises TimeoutError at the deadline."""
-        pipe = self._process.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            if not selector.select(max(0.0, self._deadline - time.monotonic())):
-                raise TimeoutError
-        return os.read(pipe.fileno(), size)
+        if not self._selector.select(max(0.0, self._deadline - time.monotonic())):
+            raise TimeoutError
+        return os.read(self._process.stdout.fileno(), size)
 
     def _cause_of_death(self) -> str:
         """Why the process ended, in words; forgets the process."""

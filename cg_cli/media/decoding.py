@@ -83,7 +83,8 @@ def probe_file(path: str, shown: str) -> Probe:
     origin = (found.video or found.audio).start if ends else 0
     with open_media(path, shown) as container:
         streams = tuple(
-            StreamFacts(s.index, s.type, s.codec_context.name if s.codec_context else "", is_cover(s)) for s in container.streams
+            StreamFacts(s.index, s.type, s.codec_context.name if s.codec_context else "", is_cover(s))
+            for s in container.streams
         )
     codec = {s.index: s.codec for s in streams}
     width, height = resizer.displayed if resizer else (0, 0)
@@ -112,7 +113,9 @@ def _resizer(path: str, shown: str, found: Scan, first: av.VideoFrame) -> Resize
         return Resizer(container.streams[found.video_index].sample_aspect_ratio, first)
 
 
-def _send_frames(path: str, shown: str, found: Scan, options: DecodeOptions, damage: Damage, emit: Emit) -> dict[str, Any]:
+def _send_frames(
+    path: str, shown: str, found: Scan, options: DecodeOptions, damage: Damage, emit: Emit
+) -> dict[str, Any]:
     """Emits the chosen frames; returns what the summary says about them, {} if none could be decoded."""
     duration = found.video.duration
     count = frame_count(duration, options)

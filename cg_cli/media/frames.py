@@ -87,7 +87,9 @@ def pictures(path: str, shown: str, scan: Scan, wanted: Sequence[Fraction], dama
             while start < len(wanted):
                 picture = _sought(container, stream, line, wanted[start], damage)
                 if picture is None:
-                    damage.notes.append(f"seeking failed at {float(wanted[start]):.1f} s: the film was decoded from its start")
+                    damage.notes.append(
+                        f"seeking failed at {float(wanted[start]):.1f} s: the film was decoded from its start"
+                    )
                     break
                 yield picture
                 start += 1
@@ -134,7 +136,7 @@ def _guard_size(stream: av.VideoStream, shown: str) -> None:
 
 def refuse_oversize(path: str, shown: str, scan: Scan) -> None:
     """For a film without any decodable picture: raises ItemError (too_large) if its size is what the decoder refuses."""
-    with _opened(path, shown, scan) as (container, stream), av.logging.Capture() as logs:
+    with av.logging.Capture() as logs, _opened(path, shown, scan) as (container, stream):
         for packet in islice(packets(container, [stream], Damage()), OVERSIZE_PACKETS):
             decode(packet, "video", Damage())
         if any(OVERSIZE_LOG in text for _, _, text in logs):
@@ -184,5 +186,7 @@ class Resizer:
         shrink = max(frame.width / width, frame.height / height)
         method = Interpolation.AREA if shrink > LARGE_SHRINK else Interpolation.BICUBIC
         # One thread: swscale's pool would outlive its use.
-        small = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=method, threads=1)
+        small = self._scaler.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=method, threads=1
+        )
         return np.ascontiguousarray(np.rot90(small.to_ndarray(), self.rotation // 90))

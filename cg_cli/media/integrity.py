@@ -20,7 +20,14 @@ def is_cut(file: BinaryIO, format_name: str) -> bool:
     Knows MP4, Matroska, RIFF (WAV, AVI), MPEG-TS and Ogg; False for others. Moves the file position.
     """
     size = os.fstat(file.fileno()).st_size
-    checks = {"mov": _cut_boxes, "matroska": _cut_segment, "wav": _cut_riff, "avi": _cut_riff, "mpegts": _cut_ts, "ogg": _cut_ogg}
+    checks = {
+        "mov": _cut_boxes,
+        "matroska": _cut_segment,
+        "wav": _cut_riff,
+        "avi": _cut_riff,
+        "mpegts": _cut_ts,
+        "ogg": _cut_ogg,
+    }
     check = checks.get(format_name.split(",")[0])
     return check is not None and check(file, size)
 

@@ -127,7 +127,11 @@ def _cut_line(cut: bool, declared: Fraction | None, first: Fraction, timelines: 
     short = declared is not None and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared)
     if not (cut or short):
         return ""
-    return f"the file is cut off: {float(read):.1f} s" + (f" of {float(declared):.1f} s" if short else "") + " could be read"
+    return (
+        f"the file is cut off: {float(read):.1f} s"
+        + (f" of {float(declared):.1f} s" if short else "")
+        + " could be read"
+    )
 
 
 def _complaints(logs: list[tuple[int, str, str]], source: str) -> int:

@@ -16,7 +16,7 @@ DRIFT_S = Fraction(1, 10)  # timestamps may wander this far from the sample coun
 LEAD_IN_S = Fraction(1, 20)  # encoder delay: sound up to this much before the film's start goes without a warning
 MAX_OVERLAP_S = 10  # sound that jumps back further is a restarted clock, not an overlap
 MAX_SILENCE_S = 3600  # silence put into gaps, at most: beyond it a timestamp is not believed
-SILENCE_BLOCK = 10 * SAMPLE_RATE  # samples
+BLOCK = SAMPLE_RATE  # samples in a message: few enough to stay small, many enough to be few
 
 
 def blocks(path: str, shown: str, scan: Scan, origin: Fraction | None, damage: Damage) -> Iterator[np.ndarray]:
@@ -61,7 +61,7 @@ class _Track:
         jumped = self.expected is None or abs(time - self.expected) > DRIFT_S
         if jumped or signature != self.signature:
             yield from self._flush()
-            self.resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+            self.resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE, frame_size=BLOCK)
             self.signature = signature
             if jumped:
                 time = yield from self._jump(time)
@@ -90,8 +90,8 @@ class _Track:
             if -gap > (DRIFT_S if started else LEAD_IN_S) * SAMPLE_RATE:
                 place = "overlaps itself" if started else "starts before the picture"
                 self.damage.notes.append(f"the sound {place}: {-gap / SAMPLE_RATE:.2f} s of it were left out")
-        for begin in range(0, gap, SILENCE_BLOCK):
-            yield np.zeros(min(SILENCE_BLOCK, gap - begin), np.float32)
+        for begin in range(0, gap, BLOCK):
+            yield np.zeros(min(BLOCK, gap - begin), np.float32)
         self.placed += max(gap, 0)
         if started:  # a late start is no loss
             self.silence += max(gap, 0)
@@ -102,10 +102,8 @@ class _Track:
             yield from self._kept(self.resampler.resample(None))
             self.resampler = None
 
-    def _kept(self, resampled: list[av.AudioFrame | None]) -> Iterator[np.ndarray]:
+    def _kept(self, resampled: list[av.AudioFrame]) -> Iterator[np.ndarray]:
         for frame in resampled:
-            if frame is None:  # PyAV's answer to a flush where nothing had to be converted
-                continue
             # The mean of the channels, as librosa's to_mono: libswresample's own mono is 3 dB louder and can clip.
             samples = frame.to_ndarray().mean(axis=0)[self.skip :]
             self.skip -= min(self.skip, frame.samples)

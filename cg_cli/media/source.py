@@ -127,9 +127,15 @@ class _Beginning:
 
 def _open_fault(shown: str, head: bytes, error: Exception) -> ItemError:
     if head[4:8] in (b"ftyp", b"mdat"):
-        return fault("unreadable", shown, "has no readable index (moov): it was cut off or is damaged, so copy or record it again")
+        return fault(
+            "unreadable",
+            shown,
+            "has no readable index (moov): it was cut off or is damaged, so copy or record it again",
+        )
     if any(head[offset:].startswith(mark) for offset, mark in SIGNATURES):
         return fault("unreadable", shown, "is damaged at its beginning: copy or download it again")
     if isinstance(error, av.error.ArgumentError):
-        return fault("not_media", shown, "is not self-contained audio or video (a playlist, text or unsupported format)")
+        return fault(
+            "not_media", shown, "is not self-contained audio or video (a playlist, text or unsupported format)"
+        )
     return fault("not_media", shown, "is not audio or video that can be read: check the file, or convert it to mp4")

@@ -50,7 +50,9 @@ def main() -> None:
         except ItemError as error:
             answer = {"event": "error", "kind": error.kind, "message": str(error)}
         except MemoryError:
-            answer = _error(request, "too_large", "needs more than 1 GiB of memory to decode: scale it down or shorten it first")
+            answer = _error(
+                request, "too_large", "needs more than 1 GiB of memory to decode: scale it down or shorten it first"
+            )
         except Exception as error:  # any fault of one file must become its one line, and leave the process usable
             text = " ".join(f"{type(error).__name__}: {error}".split())
             answer = _error(request, "unreadable", f"could not be decoded ({text}): convert it to mp4 first")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+import tiny
 from transformers.utils import logging as transformers_logging
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/tiny.py serves several folders
-
-import tiny  # noqa: E402
-
-from cg_cli import backbones  # noqa: E402
+from cg_cli import backbones
 
 
 @pytest.fixture(scope="session")

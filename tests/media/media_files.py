@@ -73,7 +73,7 @@ def write(
         if times is not None:
             _write_frames(output, video, times, size, pix_fmt)
         if sound is not None:
-            _write_sound(output, audio, sound, sound_start_s, sound_rate, sound_layout, gap)
+            write_sound(output, audio, sound, sound_start_s, sound_rate, sound_layout, gap)
     return path
 
 
@@ -86,7 +86,10 @@ def _write_frames(output, video, times: list[float], size: tuple[int, int], pix_
     output.mux(video.encode(None))
 
 
-def _write_sound(output, audio, sound: np.ndarray, start_s: float, rate: int, layout: str, gap: tuple[float, float]) -> None:
+def write_sound(
+    output, audio, sound: np.ndarray, start_s: float, rate: int, layout: str, gap: tuple[float, float] = (0.0, 0.0)
+) -> None:
+    """Encodes ``sound`` [S] into the stream ``audio`` of ``output``; see ``write``."""
     channels = av.AudioLayout(layout).nb_channels
     first = round(start_s * rate)
     for begin in range(0, len(sound), AUDIO_BLOCK):
@@ -104,7 +107,9 @@ def steady(seconds: float, fps: float = 25.0, start_s: float = 0.0) -> list[floa
     return [start_s + index / fps for index in range(round(seconds * fps))]
 
 
-def image(path: Path, number: int = 5, size: tuple[int, int] = (96, 48), codec: str = "png", pix_fmt: str = "rgb24") -> Path:
+def image(
+    path: Path, number: int = 5, size: tuple[int, int] = (96, 48), codec: str = "png", pix_fmt: str = "rgb24"
+) -> Path:
     """One picture in a file of its own, without a container."""
     context = av.CodecContext.create(codec, "w")
     context.width, context.height, context.pix_fmt, context.time_base = *size, pix_fmt, Fraction(1, 25)

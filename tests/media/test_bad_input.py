@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
-from media_files import beeps, image, steady, write
+from media_files import beeps, image, steady, write, write_sound
 
 from cg_cli.errors import ItemError
 from cg_cli.media import decode
@@ -33,7 +35,9 @@ def huge_film(path: Path, width: int, height: int) -> Path:
 
 
 def subtitles(path: Path) -> Path:
-    path.write_text("1\n00:00:00,000 --> 00:00:02,000\nnothing to see\n\n2\n00:00:03,000 --> 00:00:04,000\nstill nothing\n")
+    path.write_text(
+        "1\n00:00:00,000 --> 00:00:02,000\nnothing to see\n\n2\n00:00:03,000 --> 00:00:04,000\nstill nothing\n"
+    )
     return path
 
 
@@ -83,11 +87,25 @@ CASES = {
     "html": (lambda d: written(d / "page.mp4", b"<!doctype html><html><body>404</body></html>"), "not_media"),
     "zeros": (lambda d: written(d / "zeros.mp4", bytes(100_000)), "not_media"),
     "subtitles": (lambda d: subtitles(d / "words.srt"), "not_media"),
-    "playlist": (lambda d: written(d / "list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.ts\n#EXT-X-ENDLIST\n"), "not_media"),
-    "playlist_mp4": (lambda d: written(d / "list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"), "not_media"),
+    "playlist": (
+        lambda d: written(d / "list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.ts\n#EXT-X-ENDLIST\n"),
+        "not_media",
+    ),
+    "playlist_mp4": (
+        lambda d: written(d / "list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"),
+        "not_media",
+    ),
     "concat_list": (lambda d: written(d / "list.ffconcat", b"ffconcat version 1.0\nfile real.ts\n"), "not_media"),
-    "sdp": (lambda d: written(d / "a.sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"), "not_media"),
-    "dash_manifest": (lambda d: written(d / "a.mpd", b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>'), "not_media"),
+    "sdp": (
+        lambda d: written(
+            d / "a.sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+        ),
+        "not_media",
+    ),
+    "dash_manifest": (
+        lambda d: written(d / "a.mpd", b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>'),
+        "not_media",
+    ),
     "no_index": (lambda d: headless(d / "headless.mp4"), "unreadable"),
     "only_ftyp": (lambda d: written(d / "ftyp.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"), "unreadable"),
     "half_mkv_header": (lambda d: written(d / "half.mkv", b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86"), "unreadable"),
@@ -117,7 +135,18 @@ def test_bad_input_is_one_clear_line(worker, cellar, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["with space.mp4", "new\nline.mp4", "tab\t'quote\".mp4", "ünï-日本.mp4", "-leading.mp4", "100%d.mp4", "http:.mp4", "a|b.mp4", b"\xff\xfe.mp4"]
+    "name",
+    [
+        "with space.mp4",
+        "new\nline.mp4",
+        "tab\t'quote\".mp4",
+        "ünï-日本.mp4",
+        "-leading.mp4",
+        "100%d.mp4",
+        "http:.mp4",
+        "a|b.mp4",
+        b"\xff\xfe.mp4",
+    ],
 )
 def test_any_file_name_works(worker, cellar, talkie, name, monkeypatch):
     monkeypatch.chdir(cellar)
@@ -132,14 +161,8 @@ def test_a_link_to_a_film_works(worker, cellar, talkie):
 
 
 def test_cover_art_is_no_film(worker, cellar):
-    import av
-
     picture = image(cellar / "cover.png").read_bytes()
     path = cellar / "song.mp3"
-    from fractions import Fraction
-
-    from media_files import _write_sound
-
     with av.open(str(path), "w") as output:
         audio = output.add_stream("libmp3lame", rate=48_000, layout="mono")
         cover = output.add_stream("png", rate=1)
@@ -149,7 +172,7 @@ def test_cover_art_is_no_film(worker, cellar):
         packet.stream, packet.pts, packet.dts, packet.time_base = cover, 0, 0, Fraction(1, 1)
         output.start_encoding()
         output.mux(packet)
-        _write_sound(output, audio, beeps(3, 48_000), 0.0, 48_000, "mono", (0.0, 0.0))
+        write_sound(output, audio, beeps(3, 48_000), 0.0, 48_000, "mono")
     clip, probe = worker.decode(path), worker.probe(path)
     assert clip.frames is None and clip.audio_s == pytest.approx(3, abs=0.1) and clip.complete
     assert any(stream.cover for stream in probe.streams) and not probe.has_video and probe.has_audio

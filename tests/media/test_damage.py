@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import av
 import numpy as np
 import pytest
 from media_files import beeps, number_of, steady, write
@@ -95,8 +96,6 @@ def test_random_damage_never_gets_through_silently_broken(worker, healthy, name)
 def test_sound_without_any_readable_packet_is_failed_not_used(worker, healthy, folder):
     whole = write(folder / "silent_track.mp4", times=steady(2), sound=beeps(2, 48_000))
     data = bytearray(whole.read_bytes())
-    import av
-
     with av.open(str(whole)) as container:
         spans = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
     for position, size in spans:
@@ -110,8 +109,6 @@ def test_sound_without_any_readable_packet_is_failed_not_used(worker, healthy, f
 def test_pictures_without_any_readable_packet_leave_the_sound(worker, folder):
     whole = write(folder / "no_picture.mp4", times=steady(2), sound=beeps(2, 48_000))
     data = bytearray(whole.read_bytes())
-    import av
-
     with av.open(str(whole)) as container:
         spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     for position, size in spans:
@@ -122,7 +119,9 @@ def test_pictures_without_any_readable_packet_leave_the_sound(worker, folder):
     assert not clip.complete and any("picture" in line for line in clip.warnings)
 
 
-@pytest.mark.parametrize("name", ["faststart.mp4", "fragmented.mp4", "film.mkv", "film.ts", "film.avi", "sound.wav", "sound.ogg"])
+@pytest.mark.parametrize(
+    "name", ["faststart.mp4", "fragmented.mp4", "film.mkv", "film.ts", "film.avi", "sound.wav", "sound.ogg"]
+)
 def test_structure_shows_nearly_every_cut(healthy, tmp_path, name):
     formats = {"mp4": "mov,mp4", "mkv": "matroska,webm", "ts": "mpegts"}
     extension = name.split(".")[1]

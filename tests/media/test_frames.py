@@ -96,7 +96,9 @@ def test_frames_are_upright(worker, folder, rotation):
     with av.open(str(path)) as container:
         stored = list(container.decode(video=0))[6].to_ndarray(format="rgb24")  # on show at 0.25 s
     # Counterclockwise by definition: the stored right edge becomes the top at 90 degrees.
-    turned = {90: stored.transpose(1, 0, 2)[::-1], 180: stored[::-1, ::-1], 270: stored.transpose(1, 0, 2)[:, ::-1]}[rotation]
+    turned = {90: stored.transpose(1, 0, 2)[::-1], 180: stored[::-1, ::-1], 270: stored.transpose(1, 0, 2)[:, ::-1]}[
+        rotation
+    ]
     assert clip.frames.shape[1:] == turned.shape
     assert (clip.source_width, clip.source_height) == turned.shape[1::-1]
     assert abs(clip.frames[0].astype(int) - turned).mean() < 20

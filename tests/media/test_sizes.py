@@ -50,7 +50,13 @@ def test_fit_size_spends_the_budget_of_a_large_frame():
 @pytest.mark.parametrize(
     # From transformers 5.23 `smart_resize(height, width, factor=28, min_pixels=1, max_pixels=100352)`.
     ("source", "fitted"),
-    [((1920, 1080), (420, 224)), ((3840, 2160), (420, 224)), ((480, 640), (252, 364)), ((320, 240), (308, 252)), ((64, 48), (56, 56))],
+    [
+        ((1920, 1080), (420, 224)),
+        ((3840, 2160), (420, 224)),
+        ((480, 640), (252, 364)),
+        ((320, 240), (308, 252)),
+        ((64, 48), (56, 56)),
+    ],
 )
 def test_fit_size_agrees_with_smart_resize(source, fitted):
     assert fit_size(*source, 128 * 28 * 28, 28) == fitted
@@ -84,4 +90,13 @@ def test_displayed_size_widens_pixels_then_turns():
 
 
 def test_quarter_turns_is_the_nearest_right_angle():
-    assert [quarter_turns(angle) for angle in (0, 90, -90, 180, -180, 270, 359.6, 91)] == [0, 90, 270, 180, 180, 270, 0, 90]
+    assert [quarter_turns(angle) for angle in (0, 90, -90, 180, -180, 270, 359.6, 91)] == [
+        0,
+        90,
+        270,
+        180,
+        180,
+        270,
+        0,
+        90,
+    ]

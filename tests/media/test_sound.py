@@ -27,7 +27,9 @@ def starts(audio: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_sound_file_is_whole_and_in_time(worker, folder, name, codec, rate, layout):
-    path = write(folder / f"sound_{name}", sound=beeps(5, rate), sound_codec=codec, sound_rate=rate, sound_layout=layout)
+    path = write(
+        folder / f"sound_{name}", sound=beeps(5, rate), sound_codec=codec, sound_rate=rate, sound_layout=layout
+    )
     clip = worker.decode(path)
     assert clip.frames is None and clip.frame_times is None and clip.source_width == 0
     assert clip.audio_status == "used" and clip.audio.dtype == np.float32 and clip.complete
@@ -37,7 +39,13 @@ def test_a_sound_file_is_whole_and_in_time(worker, folder, name, codec, rate, la
 
 
 def test_five_minutes_and_a_second_are_not_cut(worker, folder):
-    path = write(folder / "301.mka", sound=beeps(301, 16_000), sound_codec="pcm_s16le", sound_rate=16_000, container_format="matroska")
+    path = write(
+        folder / "301.mka",
+        sound=beeps(301, 16_000),
+        sound_codec="pcm_s16le",
+        sound_rate=16_000,
+        container_format="matroska",
+    )
     clip = worker.decode(path)
     assert clip.audio_s == pytest.approx(301, abs=0.1) and len(starts(clip.audio)) == 301
 
@@ -46,7 +54,11 @@ def test_five_minutes_and_a_second_are_not_cut(worker, folder):
 @pytest.mark.parametrize("offset", [1.5, 0.25])
 def test_late_sound_is_moved_to_its_place(worker, folder, extension, offset):
     path = write(
-        folder / f"late_{offset}.{extension}", times=steady(4), sound=beeps(2, 48_000), sound_start_s=offset, codec_options={"bf": "0"}
+        folder / f"late_{offset}.{extension}",
+        times=steady(4),
+        sound=beeps(2, 48_000),
+        sound_start_s=offset,
+        codec_options={"bf": "0"},
     )
     clip = worker.decode(path)
     assert starts(clip.audio) == pytest.approx([offset, offset + 1], abs=0.05)
@@ -71,7 +83,14 @@ def test_sound_longer_and_shorter_than_the_film(worker, folder):
 
 
 def test_a_hole_in_the_sound_becomes_silence(worker, folder):
-    path = write(folder / "hole.mkv", times=steady(6), sound=beeps(6, 16_000), sound_codec="pcm_s16le", sound_rate=16_000, gap=(1.5, 3.7))
+    path = write(
+        folder / "hole.mkv",
+        times=steady(6),
+        sound=beeps(6, 16_000),
+        sound_codec="pcm_s16le",
+        sound_rate=16_000,
+        gap=(1.5, 3.7),
+    )
     clip = worker.decode(path)
     assert starts(clip.audio) == pytest.approx([0, 1, 4, 5], abs=0.01)
     assert clip.audio_s == pytest.approx(6, abs=0.01)
@@ -87,5 +106,11 @@ def test_levels_survive(worker, folder):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000).astype(np.float32)
     clip = worker.decode(write(folder / "tone.wav", sound=tone, sound_codec="pcm_f32le", sound_rate=16_000))
     assert clip.audio == pytest.approx(tone, abs=1e-6)
-    stereo = write(folder / "tone48.wav", sound=np.repeat(tone, 3), sound_codec="pcm_s16le", sound_rate=48_000, sound_layout="stereo")
+    stereo = write(
+        folder / "tone48.wav",
+        sound=np.repeat(tone, 3),
+        sound_codec="pcm_s16le",
+        sound_rate=48_000,
+        sound_layout="stereo",
+    )
     assert np.abs(worker.decode(stereo).audio).max() == pytest.approx(0.5, abs=0.1)

@@ -48,18 +48,17 @@ def test_the_worker_never_imports_torch_and_the_parent_never_imports_av(worker, 
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
 
 
-def test_a_deadline_takes_the_process_and_the_next_file_works(folder, talkie):
-    large = write(folder / "large.mkv", times=steady(20), size=(640, 352), gop=1000)
+def test_a_deadline_takes_the_process_and_the_next_file_works(talkie):
     with DecodeWorker() as own:
         own.decode(talkie)
         first = own.pid
         start = time.monotonic()
-        with pytest.raises(ItemError, match="within 0.01 s") as caught:
-            own.decode(large, DecodeOptions(timeout_s=0.01))
+        with pytest.raises(ItemError, match="within 0.005 s") as caught:
+            own.decode(talkie, DecodeOptions(fps=25.0, timeout_s=0.005))
         assert caught.value.kind == "timeout" and time.monotonic() - start < 5
         assert not alive(first)
         with pytest.raises(ItemError) as caught:
-            own.probe(large, timeout_s=0.0)
+            own.probe(talkie, timeout_s=0.0)
         assert caught.value.kind == "timeout"
         assert number_of(own.decode(talkie).frames[0]) == 6 and own.pid != first
 
@@ -115,7 +114,11 @@ def test_the_process_is_renewed_after_many_files(talkie, monkeypatch):
 def test_the_process_ends_with_its_parent_and_has_its_own_session(talkie):
     code = "from cg_cli.media import DecodeWorker; import os, sys, time; w = DecodeWorker(); w.decode(sys.argv[1]); print(w.pid, flush=True); time.sleep(60)"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(talkie)], cwd=client.PACKAGE_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(talkie)],
+        cwd=client.PACKAGE_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as parent:
         pid = int(parent.stdout.readline())
         assert os.getsid(pid) == pid
@@ -135,12 +138,12 @@ def test_nothing_of_libav_reaches_stderr(folder, talkie, capfd):
 
 
 def test_a_4k_film_stays_below_1_gib(folder):
-    film = write(folder / "4k.mp4", times=steady(8 / 25), size=(3840, 2160), codec_options={"bf": "2", "refs": "4"})
+    film = write(folder / "4k.mp4", times=steady(5 / 25), size=(3840, 2160), codec_options={"bf": "2", "refs": "4"})
     with DecodeWorker() as own:
         clip = own.decode(film, DecodeOptions(fps=25.0))
-        assert (clip.source_width, clip.source_height) == (3840, 2160) and len(clip.frames) == 8
+        assert (clip.source_width, clip.source_height) == (3840, 2160) and len(clip.frames) == 6
         assert clip.frames[0].shape[0] * clip.frames[0].shape[1] <= 128 * 28 * 28
-        assert [number_of(frame) for frame in clip.frames] == list(range(8))
+        assert [number_of(frame) for frame in clip.frames] == [0, 1, 2, 2, 3, 4]
         assert peak_memory(own.pid) < 512 * MIB
 
 
@@ -148,9 +151,9 @@ def test_the_memory_of_the_process_does_not_grow_with_the_sound(folder):
     with DecodeWorker() as own:
         own.decode(write(folder / "short.wav", sound=beeps(1, 16_000), sound_codec="pcm_s16le", sound_rate=16_000))
         before = peak_memory(own.pid)
-        clip = own.decode(write(folder / "long.wav", sound=beeps(1800, 8_000), sound_codec="pcm_u8", sound_rate=8_000))
-        assert clip.audio_s == pytest.approx(1800, abs=0.01)
-        assert peak_memory(own.pid) - before < 32 * MIB  # the sound itself is 110 MiB
+        clip = own.decode(write(folder / "long.wav", sound=beeps(600, 8_000), sound_codec="pcm_u8", sound_rate=8_000))
+        assert clip.audio_s == pytest.approx(600, abs=0.01)
+        assert peak_memory(own.pid) - before < 12 * MIB  # the sound itself is 37 MiB
 
 
 def test_probe_agrees_with_decode(worker, talkie):

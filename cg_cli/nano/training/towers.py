@@ -138,8 +138,7 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
     smooth: dict[str, float] = {}
     began = time.time()
     for step in range(start, steps):
-        rng = np.random.default_rng([seed, step])
-        loss, accuracy = losses(model.model, heads, rng, world)
+        loss, accuracy = losses(model.model, heads, np.random.default_rng([seed, step]), world)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -149,12 +148,13 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
         if step % 20 == 19:
             told = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
             print(f"towers {step + 1}/{steps} loss {loss.item():.3f} {told} {time.time() - began:.0f}s", flush=True)
+        if step + 1 == steps:
+            settle(model, np.random.default_rng([seed, steps]), world)
         if step % 100 == 99 or step + 1 == steps:
             saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
             saved |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "step": step + 1}
             torch.save(saved, state_file.with_suffix(".new"))
             state_file.with_suffix(".new").replace(state_file)
-    settle(model, np.random.default_rng([seed, steps]), world)
 
 
 @torch.no_grad()

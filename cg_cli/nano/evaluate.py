@@ -1,0 +1,153 @@
+"""How often a model is right on clips of the nano world, by category and condition.
+
+``python -m cg_cli.nano.evaluate --seed 100 --count 200`` writes the clips as files, reads them as ``cg ask`` does, and
+prints one row a category: everything kept, the default preset, random tokens at the same ratio, and what is left when
+the picture, the sound, or both are taken away. A sentence counts as right when all of its facts are, in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from .. import backbones, media, models, presets
+from ..backbones.base import Backbone
+from ..media.clip import Clip, DecodeOptions
+from ..pruning import registry
+from ..pruning.budget import plan
+from ..pruning.stream import TEXT, Selection, TokenStream, apply
+from .questions import CATEGORIES, right
+from .script import SECONDS
+from .world import HELD_OUT, write_world
+
+ALL = "all"
+MAX_NEW_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A way to read a clip: what is done to the clip, and what to its token stream."""
+
+    name: str
+    clip: Callable[[Clip], Clip]
+    stream: Callable[[TokenStream], TokenStream]
+
+
+def _same(x):
+    return x
+
+
+def _pruned(name: str, keep: float, options: dict) -> Callable[[TokenStream], TokenStream]:
+    pruner = registry.make(name, **options)
+    return lambda stream: apply(stream, pruner.select(stream, plan(stream, keep)))
+
+
+def _text_only(stream: TokenStream) -> TokenStream:
+    return apply(stream, Selection((stream.modality == TEXT).nonzero()[:, 0]))
+
+
+def conditions(preset: presets.Preset) -> list[Condition]:
+    """The columns of the table."""
+    mute = lambda clip: replace(clip, audio=None, audio_status="off")  # noqa: E731
+    blind = lambda clip: replace(clip, frames=None, frame_times=None)  # noqa: E731
+    return [
+        Condition("full", _same, _same),
+        Condition(f"{preset.pruner} {preset.keep:g}", _same, _pruned(preset.pruner, preset.keep, dict(preset.options))),
+        Condition(f"random {preset.keep:g}", _same, _pruned("random", preset.keep, {})),
+        Condition("no video", blind, _same),
+        Condition("no audio", mute, _same),
+        Condition("neither", _same, _text_only),
+    ]
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson score)."""
+    if not total:
+        return 0.0, 1.0
+    z, p = 1.959964, hits / total
+    middle, half = p + z * z / (2 * total), z * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    return (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
+
+
+def judge(backbone: Backbone, labelled: Path, columns: list[Condition]) -> dict[str, dict[str, list[bool]]]:
+    """Right or wrong, question by question in one order: condition -> category -> answers."""
+    by_clip = defaultdict(list)
+    for line in labelled.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        by_clip[row["video"]].append(row)
+    out: dict[str, dict[str, list[bool]]] = {c.name: defaultdict(list) for c in columns}
+    options = DecodeOptions(side_multiple=backbone.side_multiple, frame_multiple=backbone.frame_multiple)
+    for video, rows in tqdm(by_clip.items(), unit="clip", file=sys.stderr, disable=None):
+        clip = media.decode(str(labelled.parent / video), options)
+        for column in columns:
+            prefix = backbone.prefill(column.stream(backbone.encode(column.clip(clip))))
+            for row in rows:
+                answer = backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
+                out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
+    return out
+
+
+def prior(labelled: Path) -> dict[str, float]:
+    """Share of each category's questions that its most frequent answer gets right: what guessing without a clip gives."""
+    answers = defaultdict(list)
+    for line in labelled.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        answers[row["category"]].append(row["answer"])
+    return {name: max(map(same.count, same)) / len(same) for name, same in answers.items()}
+
+
+def table(results: dict[str, dict[str, list[bool]]], guess: dict[str, float], title: str) -> Table:
+    """Accuracy in percent: a row a category, a column a condition, with the 95 % interval on the last row."""
+    out = Table(title=title, title_justify="left", header_style="bold")
+    out.add_column("category")
+    for name in ("questions", "guess", *results):
+        out.add_column(name, justify="right", no_wrap=True)
+    first = next(iter(results.values()))
+    for category in CATEGORIES:
+        if category in first:
+            cells = [f"{100 * sum(r[category]) / len(r[category]):.1f}" for r in results.values()]
+            out.add_row(category, str(len(first[category])), f"{100 * guess[category]:.0f}", *cells)
+    out.add_section()
+    pooled = [[hit for same in r.values() for hit in same] for r in results.values()]
+    out.add_row(ALL, str(len(pooled[0])), "", *(f"{100 * sum(p) / len(p):.1f}" for p in pooled))
+    spans = [wilson(sum(p), len(p)) for p in pooled]
+    out.add_row("95 % interval", "", "", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in spans))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.evaluate", description=__doc__)
+    parser.add_argument("--seed", type=int, default=HELD_OUT, help=f"of the world; from {HELD_OUT} on, training never saw it")
+    parser.add_argument("--count", type=int, default=200, help="clips")
+    parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--only", nargs="*", help="names of columns, e.g. full 'random 0.45'")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    known = models.KNOWN.get(options.model)
+    backbone = backbones.load(known.source if known else options.model, device="auto", dtype="auto", offline=True)
+    columns = conditions(presets.load(presets.DEFAULT))
+    columns = [c for c in columns if not options.only or c.name in options.only]
+    with tempfile.TemporaryDirectory() as folder:
+        labelled = write_world(options.seed, options.count, Path(folder), options.longest)
+        results = judge(backbone, labelled, columns)
+        guess = prior(labelled)
+    title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %"
+    Console(width=130).print(table(results, guess, title))
+    print(json.dumps({name: {k: sum(v) / len(v) for k, v in r.items()} for name, r in results.items()}))
+
+
+if __name__ == "__main__":
+    main()
