@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -59,10 +60,8 @@ class DecodeWorker:
         self._process.wait(STOP_TIMEOUT_S)
         self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout):
-            try:
+            with contextlib.suppress(BrokenPipeError):  # what was still buffered for a dead process
                 pipe.close()
-            except BrokenPipeError:  # what was still buffered for a dead process
-                pass
         self._process = None
 
     def decode(self, path: str | os.PathLike[str], options: DecodeOptions = DecodeOptions()) -> Clip:
@@ -85,7 +84,7 @@ class DecodeWorker:
         return Probe(**answer | {"streams": streams, "warnings": tuple(answer["warnings"])})
 
     def _ask(self, request: dict[str, Any], shown: str, timeout_s: float, take=None) -> dict[str, Any]:
-        """One request and its answer; ``take`` gets every message before it. Whatever goes wrong, no answer is left over."""
+        """One request and its answer; ``take`` gets the messages before it. No failure leaves a rest in the pipe."""
         begun = False
         try:
             self._ready(shown)
@@ -135,7 +134,8 @@ class DecodeWorker:
             self._reader.receive()
         except (EOFError, TimeoutError):
             cause = self._cause_of_death()
-            text = f"the decoder for {shown!r} did not start ({cause}): run `{sys.executable} -m cg_cli.media.worker` to see why"
+            remedy = f"run `{sys.executable} -m cg_cli.media.worker` to see why"
+            text = f"the decoder for {shown!r} did not start ({cause}): {remedy}"
             raise ItemError("media", text, "crashed") from None
 
     def _read(self, size: int) -> bytes:

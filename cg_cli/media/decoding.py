@@ -16,9 +16,10 @@ import av
 import numpy as np
 
 from .clip import SAMPLE_RATE, DecodeOptions
+from .damage import Damage
 from .facts import Probe, StreamFacts
 from .frames import Resizer, pictures, refuse_oversize
-from .scan import Damage, Scan, is_cover, scan
+from .scan import Scan, is_cover, scan
 from .sizes import fit_size, frame_count, slot_centres
 from .sound import blocks
 from .source import fault, open_media
@@ -36,8 +37,8 @@ def decode_clip(path: str, shown: str, options: DecodeOptions, emit: Emit) -> di
         emit: takes a message and its payload.
 
     Raises:
-        ItemError: with stage "media" and the kinds of ``open_media`` and ``pictures``; no_streams; unreadable when nothing
-            could be decoded.
+        ItemError: with stage "media" and the kinds of ``open_media`` and ``pictures``; no_streams; unreadable when
+            nothing could be decoded.
     """
     damage = Damage()
     found = scan(path, shown, damage)
@@ -140,12 +141,15 @@ def _send_sound(
         return "off", 0
     if found.audio_index is None:
         return "absent", 0
+    if found.audio is None:
+        damage.notes.append("the sound track is empty")
+        return "absent", 0
     samples = 0
     try:
         for block in blocks(path, shown, found, origin, damage):
             emit({"event": "sound"}, block)
             samples += len(block)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
         damage.lose("sound")

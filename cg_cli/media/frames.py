@@ -18,9 +18,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from cg_cli.errors import ItemError
 
-from .scan import Damage, Scan, Timeline, decode, packets, single_threaded
+from .damage import Damage
+from .scan import Scan, decode, packets, single_threaded
 from .sizes import displayed_size, quarter_turns
 from .source import fault, open_media
+from .timeline import Timeline
 
 MAX_SIDE = 8192
 MAX_SOURCE_PIXELS = MAX_SIDE * MAX_SIDE  # a decoder keeps several frames; larger ones do not fit the worker's memory
@@ -43,7 +45,7 @@ class Picture:
 
 
 def last_before(items: Iterable[tuple[Fraction, T]], wanted: Sequence[Fraction]) -> Iterator[tuple[Fraction, T, int]]:
-    """For ascending ``wanted`` times, the last of ``items`` (time, item) that is not later, and how many times it serves.
+    """For ascending ``wanted`` times: the last of ``items`` (time, item) not later, and how many it serves.
 
     Wanted times before the first item get the first item. Items that go back in time are left out. Takes no more
     items than it needs.
@@ -118,7 +120,7 @@ def _sought(
         target = int((line.start + max(time - back, Fraction(0))) // stream.time_base)
         try:
             container.seek(target, stream=stream, backward=True)
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             return None
         for found, frame, serves in last_before(_decoded(container, stream, line, damage), [time]):
             if found <= time:
@@ -135,7 +137,7 @@ def _guard_size(stream: av.VideoStream, shown: str) -> None:
 
 
 def refuse_oversize(path: str, shown: str, scan: Scan) -> None:
-    """For a film without any decodable picture: raises ItemError (too_large) if its size is what the decoder refuses."""
+    """For a film without any decodable picture: raises ItemError (too_large) if the decoder refuses its size."""
     with av.logging.Capture() as logs, _opened(path, shown, scan) as (container, stream):
         for packet in islice(packets(container, [stream], Damage()), OVERSIZE_PACKETS):
             decode(packet, "video", Damage())
@@ -158,8 +160,8 @@ def _decoded(
                 damage.lose("video")
             if line.counted is not None:
                 yield count * line.counted, frame
-            elif frame.pts is not None:
-                yield frame.pts * stream.time_base - line.start, frame
+            elif frame.pts is not None and (time := frame.pts * stream.time_base) < line.end:  # beyond: a stray
+                yield time - line.start, frame
             count += 1
 
 

@@ -10,6 +10,7 @@ TS_PACKET = 188  # bytes
 OGG_TAIL = 1 << 17  # bytes; two pages of the largest size
 OGG_LAST_PAGE = 4  # bit of an Ogg page's header type
 SIZE_UNKNOWN = (0, 0xFFFFFFFF)  # a RIFF written to a pipe
+TOP_BOXES = set(b"ftyp styp moov moof mdat mfra sidx free skip wide uuid udta meta emsg prft pdin".split())
 MP3_FIRST_FRAME = 512  # bytes, enough for the header frame of a VBR or LAME file
 DECLARING = {"mov", "matroska", "flac", "avi", "wav", "asf", "flv"}  # formats whose header states a length
 
@@ -33,7 +34,7 @@ def is_cut(file: BinaryIO, format_name: str) -> bool:
 
 
 def declares_length(file: BinaryIO, format_name: str) -> bool:
-    """Whether the length that libavformat reports was written by the file's author rather than guessed from a bit rate."""
+    """Whether the length that libavformat reports was written into the file, not guessed from a bit rate."""
     name = format_name.split(",")[0]
     if name != "mp3":
         return name in DECLARING
@@ -56,12 +57,12 @@ def whole_boxes(file: BinaryIO) -> int | None:
     position = 0
     while position < size:
         head = _read(file, position, 16)
-        if len(head) < 8:
-            return position if any(head) else None  # zero padding is harmless
+        if head[4:8] not in TOP_BOXES:  # some other program's trailer, or padding
+            return None
         length = int.from_bytes(head[:4], "big")
         if length == 1 and len(head) == 16:
             length = int.from_bytes(head[8:], "big")
-        if length < 8:  # 0: reaches to the end, whatever that is; else not a box but some other program's trailer
+        if length < 8:  # 0: reaches to the end, whatever that is
             return None
         if position + length > size:
             return position
@@ -109,4 +110,4 @@ def _cut_ts(file: BinaryIO, size: int) -> bool:
 def _cut_ogg(file: BinaryIO, size: int) -> bool:
     tail = _read(file, max(0, size - OGG_TAIL), OGG_TAIL)
     page = tail.rfind(b"OggS")
-    return 0 <= page and not (page + 5 < len(tail) and tail[page + 5] & OGG_LAST_PAGE)
+    return page >= 0 and not (page + 5 < len(tail) and tail[page + 5] & OGG_LAST_PAGE)

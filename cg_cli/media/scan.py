@@ -7,76 +7,25 @@ Runs in the worker process only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 from av.stream import Disposition
 
+from .damage import Damage
 from .integrity import declares_length, is_cut
 from .source import open_file, open_media
+from .timeline import STRAY_S, Survey, Timeline
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
-NOMINAL_RATE = Fraction(25)  # frames a second of a raw stream that names none
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was cut
 LOG_BATCH = 1000  # lines kept before they are counted
-STRAY_S = 60  # a timestamp this far beyond twice the stated length is damage
-
-
-@dataclass
-class Damage:
-    """What could not be read, counted while reading. ``lines`` are the warnings, ``complete`` the verdict."""
-
-    unreadable: int = 0
-    corrupt_packets: int = 0
-    lost: dict[str, int] = field(default_factory=dict)
-    packets: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    cut: str = ""
-
-    def lose(self, kind: str) -> None:
-        """One packet of ``kind`` ("video" or "sound") could not be decoded cleanly."""
-        self.lost[kind] = self.lost.get(kind, 0) + 1
-
-    @property
-    def complete(self) -> bool:
-        return not (self.unreadable or self.corrupt_packets or self.lost or self.cut)
-
-    @property
-    def lines(self) -> list[str]:
-        """One warning a kind of damage, with its extent."""
-        found = [self.cut] if self.cut else []
-        if self.unreadable or self.corrupt_packets:
-            found.append(f"the file is damaged: {self.unreadable + self.corrupt_packets} read errors were skipped")
-        for kind, count in sorted(self.lost.items()):
-            found.append(f"damaged {kind}: {count} of {self.packets.get(kind, 0)} packets could not be decoded cleanly")
-        return found + self.notes
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Where a stream lies on the file's own clock.
-
-    Attributes:
-        start, end: seconds; the first timestamp, and the last one plus what it lasts.
-        packets, keyframes: how many there are.
-        counted: seconds a frame for a raw stream without timestamps; None where timestamps exist.
-    """
-
-    start: Fraction
-    end: Fraction
-    packets: int
-    keyframes: int
-    counted: Fraction | None
-
-    @property
-    def duration(self) -> Fraction:
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The file's format, the indices of the streams to use, and their timelines (None for an absent or empty stream)."""
+    """The file's format, the indices of the streams to use, and their timelines (None: absent or empty)."""
 
     container: str
     video_index: int | None
@@ -94,7 +43,7 @@ def scan(path: str, shown: str, damage: Damage) -> Scan:
     with open_media(path, shown) as container:
         name = container.format.name
         video, audio = video_stream(container), audio_stream(container)
-        surveys = {stream.index: _Survey(stream) for stream in container.streams if not is_cover(stream)}
+        surveys = {stream.index: Survey(stream, damage) for stream in container.streams if not is_cover(stream)}
         declared = None
         with open_file(path, shown) as file:
             if container.duration and declares_length(file, name):
@@ -106,7 +55,7 @@ def scan(path: str, shown: str, damage: Damage) -> Scan:
         with av.logging.Capture() as logs:
             for packet in packets(container, list(container.streams), damage):
                 if packet.stream_index in surveys and packet.size:
-                    surveys[packet.stream_index].add(packet, limit, damage)
+                    surveys[packet.stream_index].add(packet, limit)
                 if len(logs) >= LOG_BATCH:
                     damage.unreadable += _complaints(logs, name)
                     logs.clear()
@@ -168,7 +117,10 @@ def packets(container: av.container.InputContainer, streams: list, damage: Damag
             return
         except MemoryError:
             raise
-        except av.FFmpegError:
+        except IndexError:  # PyAV at the end of a file whose damage made a new stream appear on the way
+            damage.unreadable += 1
+            return
+        except (av.FFmpegError, OSError):  # OSError: a damaged index led to an offset that no file has
             failed += 1
             damage.unreadable += 1
 
@@ -193,52 +145,3 @@ def decode(packet: av.Packet, kind: str, damage: Damage) -> list:
     except (av.FFmpegError, ValueError):
         damage.lose(kind)
         return []
-
-
-class _Survey:
-    """Builds one stream's Timeline, a packet at a time."""
-
-    def __init__(self, stream: av.stream.Stream):
-        self.time_base = stream.time_base or Fraction(1, av.time_base)
-        rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None)
-        self.nominal = 1 / Fraction(rate) if rate else 1 / NOMINAL_RATE
-        self.film = stream.type == "video"
-        self.packets = self.keyframes = self.timed = 0
-        self.first_key: int | None = None
-        self.start: int | None = None
-        self.last: tuple[int, int] | None = None  # timestamp, duration
-        self.before_last: int | None = None
-
-    def add(self, packet: av.Packet, limit: Fraction | None, damage: Damage) -> None:
-        damage.corrupt_packets += packet.is_corrupt
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None and limit is not None and time * self.time_base > limit:
-            damage.unreadable += 1
-            return
-        self.packets += 1
-        self.keyframes += packet.is_keyframe
-        if time is None or packet.is_discard:
-            return
-        if self.film and packet.is_keyframe and self.first_key is None:
-            # What comes before, in the file or in time, cannot be decoded: the film starts here.
-            self.first_key, self.start, self.last, self.before_last, self.timed = time, None, None, None, 0
-        if self.first_key is not None and time < self.first_key:
-            return
-        self.timed += 1
-        self.start = time if self.start is None else min(self.start, time)
-        if self.last is None or time > self.last[0]:
-            self.before_last = self.last[0] if self.last else None
-            self.last = (time, packet.duration or 0)
-        elif self.before_last is None or self.before_last < time < self.last[0]:
-            self.before_last = time
-
-    def timeline(self) -> Timeline | None:
-        if not self.packets:
-            return None
-        if self.start is None or self.last is None:
-            return Timeline(Fraction(0), self.packets * self.nominal, self.packets, self.keyframes, self.nominal)
-        lasts = self.last[1] * self.time_base
-        if not lasts:
-            lasts = self.nominal if self.before_last is None else (self.last[0] - self.before_last) * self.time_base
-        end = self.last[0] * self.time_base + lasts
-        return Timeline(self.start * self.time_base, end, self.packets, self.keyframes, None)

@@ -14,9 +14,9 @@ def fit_size(width: int, height: int, max_pixels: int, multiple: int) -> tuple[i
     """The (width, height) a frame is resized to: both multiples of ``multiple``, area at most ``max_pixels``.
 
     The arithmetic of ``smart_resize`` in transformers' ``image_processing_qwen2_vl``, without its lower bound and with
-    an answer for every aspect ratio: each side goes to the nearest multiple; above the budget both sides shrink by the same
-    factor, rounded down. A side never grows past the next multiple. Only where a single ``multiple`` x ``multiple``
-    square is over the budget does the result exceed it.
+    an answer for every aspect ratio: each side goes to the nearest multiple; above the budget both sides shrink by
+    the same factor, rounded down. A side never grows past the next multiple. Only where a single square of ``multiple``
+    is over the budget does the result exceed it.
     """
 
     def nearest(side: float) -> int:
@@ -35,7 +35,7 @@ def fit_size(width: int, height: int, max_pixels: int, multiple: int) -> tuple[i
 
 
 def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, rotation: int) -> tuple[int, int]:
-    """Stored pixels to (width, height) as a player shows them: non-square pixels widened, then turned by ``rotation``."""
+    """Stored pixels to (width, height) as a player shows them: wide pixels widened, then turned by ``rotation``."""
     if pixel_aspect and Fraction(1, MAX_PIXEL_ASPECT) <= pixel_aspect <= MAX_PIXEL_ASPECT:
         width = max(1, round(width * pixel_aspect))
     return (height, width) if rotation % 180 else (width, height)
@@ -47,7 +47,7 @@ def quarter_turns(rotation: float) -> int:
 
 
 def frame_count(duration_s: Fraction, options: DecodeOptions) -> int:
-    """How many frames stand for ``duration_s`` seconds: ``fps`` a second, a multiple of ``frame_multiple``, within bounds.
+    """How many frames stand for ``duration_s`` seconds: ``fps`` a second, a multiple of ``frame_multiple``.
 
     At least one multiple; at most the last multiple not above ``max_frames`` (one multiple if there is none).
     """

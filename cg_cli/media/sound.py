@@ -9,7 +9,8 @@ import av
 import numpy as np
 
 from .clip import SAMPLE_RATE
-from .scan import Damage, Scan, decode, packets, single_threaded
+from .damage import Damage
+from .scan import Scan, decode, packets, single_threaded
 from .source import open_media
 
 DRIFT_S = Fraction(1, 10)  # timestamps may wander this far from the sample count before silence or a cut corrects them
@@ -20,9 +21,9 @@ BLOCK = SAMPLE_RATE  # samples in a message: few enough to stay small, many enou
 
 
 def blocks(path: str, shown: str, scan: Scan, origin: Fraction | None, damage: Damage) -> Iterator[np.ndarray]:
-    """[S] float32 blocks that follow each other from ``origin`` on (seconds on the file's clock; None: the first sound).
+    """[S] float32 blocks, one behind the other from ``origin`` on (file's clock, seconds; None: the first sound).
 
-    A late start and gaps become silence, sound before the origin is left out; gaps and cuts are noted in ``damage.notes``.
+    A late start and gaps become silence, sound before the origin is left out; ``damage.notes`` says of both.
     """
     with open_media(path, shown) as container:
         stream = container.streams[scan.audio_index]
@@ -31,6 +32,8 @@ def blocks(path: str, shown: str, scan: Scan, origin: Fraction | None, damage: D
         for packet in packets(container, [stream], damage):
             for frame in decode(packet, "sound", damage):
                 time = None if frame.pts is None else frame.pts * stream.time_base
+                if time is not None and time > scan.audio.end + DRIFT_S:  # a stray; the sound itself may be good
+                    time = None
                 yield from track.add(frame, time)
         yield from track.finish()
 

@@ -22,12 +22,12 @@ from .integrity import whole_boxes
 # Self-contained formats. Whatever can name other files or hosts (hls, concat, dash, sdp, image2, imf) or takes any
 # text for a film (tty) stays out.
 FORMATS = (
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg mpegvideo flv asf rm mxf gxf dv nut nsv wtv ivf swf roq bink smk "
-    "h261 h263 h264 hevc vvc av1 obu m4v vc1 cavsvideo dirac yuv4mpegpipe mjpeg gif apng webp "
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg mpegvideo flv asf rm mxf gxf dv nut nsv wtv ivf swf roq "
+    "bink smk h261 h263 h264 hevc vvc av1 obu m4v vc1 cavsvideo dirac yuv4mpegpipe mjpeg gif apng webp "
     "png_pipe jpeg_pipe bmp_pipe webp_pipe tiff_pipe gif_pipe ppm_pipe pgm_pipe pbm_pipe pam_pipe qoi_pipe j2k_pipe "
     "jpegxl_pipe jpegxl_anim psd_pipe dpx_pipe exr_pipe sgi_pipe sunrast_pipe pcx_pipe dds_pipe ico "
-    "wav w64 aiff au caf mp3 aac loas latm ac3 ac4 eac3 dts dtshd truehd mlp flac ogg ape wv tta tak mpc mpc8 amr amrnb amrwb "
-    "voc sox qcp gsm adx dsf oma iff"
+    "wav w64 aiff au caf mp3 aac loas latm ac3 ac4 eac3 dts dtshd truehd mlp flac ogg ape wv tta tak mpc mpc8 amr "
+    "amrnb amrwb voc sox qcp gsm adx dsf oma iff"
 ).split()
 NO_PROTOCOL = "none"  # names no protocol, so libav itself can open nothing
 READ_BLOCK = 1 << 18  # bytes; PyAV's 32 KiB costs a Python call each
@@ -89,15 +89,15 @@ def open_media(path: str, shown: str) -> Iterator[av.container.InputContainer]:
             container = _open(file)
         except MemoryError:
             raise
-        except (av.FFmpegError, ValueError) as error:
-            # libav rejects a fragmented mp4 that ends inside a fragment's index; without that fragment it reads the rest.
+        except (av.FFmpegError, OSError, ValueError) as error:
+            # libav rejects a fragmented mp4 that ends in a fragment's index, but reads it without that fragment.
             usable = whole_boxes(file) if head[4:8] == b"ftyp" else None
             if usable is None:
                 raise _open_fault(shown, head, error) from None
             file = _Beginning(file, usable)
             try:
                 container = _open(file)
-            except (av.FFmpegError, ValueError):
+            except (av.FFmpegError, OSError, ValueError):
                 raise _open_fault(shown, head, error) from None
         with container:
             yield container

@@ -1,6 +1,6 @@
 """The decode process: requests on stdin, messages on stdout (see ``wire``). Started by DecodeWorker, never by hand.
 
-It imports PyAV but no torch, so the two cannot hang each other, and it may be killed at any time. It ends with its parent.
+It imports PyAV but no torch, so the two cannot hang each other; it may be killed at any time, and ends with its parent.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from cg_cli.media.frames import last_before, sparse
 
 
 def every_frame(path, rate: int | None = None) -> list[tuple[Fraction, int]]:
-    """(time from the first frame, number painted on it) of every frame, decoded from end to end, in order of showing."""
+    """(time from the first frame, number painted on it) of every frame, by decoding everything."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"

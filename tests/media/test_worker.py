@@ -112,7 +112,10 @@ def test_the_process_is_renewed_after_many_files(talkie, monkeypatch):
 
 
 def test_the_process_ends_with_its_parent_and_has_its_own_session(talkie):
-    code = "from cg_cli.media import DecodeWorker; import os, sys, time; w = DecodeWorker(); w.decode(sys.argv[1]); print(w.pid, flush=True); time.sleep(60)"
+    code = (
+        "from cg_cli.media import DecodeWorker; import sys, time; own = DecodeWorker(); "
+        "own.decode(sys.argv[1]); print(own.pid, flush=True); time.sleep(60)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(talkie)],
         cwd=client.PACKAGE_ROOT,

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
+from ...backbones.qwen_layout import HEADER, QUESTION_END, Layout, MediaShape, marks, prefix_layout
+from ...pruning.stream import AUDIO, TEXT, VIDEO
 from ..questions import Question, questions
 from ..script import SECONDS, write_script
+from ..things import CELLS
 from .features import feature_file, produce
-from .recipe import SYSTEM_PROMPT
 
 WORLD, VALIDATION_WORLD = 1, 2
 VALIDATION_CLIPS = 60
@@ -62,51 +64,37 @@ class Reader:
     def __init__(self, model, tok, folder: Path):
         self.model, self.tok, self.folder = model, tok, folder
         self.ids = tok.convert_tokens_to_ids
-        self.suffix = tok("<|im_end|>\n<|im_start|>assistant\n").input_ids
+        self.header, self.question_end = tok(HEADER).input_ids, tok(QUESTION_END).input_ids
 
     @lru_cache(maxsize=None)  # noqa: B019 (one reader a run)
-    def prefix(self, duration: int, parts: str) -> tuple[Tensor, Tensor, int]:
-        """Ids [P], positions [3, P] and next position of a clip; ``parts`` is "av", "v" or "a"."""
-        grids, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
-        video_id, audio_id = self.ids("<|VIDEO|>"), self.ids("<|AUDIO|>")
-        media: list[int] = []
-        for chunk in range((duration + 1) // 2):  # 2 s: up to two grids, then up to 50 audio tokens
-            media += [video_id] * 64 * max(0, min(2, grids - 2 * chunk)) + [audio_id] * max(0, min(50, audio - 50 * chunk))
-        bos = ["<|vision_bos|>"] * ("v" in parts) + ["<|audio_bos|>"] * ("a" in parts)
-        eos = ["<|audio_eos|>"] * ("a" in parts) + ["<|vision_eos|>"] * ("v" in parts)
-        head = self.tok(f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n").input_ids
-        ids = torch.tensor(head + self.ids(bos) + media + self.ids(eos))
-        if parts == "a":
-            return ids, torch.arange(len(ids)).expand(3, -1), len(ids)
-        positions, _ = self.model.get_rope_index(
-            ids[None], None, torch.tensor([[grids, 16, 16]]), torch.ones_like(ids)[None],
-            use_audio_in_video="a" in parts,
-            audio_seqlens=torch.tensor([100 * duration]) if "a" in parts else None,
-            second_per_grids=torch.tensor([1.0]),
-        )  # fmt: skip
-        positions = positions[:, 0]
-        return ids, positions, int(positions[0, -1]) + 1
+    def prefix(self, duration: int, parts: str) -> tuple[Tensor, Layout]:
+        """Text ids and layout of a clip's prefix; ``parts`` is "av", "v" or "a"."""
+        video, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
+        shape = MediaShape(video, CELLS, CELLS, audio, seconds_per_grid=1.0)
+        opening, closing = marks(shape)
+        return torch.tensor(self.header + self.ids([*opening, *closing])), prefix_layout(len(self.header), shape)
 
     def batch(self, clips: list[tuple[int, int, int]], asked: list[list[tuple[str, str]]], parts: str) -> dict[str, Tensor]:
         """Inputs for clips (world, index, duration) of one duration, each with (question, answer) texts."""
-        ids, positions, follows = self.prefix(clips[0][2], parts)
+        ids, layout = self.prefix(clips[0][2], parts)
         embed = self.model.get_input_embeddings()
         rows = [self._pairs(pairs) for pairs in asked]
         longest = max(len(r["ids"]) for r in rows)
         pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])  # noqa: E731
         text, pair, target, weight = pad("ids", 0), pad("pair", -1), pad("target", 0), pad("weight", 0.0)
-        prefix = embed(ids).expand(len(clips), -1, -1).clone()
+        prefix = torch.zeros(len(clips), len(layout.modality), embed.embedding_dim)
+        prefix[:, layout.modality == TEXT] = embed(ids)
         for place, (world, index, _) in enumerate(clips):
             saved = torch.load(feature_file(self.folder, world, index), weights_only=True)
-            for name, token in (("video", "<|VIDEO|>"), ("audio", "<|AUDIO|>")):
+            for name, kind in (("video", VIDEO), ("audio", AUDIO)):
                 if name[0] in parts:
-                    prefix[place, ids == self.ids(token)] = saved[name].to(prefix.dtype)
-        after = (pad("offset", 0) + follows).expand(3, -1, -1)
+                    prefix[place, layout.modality == kind] = saved[name].float()
+        after = (pad("offset", 0) + layout.next_position).expand(3, -1, -1)
         same = (pair[:, :, None] == pair[:, None, :]) & torch.ones(longest, longest, dtype=torch.bool).tril()
-        mask = torch.cat([torch.ones(len(clips), longest, len(ids), dtype=torch.bool), same], dim=2)[:, None]
+        mask = torch.cat([torch.ones(len(clips), longest, prefix.shape[1], dtype=torch.bool), same], dim=2)[:, None]
         return {
             "inputs_embeds": torch.cat([prefix, embed(text)], dim=1),
-            "position_ids": torch.cat([positions[:, None].expand(-1, len(clips), -1), after], dim=2),
+            "position_ids": torch.cat([layout.positions[:, None].expand(-1, len(clips), -1), after], dim=2),
             "mask": mask, "target": target, "weight": weight, "pair": pair,
         }  # fmt: skip
 
@@ -114,7 +102,7 @@ class Reader:
         out = defaultdict(list)
         for number, (question, answer) in enumerate(pairs):
             told = self.tok(answer).input_ids + [self.ids("<|im_end|>")]
-            asked = self.tok(question).input_ids + self.suffix
+            asked = self.tok(question).input_ids + self.question_end
             ids = asked + told
             out["ids"] += ids
             out["pair"] += [number] * len(ids)

@@ -1,4 +1,4 @@
-"""What the training needs of a clip without writing a file: frames, log-mel, and the towers run fast."""
+"""What the training needs of a clip, without writing a file: frames, log-mel, and what the frozen towers make of them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import AttentionInterface
 
+from ...backbones import grouped_attention, qwen_inputs
 from ..render import frame_clock, picture, soundtrack
 from ..script import write_script
 from ..things import FRAME
 from .recipe import blank, feature_extractor
 
+PATCH = 14  # pixels
 _extractor = lru_cache(maxsize=1)(feature_extractor)
 
 
 def mel_of(audio: np.ndarray) -> Tensor:
     """Log-mel of 16 kHz mono sound as the backbone computes it: [128, len(audio) / 160] float32."""
-    frames = len(audio) // 160
-    padded = np.concatenate([audio, np.zeros(400, np.float32)])[None]
-    return torch.from_numpy(_extractor()._torch_extract_fbank_features(padded)[0][:, :frames])
+    return qwen_inputs.log_mel(audio, _extractor())
 
 
-_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]) * 255
-_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]) * 255
-
-
-def patchify(frames: Tensor) -> tuple[Tensor, list[int]]:
-    n, h, w, _ = frames.shape
-    x = ((frames.float() - _MEAN) / _STD).permute(0, 3, 1, 2)
-    x = x.reshape(n // 2, 2, 3, h // 28, 2, 14, w // 28, 2, 14).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
-    return x.reshape(n // 2 * (h // 14) * (w // 14), 1176), [n // 2, h // 14, w // 14]
+def patches_of(frames: Tensor) -> tuple[Tensor, list[int]]:
+    """Frames [N, FRAME, FRAME, 3] uint8 as the vision tower reads them, and their patch grid (t, h, w)."""
+    side = FRAME // PATCH
+    return qwen_inputs.patchify(frames, qwen_inputs.PixelNorm(), patch=PATCH), [len(frames) // 2, side, side]
 
 
 @lru_cache(maxsize=1)
@@ -59,31 +52,12 @@ def soften(frames: Tensor, rng: np.random.Generator) -> Tensor:
     return x.clamp_(0, 255).to(torch.uint8)
 
 
-def _equal_windows(module, query, key, value, attention_mask, *, scaling, cu_seq_lens_q, **kwargs):
-    """Attention inside the windows of a packed sequence, [1, heads, L, d] each, all windows as one batch. Nano's frames
-    are square and its sound comes in stretches of 2 s, so only the last window can be shorter."""
-    length = int(cu_seq_lens_q[1])
-    whole = query.shape[2] // length * length
-    split = [x[0, :, :whole].unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value)]
-    out = F.scaled_dot_product_attention(*split, scale=scaling).transpose(1, 2).flatten(0, 1)  # [whole, heads, d]
-    if whole < query.shape[2]:
-        rest = F.scaled_dot_product_attention(*(x[0, :, whole:] for x in (query, key, value)), scale=scaling)
-        out = torch.cat([out, rest.transpose(0, 1)])
-    return out[None], None
-
-
-def tower_attention(model) -> None:
-    """Let both towers of ``model`` attend to all windows at once (the name makes transformers pass them packed)."""
-    AttentionInterface.register("nano_flash", _equal_windows)
-    model.set_attn_implementation({"vision_config": "nano_flash", "audio_config": "nano_flash", "text_config": "sdpa"})
-
-
 def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tensor]:
     """What the frozen towers say about one clip: video [grids * cells, D] and audio [25 * duration, D], bfloat16."""
     script = write_script(world, index, longest)
     rng = np.random.default_rng([world, index, 2])
     frames = torch.from_numpy(np.stack([picture(script, t) for t in frame_clock(script.duration)]))
-    patches, grid = patchify(soften(frames, rng))
+    patches, grid = patches_of(soften(frames, rng))
     mel = mel_of(soundtrack(script))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         video = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
@@ -102,7 +76,7 @@ def produce(towers: Path, folder: Path, jobs: list[tuple[int, int, int]]) -> Non
     saved = torch.load(towers, weights_only=True)
     model.model.visual.load_state_dict(saved["visual"])
     model.model.audio_tower.load_state_dict(saved["audio"])
-    tower_attention(model)
+    grouped_attention.use_in_towers(model)
     for world, index, longest in jobs:
         target = feature_file(folder, world, index)
         if not target.exists():

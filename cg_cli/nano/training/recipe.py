@@ -16,14 +16,11 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from ...backbones.qwen_layout import SYSTEM_PROMPT
 from ..questions import PHRASES, questions
 from ..script import write_script
 from ..things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
 
-SYSTEM_PROMPT = (
-    "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory and visual "
-    "inputs, as well as generating text and speech."
-)
 VOCABULARY = 1024
 HIDDEN = 256
 TOKEN_SCALE = 0.3  # root mean square of every kind of token before training, so that none drowns the others

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...backbones import grouped_attention
 from ..render import FPS, cells, frame_clock, picture, soundtrack
 from ..script import Script, write_script
 from ..things import AUDIBLE, CELLS, COLOURS, KINDS
-from .features import mel_of, patchify, soften, tower_attention
+from .features import mel_of, patches_of, soften
 from .recipe import TOKEN_SCALE
 
 GRIDS = 48  # temporal patches a step
@@ -96,7 +97,7 @@ def sound_labels(script: Script) -> Tensor:
 def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[Tensor, dict[str, float]]:
     """One batch: the summed loss, and the accuracy of each head (kind and colour on cells that are not empty)."""
     frames, kind, colour = vision_batch(rng, world)
-    patches, grid = patchify(soften(frames, rng))
+    patches, grid = patches_of(soften(frames, rng))
     mel, sound = audio_batch(rng, world)
     with torch.autocast("cpu", torch.bfloat16):
         vision = heads.norm(model.visual(patches, grid_thw=torch.tensor([[GRIDS, *grid[1:]]])).pooler_output).float()
@@ -134,7 +135,7 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
         start = saved["step"]
-    tower_attention(model)
+    grouped_attention.use_in_towers(model)
     smooth: dict[str, float] = {}
     began = time.time()
     for step in range(start, steps):
@@ -161,7 +162,7 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
 def settle(model, rng: np.random.Generator, world: int) -> None:
     """Scale both towers' last layers so that their tokens have the size that the decoder's own tokens start with."""
     frames, _, _ = vision_batch(rng, world)
-    patches, grid = patchify(soften(frames, rng))
+    patches, grid = patches_of(soften(frames, rng))
     vision = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
     mel, _ = audio_batch(rng, world)
     audio = model.model.audio_tower(mel, feature_lens=torch.full((CHUNKS,), 200)).last_hidden_state
