@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -61,7 +62,7 @@ def summary(answers: Sequence[Answer]) -> Table:
     first = answers[0]
     tokens, flops, seconds = first.tokens, first.flops, first.latency_s
     title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
     for name, justify in (("", "left"), ("full", "right"), ("used", "right"), ("share", "right"), ("time", "right")):
         table.add_column(name, justify=justify, no_wrap=True)
 

@@ -37,16 +37,16 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class Clip:
-    """One decoded file on one clock: t = 0 is where its first stream to be used starts.
+    """One decoded file on one clock: t = 0 is the first frame; without pictures, the first sound.
 
     Attributes:
         path: as given.
         frames: [N, H, W, 3] uint8, RGB, upright; None for audio-only input.
         frame_times: [N] float64, seconds, the PTS of each frame used; None for audio-only input.
-        seconds_per_frame: width of a sampling slot, ``duration_s / N``; 0 without frames.
+        seconds_per_frame: width of a sampling slot, the film's own length / N; 0 without frames.
         audio: [S] float32 mono at SAMPLE_RATE, sample 0 at t = 0; None unless ``audio_status`` is "used".
         audio_status: "used", "absent", "off" or "failed".
-        duration_s: length on that clock, from what the file really holds.
+        duration_s: later end of film and sound on that clock, from what the file really holds.
         source_width, source_height: displayed size in pixels (rotation applied); 0 without video.
         complete: False when part of the file could not be read.
         warnings: one line each, for the record.

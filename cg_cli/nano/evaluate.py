@@ -1,8 +1,8 @@
 """How often a model is right on clips of the nano world, by category and condition.
 
 ``python -m cg_cli.nano.evaluate --seed 100 --count 200`` writes the clips as files, reads them as ``cg ask`` does, and
-prints one row a category: everything kept, the default preset, random tokens at the same ratio, and what is left when
-the picture, the sound, or both are taken away. A sentence counts as right when all of its facts are, in order.
+prints one row a category: everything kept, each pruner at the default ratio, and what is left when the picture, the
+sound, or both are taken away. A sentence counts as right when all of its facts are, in order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from .. import backbones, media, models, presets
 from ..backbones.base import Backbone
+from ..config import NONE
 from ..media.clip import Clip, DecodeOptions
 from ..pruning import registry
 from ..pruning.budget import plan
@@ -49,8 +50,8 @@ def _same(x):
     return x
 
 
-def _pruned(name: str, keep: float, options: dict) -> Callable[[TokenStream], TokenStream]:
-    pruner = registry.make(name, **options)
+def _pruned(name: str, keep: float) -> Callable[[TokenStream], TokenStream]:
+    pruner = registry.make(name)
     return lambda stream: apply(stream, pruner.select(stream, plan(stream, keep)))
 
 
@@ -58,14 +59,13 @@ def _text_only(stream: TokenStream) -> TokenStream:
     return apply(stream, Selection((stream.modality == TEXT).nonzero()[:, 0]))
 
 
-def conditions(preset: presets.Preset) -> list[Condition]:
-    """The columns of the table."""
+def conditions(keep: float) -> list[Condition]:
+    """The columns of the table: everything, each pruner at ``keep``, and less than the clip."""
     mute = lambda clip: replace(clip, audio=None, audio_status="off")  # noqa: E731
     blind = lambda clip: replace(clip, frames=None, frame_times=None)  # noqa: E731
     return [
         Condition("full", _same, _same),
-        Condition(f"{preset.pruner} {preset.keep:g}", _same, _pruned(preset.pruner, preset.keep, dict(preset.options))),
-        Condition(f"random {preset.keep:g}", _same, _pruned("random", preset.keep, {})),
+        *(Condition(name, _same, _pruned(name, keep)) for name in registry.known() if name != NONE),
         Condition("no video", blind, _same),
         Condition("no audio", mute, _same),
         Condition("neither", _same, _text_only),
@@ -89,13 +89,14 @@ def judge(backbone: Backbone, labelled: Path, columns: list[Condition]) -> dict[
         by_clip[row["video"]].append(row)
     out: dict[str, dict[str, list[bool]]] = {c.name: defaultdict(list) for c in columns}
     options = DecodeOptions(side_multiple=backbone.side_multiple, frame_multiple=backbone.frame_multiple)
-    for video, rows in tqdm(by_clip.items(), unit="clip", file=sys.stderr, disable=None):
-        clip = media.decode(str(labelled.parent / video), options)
-        for column in columns:
-            prefix = backbone.prefill(column.stream(backbone.encode(column.clip(clip))))
-            for row in rows:
-                answer = backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
-                out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
+    with media.DecodeWorker() as worker:
+        for video, rows in tqdm(by_clip.items(), unit="clip", file=sys.stderr, disable=None):
+            clip = worker.decode(str(labelled.parent / video), options)
+            for column in columns:
+                prefix = backbone.prefill(column.stream(backbone.encode(column.clip(clip))))
+                for row in rows:
+                    answer = backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
+                    out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
     return out
 
 
@@ -132,21 +133,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=HELD_OUT, help=f"of the world; from {HELD_OUT} on, training never saw it")
     parser.add_argument("--count", type=int, default=200, help="clips")
     parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    parser.add_argument("--keep", type=float, default=presets.load(presets.DEFAULT).keep, help="of the pruners (default 0.45)")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--only", nargs="*", help="names of columns, e.g. full 'random 0.45'")
+    parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     known = models.KNOWN.get(options.model)
     backbone = backbones.load(known.source if known else options.model, device="auto", dtype="auto", offline=True)
-    columns = conditions(presets.load(presets.DEFAULT))
+    columns = conditions(options.keep)
     columns = [c for c in columns if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
         results = judge(backbone, labelled, columns)
         guess = prior(labelled)
-    title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %"
+    title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %, pruners at keep {options.keep:g}"
     Console(width=130).print(table(results, guess, title))
-    print(json.dumps({name: {k: sum(v) / len(v) for k, v in r.items()} for name, r in results.items()}))
+    print(json.dumps({name: {k: [sum(v), len(v)] for k, v in r.items()} for name, r in results.items()}))
 
 
 if __name__ == "__main__":

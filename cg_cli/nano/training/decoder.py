@@ -164,22 +164,28 @@ def optimisers(model, steps: int) -> list[tuple[torch.optim.Optimizer, torch.opt
     return [(o, torch.optim.lr_scheduler.LambdaLR(o, rate)) for o in pair]
 
 
+def pair_logits(model, batch: dict[str, Tensor]) -> Tensor:
+    """Scores [B, Q, vocabulary] after each token of the pairs. ``model`` must attend by ``packed_attention``."""
+    hidden = model.model.language_model(
+        inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"],
+        attention_mask={"full_attention": batch["mask"]}, use_cache=False,
+    ).last_hidden_state  # fmt: skip
+    return model.lm_head(hidden[:, -batch["mask"].shape[2] :])
+
+
+def use_packed_attention(model) -> None:
+    AttentionInterface.register("nano_packed", packed_attention)
+    model.set_attn_implementation({"text_config": "nano_packed"})
+
+
 class Trainer:
+    """What one run draws from: the pool of clips, and the questions asked about them at each step."""
+
     def __init__(self, model, tok, folder: Path, plan: Plan):
         self.model, self.folder, self.plan = model, folder, plan
         self.reader = Reader(model, tok, folder / "features")
-        AttentionInterface.register("nano_packed", packed_attention)
-        model.set_attn_implementation({"text_config": "nano_packed"})
+        use_packed_attention(model)
         self.scripts = lru_cache(maxsize=None)(lambda world, index, longest: write_script(world, index, longest))
-
-    def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """Scores [B, Q, vocabulary] of the pairs' tokens."""
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = self.model.model.language_model(
-                inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"],
-                attention_mask={"full_attention": batch["mask"]}, use_cache=False,
-            ).last_hidden_state  # fmt: skip
-            return self.model.lm_head(hidden[:, -batch["mask"].shape[2] :])
 
     def draw(self, step: int) -> tuple[list, list, str]:
         """Clips of one duration from the pool of this step, with their questions. The newest clips come along first."""
@@ -217,7 +223,9 @@ class Trainer:
             picked = choose(questions(script), "av", rng)
             clip = (VALIDATION_WORLD, index, script.duration)
             batch = self.reader.batch([clip], [[(q.text(rng), q.answer) for q in picked]], "av")
-            wrong = (self.logits(batch).argmax(-1) != batch["target"]) & (batch["weight"] > 0)
+            with torch.autocast("cpu", torch.bfloat16):
+                likeliest = pair_logits(self.model, batch).argmax(-1)
+            wrong = (likeliest != batch["target"]) & (batch["weight"] > 0)
             for number, question in enumerate(picked):
                 hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
         return {name: float(np.mean(values)) for name, values in sorted(hits.items())}
@@ -259,7 +267,9 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
             continue
         batch = trainer.reader.batch(clips, asked, parts)
         scored = batch["weight"] > 0
-        loss = F.cross_entropy(trainer.logits(batch)[scored].float(), batch["target"][scored], reduction="none")
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = pair_logits(model, batch)[scored]
+        loss = F.cross_entropy(logits.float(), batch["target"][scored], reduction="none")
         loss = (loss * batch["weight"][scored]).sum() / batch["weight"].sum()
         for optimiser, _ in pairs:
             optimiser.zero_grad()

@@ -1,0 +1,96 @@
+"""The training sees what the engine sees: packed questions are questions asked alone, and nothing is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cg_cli import backbones
+from cg_cli.media.clip import Clip
+from cg_cli.nano.questions import questions
+from cg_cli.nano.render import frame_clock, picture, soundtrack
+from cg_cli.nano.script import write_script
+from cg_cli.nano.training import decoder, features, recipe, towers
+
+CLIP = (7, 3, write_script(7, 3, longest=7).duration)  # world, index, seconds
+PAIRS = [("What is happening?", "A red bell rings."), ("Where is the key?", "top left"), ("Which number is written?", "47")]
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """An untrained nano on disk, the same in memory, and the features of one clip."""
+    folder = tmp_path_factory.mktemp("nano")
+    model, tok = recipe.blank(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.mul_(3)  # fresh weights give flat logits
+            weight.copy_(weight.bfloat16())  # what the file can hold
+    recipe.save(model, tok, folder / "model")
+    script = write_script(*CLIP[:2], longest=7)
+    frames = torch.from_numpy(np.stack([picture(script, t) for t in frame_clock(script.duration)]))
+    clip = Clip("x.mp4", frames.numpy(), None, 0.5, soundtrack(script), "used", script.duration, 224, 224)
+    engine = backbones.load(str(folder / "model"), device="cpu", dtype="float32", offline=True)
+    stream = engine.encode(clip)
+    rows = {"video": stream.embeddings[stream.modality == 1], "audio": stream.embeddings[stream.modality == 2]}
+    torch.save(rows, features.feature_file(folder, *CLIP[:2]))
+    decoder.use_packed_attention(model)
+    return model, decoder.Reader(model, tok, folder), engine, clip
+
+
+@torch.no_grad()
+def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
+    model, reader, engine, clip = blank
+    batch = reader.batch([CLIP], [PAIRS], "av")
+    logits = decoder.pair_logits(model, batch)[0]
+    prefix = engine.prefill(engine.encode(clip))
+    for number, (question, _) in enumerate(PAIRS):
+        asked = engine.question_ids(question)
+        expected = engine.step(asked, prefix.next_position, prefix.cache)
+        prefix.cache.crop(-len(asked))
+        start = int((batch["pair"][0] == number).nonzero()[0, 0])
+        torch.testing.assert_close(logits[start + len(asked) - 1], expected, atol=2e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", ["av", "v", "a"])
+def test_a_pair_does_not_see_its_neighbours(blank, parts):
+    model, reader, _, _ = blank
+    first = decoder.pair_logits(model, reader.batch([CLIP], [PAIRS], parts))[0]
+    other = decoder.pair_logits(model, reader.batch([CLIP], [[PAIRS[0], ("What do you hear?", "dog"), PAIRS[2]]], parts))[0]
+    length = len(reader.tok(PAIRS[0][0]).input_ids)
+    torch.testing.assert_close(first[:length], other[:length], atol=2e-4, rtol=1e-4)
+    assert (first - other[: len(first)] if len(first) <= len(other) else first[: len(other)] - other).abs().max() > 0.1
+
+
+def test_targets_are_the_answers_and_only_they_are_scored(blank):
+    _, reader, _, _ = blank
+    batch = reader.batch([CLIP], [PAIRS], "av")
+    scored = batch["weight"][0] > 0
+    text = reader.tok.decode(batch["target"][0][scored])
+    assert text == "".join(answer + "<|im_end|>" for _, answer in PAIRS)
+
+
+@pytest.mark.parametrize("parts", ["v", "a"])
+def test_half_a_clip_is_asked_only_what_it_can_answer(parts):
+    rng = np.random.default_rng(0)
+    for index in range(30):
+        for question in decoder.choose(questions(write_script(7, index)), parts, rng):
+            heard = question.phrase in ("what_sound", "sounds", "first", "last", "first_of", "last_of")
+            assert heard if parts == "a" else question.category in ("seen_kind", "silent", "brief", "digits")
+
+
+def test_labels_of_a_grid_agree_with_the_cells():
+    script = write_script(7, 0)
+    times = tuple(frame_clock(script.duration)[:2])
+    kind, colour = towers.grid_labels(script, times)
+    assert kind.shape == (64,) and ((kind > 0) == (colour > 0)).all() and (kind > 0).any() and (kind == 0).any()
+
+
+def test_training_worlds_are_not_held_out():
+    from cg_cli.nano.training.__main__ import WORLD
+    from cg_cli.nano.world import HELD_OUT
+
+    plan = decoder.Plan(steps=10, seed=0)
+    assert {world for world, _, _ in plan.jobs()} | {WORLD} <= set(range(HELD_OUT))
