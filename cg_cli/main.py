@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # Typer turns Ctrl-C into this code, and says nothing
+            _fail("interrupted", code)
     except (CgError, TyperException) as error:
         if os.environ.get("CG_DEBUG") == "1":
             raise

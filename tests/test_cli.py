@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tiny
@@ -205,3 +207,12 @@ def test_a_reader_that_leaves_is_no_traceback(tiny_model, clip):
     process.stdout.close()
     assert b"Traceback" not in process.stderr.read()
     process.wait()
+
+
+def test_ctrl_c_is_exit_130_and_one_line(tiny_model, clip):
+    command = [sys.executable, "-m", "cg_cli", "ask", clip, "What?", "--model", tiny_model, "--max-new-tokens", "30000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.strip() == "cg: error: interrupted"

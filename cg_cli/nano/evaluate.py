@@ -92,8 +92,9 @@ def judge(backbone: Backbone, labelled: Path, columns: list[Condition]) -> dict[
     with media.DecodeWorker() as worker:
         for video, rows in tqdm(by_clip.items(), unit="clip", file=sys.stderr, disable=None):
             clip = worker.decode(str(labelled.parent / video), options)
+            streams = {change: backbone.encode(change(clip)) for change in {c.clip for c in columns}}
             for column in columns:
-                prefix = backbone.prefill(column.stream(backbone.encode(column.clip(clip))))
+                prefix = backbone.prefill(column.stream(streams[column.clip]))
                 for row in rows:
                     answer = backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
                     out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))

@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,18 +25,22 @@ from transformers import AttentionInterface
 from ...backbones.qwen_layout import HEADER, QUESTION_END, Layout, MediaShape, marks, prefix_layout
 from ...pruning.stream import AUDIO, TEXT, VIDEO
 from ..questions import Question, questions
-from ..script import SECONDS, write_script
-from ..things import CELLS
+from ..render import frame_clock
+from ..script import SECONDS, Script, write_script
+from ..things import AUDIBLE, CELLS, COLOURS, KINDS, VERBS
 from .features import feature_file, produce
+from .recipe import TOKEN_SCALE
+from .towers import grid_labels, sound_labels
 
 WORLD, VALIDATION_WORLD = 1, 2
 VALIDATION_CLIPS = 60
 TOKENS = 7_000  # media tokens a step, about
-FRESH = 3  # clips that enter the pool at each step
-POOL_START = 60  # clips in the pool at the first step
-SHORT = 8  # seconds, longest clip of the first part of the pool
+POOL_START, POOL_GROWTH = 60, 8  # clips that can be drawn at the first step, and more at each further one
+SHORT_CLIPS, CLIPS = 2376, 3960  # the pool: first the short ones
+SHORT = 8  # seconds, longest of the short clips
 PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
-EARLY = 0.6  # share of the steps on short clips only
+HEAD_SCALE = 0.05  # root mean square of a named word's row in the output layer at the start
+EARLY = 0.55  # share of the steps on short clips only
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,20 @@ class Plan:
     steps: int
     seed: int
 
-    @property
-    def clips(self) -> int:
-        return POOL_START + FRESH * self.steps
-
-    def longest(self, index: int) -> int:
-        return SHORT if index < EARLY * self.clips else SECONDS[1]
+    def pool(self, step: int) -> int:
+        """How many clips, from the first, can be drawn at ``step``."""
+        limit = SHORT_CLIPS if step < EARLY * self.steps else CLIPS
+        return min(limit, POOL_START + POOL_GROWTH * step)
 
     def jobs(self) -> list[tuple[int, int, int]]:
-        train = [(WORLD, i, self.longest(i)) for i in range(self.clips)]
+        train = [(WORLD, i, longest(i)) for i in range(CLIPS)]
         check = [(VALIDATION_WORLD, i, SECONDS[1]) for i in range(VALIDATION_CLIPS)]
         return train[:POOL_START] + check + train[POOL_START:]
+
+
+def longest(index: int) -> int:
+    """Seconds that training clip ``index`` may last."""
+    return SHORT if index < SHORT_CLIPS else SECONDS[1]
 
 
 class Reader:
@@ -149,6 +157,56 @@ def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Q
     return out
 
 
+@torch.no_grad()
+def name_words(model, tok, features: Path) -> None:
+    """Start each word that names something at the mean of the tokens of what it names, less the mean of all tokens.
+
+    So a name resembles what it stands for before the first step, in questions and in answers. Without this, finding the
+    few tokens of a small thing among a thousand took most of the training (NOTES.md).
+    """
+    rows: dict[str, list[Tensor]] = defaultdict(list)
+    for index in range(POOL_START):
+        saved = torch.load(feature_file(features, WORLD, index), weights_only=True)
+        for word, tokens in named_tokens(write_script(WORLD, index, longest(index)), saved):
+            rows[word].append(tokens.float())
+    means = {word: torch.cat(tokens).mean(0) for word, tokens in rows.items()}
+    embedding, head = model.get_input_embeddings().weight, model.lm_head.weight
+    for name in (*KINDS, *COLOURS, "top", "bottom", "left", "right"):
+        parts = [means[word] - means[word.split(" ")[0]] for word in (f"video {name}", f"audio {name}") if word in means]
+        vector = F.normalize(sum(F.normalize(part, dim=0) for part in parts), dim=0) * len(parts[0]) ** 0.5
+        forms = [name, f"{name}s", *([VERBS[name]] if name in VERBS else [])]
+        for text in {variant for form in forms for variant in (form, f" {form}", form.capitalize())}:
+            ids = tok(text).input_ids
+            if len(ids) == 1:
+                embedding[ids[0]] = vector * TOKEN_SCALE
+                head[ids[0]] = vector * HEAD_SCALE
+
+
+def named_tokens(script: Script, saved: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """(what it shows or sounds like, tokens [n, D]) for everything that a word can name in a clip; "video" and "audio"
+    alone are all tokens."""
+    clock = frame_clock(script.duration)
+    labels = [grid_labels(script, (clock[2 * g], clock[2 * g + 1])) for g in range(script.duration)]
+    kind, colour = (torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
+    place = torch.arange(len(kind)) % CELLS**2
+    sound = sound_labels(script)
+    yield "video", saved["video"]
+    yield "audio", saved["audio"]
+    for index, name in enumerate(KINDS, start=1):
+        yield f"video {name}", saved["video"][kind == index]
+    for index, name in enumerate(COLOURS, start=1):
+        yield f"video {name}", saved["video"][colour == index]
+    for name, where in (
+        ("top", place < CELLS**2 // 2),
+        ("bottom", place >= CELLS**2 // 2),
+        ("left", place % CELLS < CELLS // 2),
+        ("right", place % CELLS >= CELLS // 2),
+    ):
+        yield f"video {name}", saved["video"][where]
+    for index, name in enumerate(AUDIBLE, start=1):
+        yield f"audio {name}", saved["audio"][sound == index]
+
+
 def optimisers(model, steps: int) -> list[tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]]:
     """Muon for the matrices of the layers, AdamW for embeddings, head, biases and norms; warm-up, then cosine to 5 %."""
     layers = list(model.model.language_model.layers.parameters())
@@ -188,19 +246,18 @@ class Trainer:
         self.scripts = lru_cache(maxsize=None)(lambda world, index, longest: write_script(world, index, longest))
 
     def draw(self, step: int) -> tuple[list, list, str]:
-        """Clips of one duration from the pool of this step, with their questions. The newest clips come along first."""
+        """Clips of one duration from the pool of this step, with their questions."""
         rng = np.random.default_rng([self.plan.seed, step, 3])
-        size = POOL_START + FRESH * (step + 1)
-        newest = size - 1 - int(rng.integers(FRESH))
-        anchor = newest if rng.random() < 0.5 else int(rng.integers(size))
-        duration = self.scripts(WORLD, anchor, self.plan.longest(anchor)).duration
+        size = self.plan.pool(step)
+        anchor = int(rng.integers(size))
+        duration = self.scripts(WORLD, anchor, longest(anchor)).duration
         same = self.by_duration(size)[duration]
         count = max(2, round(TOKENS / (89 * duration)))
         chosen = list(dict.fromkeys([anchor, *(same[i] for i in rng.integers(len(same), size=2 * count))]))[:count]
         parts = str(rng.choice(["av", "v", "a"], p=[0.92, 0.05, 0.03]))
         asked = []
         for index in chosen:
-            picked = choose(questions(self.scripts(WORLD, index, self.plan.longest(index))), parts, rng)
+            picked = choose(questions(self.scripts(WORLD, index, longest(index))), parts, rng)
             asked.append([(_spoken(q.text(rng), rng), q.answer) for q in picked])
         keep = [i for i, pairs in enumerate(asked) if pairs]
         return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
@@ -209,7 +266,7 @@ class Trainer:
         if not hasattr(self, "_durations"):
             self._durations, self._counted = defaultdict(list), 0
         for index in range(self._counted, size):
-            self._durations[self.scripts(WORLD, index, self.plan.longest(index)).duration].append(index)
+            self._durations[self.scripts(WORLD, index, longest(index)).duration].append(index)
         self._counted = max(size, self._counted)
         return self._durations
 
@@ -249,6 +306,8 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
     producer = context.Process(target=produce, args=(folder / "towers.pt", folder / "features", plan.jobs()), daemon=True)
     producer.start()
     trainer = Trainer(model, tok, folder, plan)
+    trainer.wait(producer, POOL_START - 1)
+    name_words(model, tok, folder / "features")
     pairs = optimisers(model, plan.steps)
     decoder = nn.ModuleDict({"model": model.model.language_model, "head": model.lm_head})
     start = 0
@@ -261,7 +320,7 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
         start = state["step"]
     began, smooth = time.time(), None
     for step in range(start, plan.steps):
-        trainer.wait(producer, POOL_START + FRESH * (step + 1) - 1)
+        trainer.wait(producer, plan.pool(step) - 1)
         clips, asked, parts = trainer.draw(step)
         if not clips:
             continue
