@@ -49,7 +49,7 @@ def ask(
     Several questions share one reading of the video.
 
     \b
-    cg ask samples/bell.mp4 "what is happening?" --model nano
+    cg ask samples/drum.mp4 "what is happening?" --model nano
     cg ask clip.mp4 "What colour is the car?" "Who speaks first?" --keep 0.25
     cg ask clip.mp4 - --json < questions.txt | jq -r .answer
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full

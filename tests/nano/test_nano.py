@@ -18,6 +18,7 @@ from cg_cli.pruning.stream import TEXT, Selection, apply
 WEIGHTS = Path(models.NANO.source)
 SAMPLES = Path(__file__).parents[2] / "samples"
 QUESTION = "What is happening?"
+FULL, PRUNED = 0.50, 0.43  # right answers; the README measured 63 % and 57 % on more clips
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def nano():
 @pytest.fixture(scope="module")
 def clip(nano):
     options = media.DecodeOptions(side_multiple=nano.side_multiple, frame_multiple=nano.frame_multiple)
-    return media.decode(str(SAMPLES / "clip-0000.mp4"), options)
+    return media.decode(str(SAMPLES / "drum.mp4"), options)
 
 
 def rows() -> list[dict]:
@@ -74,7 +75,7 @@ def test_dropping_half_equals_masking_the_same_keys(nano, clip):
 
 def test_five_questions_on_one_prefix_equal_five_fresh_runs(nano, clip):
     stream = nano.encode(clip)
-    asked = [row["question"] for row in rows() if row["video"] == "clip-0000.mp4"][:5]
+    asked = [row["question"] for row in rows() if row["video"] == "drum.mp4"][:5]
     shared = nano.prefill(stream)
     together = [nano.answer(shared, question, max_new_tokens=40).text for question in asked]
     assert together == [nano.answer(nano.prefill(stream), question, max_new_tokens=40).text for question in asked]
@@ -90,12 +91,12 @@ def test_the_samples_own_questions_are_answered_right(nano):
 def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(nano, tmp_path):
     """Ten clips of a seed that nothing was trained or tuned on: far above guessing, at keep 1 and at the default."""
     labelled = write_world(HELD_OUT + 4000, 10, tmp_path, longest=8)
-    columns = [c for c in evaluate.conditions(0.45) if c.name in ("full", "neither", "evs")]
+    columns = [c for c in evaluate.conditions(0.45) if c.name in ("full", "neither", "random")]
     share = {}
     for name, results in evaluate.judge(nano, labelled, columns).items():
         hits = [hit for same in results.values() for hit in same]
         share[name] = sum(hits) / len(hits)
-    assert share["full"] > FULL and share["evs"] > PRUNED and share["neither"] < 0.5
+    assert share["full"] > FULL and share["random"] > PRUNED and share["neither"] < 0.5
 
 
 def test_a_wrong_answer_is_wrong():

@@ -27,6 +27,7 @@ def blank(tmp_path_factory):
             if weight.dim() == 2:
                 weight.mul_(3)  # fresh weights give flat logits
             weight.copy_(weight.bfloat16())  # what the file can hold
+    decoder.use_packed_attention(model)  # as it is when training ends
     recipe.save(model, tok, folder / "model")
     script = write_script(*CLIP[:2], longest=7)
     frames = torch.from_numpy(np.stack([picture(script, t) for t in frame_clock(script.duration)]))
@@ -35,7 +36,6 @@ def blank(tmp_path_factory):
     stream = engine.encode(clip)
     rows = {"video": stream.embeddings[stream.modality == 1], "audio": stream.embeddings[stream.modality == 2]}
     torch.save(rows, features.feature_file(folder, *CLIP[:2]))
-    decoder.use_packed_attention(model)
     return model, decoder.Reader(model, tok, folder), engine, clip
 
 

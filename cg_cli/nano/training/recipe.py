@@ -118,7 +118,7 @@ def save(model: Qwen2_5OmniThinkerForConditionalGeneration, tok: Qwen2Tokenizer,
     model.generation_config.eos_token_id = [tok.eos_token_id, tok.pad_token_id]
     model.generation_config.pad_token_id = tok.pad_token_id
     state = model.state_dict()
-    clone = Qwen2_5OmniThinkerForConditionalGeneration(model.config).to(torch.bfloat16)
+    clone = Qwen2_5OmniThinkerForConditionalGeneration(config(tok)).to(torch.bfloat16)  # without training's attention
     clone.load_state_dict(state)
     clone.generation_config = model.generation_config
     clone.save_pretrained(folder)
