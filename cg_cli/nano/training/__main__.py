@@ -11,8 +11,6 @@ from pathlib import Path
 
 from . import decoder, recipe, towers
 
-WORLD = 1  # seed of the clips that train; validation uses 2, everything from 100 on is held out
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.training", description=__doc__)
@@ -23,7 +21,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     model, tok = recipe.blank(options.seed)
-    towers.train(model, options.out, options.tower_steps, options.seed, WORLD)
+    towers.train(model, options.out, options.tower_steps, options.seed, decoder.WORLD)
     decoder.train(model, tok, options.out, decoder.Plan(options.decoder_steps, options.seed))
     recipe.save(model, tok, options.out / "model")
 

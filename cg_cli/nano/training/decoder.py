@@ -32,7 +32,7 @@ from .features import feature_file, produce
 from .recipe import TOKEN_SCALE
 from .towers import grid_labels, sound_labels
 
-WORLD, VALIDATION_WORLD = 1, 2
+WORLD, VALIDATION_WORLD = 1, 2  # seeds of the clips that train and that check; from 100 on all are held out
 VALIDATION_CLIPS = 60
 TOKENS = 7_000  # media tokens a step, about
 POOL_START, POOL_GROWTH = 60, 8  # clips that can be drawn at the first step, and more at each further one
@@ -55,15 +55,17 @@ class Plan:
         limit = SHORT_CLIPS if step < EARLY * self.steps else CLIPS
         return min(limit, POOL_START + POOL_GROWTH * step)
 
-    def jobs(self) -> list[tuple[int, int, int]]:
-        train = [(WORLD, i, longest(i)) for i in range(CLIPS)]
-        check = [(VALIDATION_WORLD, i, SECONDS[1]) for i in range(VALIDATION_CLIPS)]
-        return train[:POOL_START] + check + train[POOL_START:]
-
 
 def longest(index: int) -> int:
     """Seconds that training clip ``index`` may last."""
     return SHORT if index < SHORT_CLIPS else SECONDS[1]
+
+
+def jobs() -> list[tuple[int, int, int]]:
+    """(world, index, longest) of every clip whose features are needed, in the order in which they are."""
+    train = [(WORLD, i, longest(i)) for i in range(CLIPS)]
+    check = [(VALIDATION_WORLD, i, SECONDS[1]) for i in range(VALIDATION_CLIPS)]
+    return train[:POOL_START] + check + train[POOL_START:]
 
 
 class Reader:
@@ -287,9 +289,9 @@ class Trainer:
                 hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
         return {name: float(np.mean(values)) for name, values in sorted(hits.items())}
 
-    def wait(self, producer, index: int) -> None:
-        """Until the features of clip ``index`` are there."""
-        while not feature_file(self.folder / "features", WORLD, index).exists():
+    def wait(self, producer, world: int, index: int) -> None:
+        """Until the features of clip ``index`` of ``world`` are there, and so those of the jobs before it."""
+        while not feature_file(self.folder / "features", world, index).exists():
             if not producer.is_alive() and producer.exitcode:
                 raise RuntimeError("the process that makes the features has died")
             time.sleep(0.2)
@@ -303,10 +305,10 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
     model.model.visual.load_state_dict(saved["visual"])
     model.model.audio_tower.load_state_dict(saved["audio"])
     context = multiprocessing.get_context("spawn")
-    producer = context.Process(target=produce, args=(folder / "towers.pt", folder / "features", plan.jobs()), daemon=True)
+    producer = context.Process(target=produce, args=(folder / "towers.pt", folder / "features", jobs()), daemon=True)
     producer.start()
     trainer = Trainer(model, tok, folder, plan)
-    trainer.wait(producer, POOL_START - 1)
+    trainer.wait(producer, VALIDATION_WORLD, VALIDATION_CLIPS - 1)  # the jobs right after the first clips
     name_words(model, tok, folder / "features")
     pairs = optimisers(model, plan.steps)
     decoder = nn.ModuleDict({"model": model.model.language_model, "head": model.lm_head})
@@ -320,7 +322,7 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
         start = state["step"]
     began, smooth = time.time(), None
     for step in range(start, plan.steps):
-        trainer.wait(producer, plan.pool(step) - 1)
+        trainer.wait(producer, WORLD, plan.pool(step) - 1)
         clips, asked, parts = trainer.draw(step)
         if not clips:
             continue
