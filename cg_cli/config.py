@@ -38,8 +38,7 @@ class Settings:
     pruner_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_FROM_PRESET = ("keep", "pruner", "pruner_options")
-_TYPES = {f.name: f.type for f in fields(Settings) if f.name not in ("pruner_options",)}
+_TYPES = {f.name: f.type for f in fields(Settings) if f.name != "pruner_options"}
 _PARSERS = {"str": str, "str | None": str, "int": int, "float": float, "bool": bool}
 
 

@@ -35,6 +35,12 @@ AUTO = "auto"
 _AUTO_ORDER = ("qwen2.5-omni-7b", "qwen2.5-omni-3b")
 
 
+def source(name: str) -> str:
+    """Where the weights of ``name`` are: an alias's directory or hub id, or else ``name`` itself."""
+    known = KNOWN.get(name.lower())
+    return known.source if known else name
+
+
 def choose(name: str, device: str) -> str:
     """The name of the model to load: ``name`` itself, or for "auto" the largest Qwen2.5-Omni that fits the CUDA device.
 

@@ -64,7 +64,7 @@ class Session:
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())
         backbone = backbones.load(
-            known.source if known else name, device=settings.device, dtype=settings.dtype, offline=settings.offline
+            models.source(name), device=settings.device, dtype=settings.dtype, offline=settings.offline
         )
         backbone.id = name
         if known and known.warning:

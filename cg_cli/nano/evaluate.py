@@ -139,8 +139,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
-    known = models.KNOWN.get(options.model)
-    backbone = backbones.load(known.source if known else options.model, device="auto", dtype="auto", offline=True)
+    backbone = backbones.load(models.source(options.model), device="auto", dtype="auto", offline=True)
     columns = conditions(options.keep)
     columns = [c for c in columns if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:

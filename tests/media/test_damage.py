@@ -93,14 +93,19 @@ def test_random_damage_never_gets_through_silently_broken(worker, healthy, name)
         assert clip.duration_s > 0
 
 
-def test_sound_without_any_readable_packet_is_failed_not_used(worker, healthy, folder):
-    whole = write(folder / "silent_track.mp4", times=steady(2), sound=beeps(2, 48_000))
-    data = bytearray(whole.read_bytes())
-    with av.open(str(whole)) as container:
-        spans = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+def ruin_packets(path, **stream):
+    """Overwrite every packet of one stream, chosen as for ``container.demux``, in place."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        spans = [(packet.pos, packet.size) for packet in container.demux(**stream) if packet.size]
     for position, size in spans:
         data[position : position + size] = b"\xff" * size
-    whole.write_bytes(data)
+    path.write_bytes(data)
+
+
+def test_sound_without_any_readable_packet_is_failed_not_used(worker, healthy, folder):
+    whole = write(folder / "silent_track.mp4", times=steady(2), sound=beeps(2, 48_000))
+    ruin_packets(whole, audio=0)
     clip = worker.decode(whole)
     assert clip.audio_status == "failed" and clip.audio is None and clip.frames is not None
     assert not clip.complete and any("sound" in line for line in clip.warnings)
@@ -108,12 +113,7 @@ def test_sound_without_any_readable_packet_is_failed_not_used(worker, healthy, f
 
 def test_pictures_without_any_readable_packet_leave_the_sound(worker, folder):
     whole = write(folder / "no_picture.mp4", times=steady(2), sound=beeps(2, 48_000))
-    data = bytearray(whole.read_bytes())
-    with av.open(str(whole)) as container:
-        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    for position, size in spans:
-        data[position : position + size] = b"\xff" * size
-    whole.write_bytes(data)
+    ruin_packets(whole, video=0)
     clip = worker.decode(whole)
     assert clip.frames is None and clip.audio_status == "used"
     assert not clip.complete and any("picture" in line for line in clip.warnings)

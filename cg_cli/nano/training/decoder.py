@@ -28,7 +28,7 @@ from ..questions import Question, questions
 from ..render import frame_clock
 from ..script import SECONDS, Script, write_script
 from ..things import AUDIBLE, CELLS, COLOURS, KINDS, VERBS
-from .features import feature_file, produce
+from .features import feature_file, produce, save_whole
 from .recipe import TOKEN_SCALE
 from .towers import grid_labels, sound_labels
 
@@ -245,7 +245,9 @@ class Trainer:
         self.model, self.folder, self.plan = model, folder, plan
         self.reader = Reader(model, tok, folder / "features")
         use_packed_attention(model)
-        self.scripts = lru_cache(maxsize=None)(lambda world, index, longest: write_script(world, index, longest))
+        self.scripts = lru_cache(maxsize=None)(write_script)
+        self._by_duration: dict[int, list[int]] = defaultdict(list)
+        self._counted = 0  # clips of the pool that are in there
 
     def draw(self, step: int) -> tuple[list, list, str]:
         """Clips of one duration from the pool of this step, with their questions."""
@@ -265,12 +267,11 @@ class Trainer:
         return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
 
     def by_duration(self, size: int) -> dict[int, list[int]]:
-        if not hasattr(self, "_durations"):
-            self._durations, self._counted = defaultdict(list), 0
+        """The first ``size`` clips of the pool, which never shrinks, by their seconds."""
         for index in range(self._counted, size):
-            self._durations[self.scripts(WORLD, index, longest(index)).duration].append(index)
-        self._counted = max(size, self._counted)
-        return self._durations
+            self._by_duration[self.scripts(WORLD, index, longest(index)).duration].append(index)
+        self._counted = size
+        return self._by_duration
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -346,5 +347,4 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
             told = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
             print(f"validation {step + 1}: {told}", flush=True)
             optimiser_states = [(o.state_dict(), s.state_dict()) for o, s in pairs]
-            torch.save({"decoder": decoder.state_dict(), "optimisers": optimiser_states, "step": step + 1}, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            save_whole({"decoder": decoder.state_dict(), "optimisers": optimiser_states, "step": step + 1}, state_file)

@@ -65,6 +65,12 @@ def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tens
     return {"video": video.to(torch.bfloat16), "audio": audio.to(torch.bfloat16)}
 
 
+def save_whole(data: dict, path: Path) -> None:
+    """``torch.save`` that a kill cannot leave half done."""
+    torch.save(data, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
 def feature_file(folder: Path, world: int, index: int) -> Path:
     return folder / f"{world}-{index:06d}.pt"
 
@@ -80,5 +86,4 @@ def produce(towers: Path, folder: Path, jobs: list[tuple[int, int, int]]) -> Non
     for world, index, longest in jobs:
         target = feature_file(folder, world, index)
         if not target.exists():
-            torch.save(clip_features(model, world, index, longest), target.with_suffix(".new"))
-            target.with_suffix(".new").replace(target)
+            save_whole(clip_features(model, world, index, longest), target)

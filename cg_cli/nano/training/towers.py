@@ -19,7 +19,7 @@ from ...backbones import grouped_attention
 from ..render import FPS, cells, frame_clock, picture, soundtrack
 from ..script import Script, write_script
 from ..things import AUDIBLE, CELLS, COLOURS, KINDS
-from .features import mel_of, patches_of, soften
+from .features import mel_of, patches_of, save_whole, soften
 from .recipe import TOKEN_SCALE
 
 GRIDS = 48  # temporal patches a step
@@ -154,8 +154,7 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
         if step % 100 == 99 or step + 1 == steps:
             saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
             saved |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "step": step + 1}
-            torch.save(saved, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            save_whole(saved, state_file)
 
 
 @torch.no_grad()
