@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -23,7 +27,6 @@ from rich.table import Table
 from tqdm import tqdm
 
 from .. import backbones, media, models, presets
-from ..backbones.base import Backbone
 from ..config import NONE
 from ..media.clip import Clip, DecodeOptions
 from ..pruning import registry
@@ -81,23 +84,60 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
 
 
-def judge(backbone: Backbone, labelled: Path, columns: list[Condition]) -> dict[str, dict[str, list[bool]]]:
-    """Right or wrong, question by question in one order: condition -> category -> answers."""
+Results = dict[str, dict[str, list[bool]]]  # condition -> category -> right or wrong, question by question in one order
+
+
+class Judge:
+    """Asks about one clip after another; each process of ``judge_all`` has its own."""
+
+    def __init__(self, model: str, columns: list[str], keep: float, threads: int):
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(threads)
+        self.backbone = backbones.load(models.source(model), device="auto", dtype="auto", offline=True)
+        self.columns = [c for c in conditions(keep) if c.name in columns]
+        self.options = DecodeOptions(side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple)
+        self.worker = media.DecodeWorker()
+
+    def clip(self, folder: Path, rows: list[dict]) -> Results:
+        """The answers to ``rows``, lines of ``labelled.jsonl`` in ``folder`` about one clip."""
+        clip = self.worker.decode(str(folder / rows[0]["video"]), self.options)
+        streams = {change: self.backbone.encode(change(clip)) for change in {c.clip for c in self.columns}}
+        out: Results = {c.name: defaultdict(list) for c in self.columns}
+        for column in self.columns:
+            prefix = self.backbone.prefill(column.stream(streams[column.clip]))
+            for row in rows:
+                answer = self.backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
+                out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
+        return out
+
+
+_judge: Judge | None = None  # of this process
+
+
+def _start(*arguments) -> None:
+    global _judge
+    _judge = Judge(*arguments)
+
+
+def _clip(folder: Path, rows: list[dict]) -> Results:
+    return _judge.clip(folder, rows)
+
+
+def judge_all(model: str, labelled: Path, columns: list[str], keep: float) -> Results:
+    """Every question of ``labelled`` under each of ``columns``; on CPUs a process a core, else one."""
     by_clip = defaultdict(list)
     for line in labelled.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         by_clip[row["video"]].append(row)
-    out: dict[str, dict[str, list[bool]]] = {c.name: defaultdict(list) for c in columns}
-    options = DecodeOptions(side_multiple=backbone.side_multiple, frame_multiple=backbone.frame_multiple)
-    with media.DecodeWorker() as worker:
-        for video, rows in tqdm(by_clip.items(), unit="clip", file=sys.stderr, disable=None):
-            clip = worker.decode(str(labelled.parent / video), options)
-            streams = {change: backbone.encode(change(clip)) for change in {c.clip for c in columns}}
-            for column in columns:
-                prefix = backbone.prefill(column.stream(streams[column.clip]))
-                for row in rows:
-                    answer = backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
-                    out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
+    processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    out: Results = {name: defaultdict(list) for name in columns}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start, (model, columns, keep, 1)) as pool:
+        done = pool.map(partial(_clip, labelled.parent), by_clip.values())
+        for results in tqdm(done, total=len(by_clip), unit="clip", file=sys.stderr, disable=None):
+            for name, categories in results.items():
+                for category, hits in categories.items():
+                    out[name][category] += hits
     return out
 
 
@@ -110,7 +150,7 @@ def prior(labelled: Path) -> dict[str, float]:
     return {name: max(map(same.count, same)) / len(same) for name, same in answers.items()}
 
 
-def table(results: dict[str, dict[str, list[bool]]], guess: dict[str, float], title: str) -> Table:
+def table(results: Results, guess: dict[str, float], title: str) -> Table:
     """Accuracy in percent: a row a category, a column a condition, with the 95 % interval on the last row."""
     out = Table(title=title, title_justify="left", header_style="bold")
     out.add_column("category")
@@ -138,13 +178,10 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()
-    torch.set_grad_enabled(False)
-    backbone = backbones.load(models.source(options.model), device="auto", dtype="auto", offline=True)
-    columns = conditions(options.keep)
-    columns = [c for c in columns if not options.only or c.name in options.only]
+    columns = [c.name for c in conditions(options.keep) if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
-        results = judge(backbone, labelled, columns)
+        results = judge_all(options.model, labelled, columns, options.keep)
         guess = prior(labelled)
     title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %, pruners at keep {options.keep:g}"
     Console(width=130).print(table(results, guess, title))

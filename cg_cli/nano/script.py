@@ -128,7 +128,9 @@ def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: 
     things: list[Thing] = []
     if event in ("sounding", "dubbed"):
         count = int(rng.integers(1, 4)) if event == "sounding" else 1
-        count = min(count, 4 - wants["small"] - wants["brief"] - wants["number"])
+        count = min(count, len(PLACES) - wants["brief"] - wants["number"])
+        # Small things take what is left, so that one, two and three large ones are about as frequent.
+        wants = wants | {"small": min(wants["small"], len(PLACES) - count - wants["brief"] - wants["number"])}
         kind, shade, size = kinds["audible"].pop(), colour(), int(rng.integers(68, 81))
         for _ in range(count):
             place = places.pop()

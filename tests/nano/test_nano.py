@@ -82,18 +82,16 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(nano, clip):
     assert len(asked) == 5 and len(set(together)) > 1
 
 
-def test_the_samples_own_questions_are_answered_right(nano):
-    full = next(c for c in evaluate.conditions(1.0) if c.name == "full")
-    results = evaluate.judge(nano, SAMPLES / "labelled.jsonl", [full])["full"]
+def test_the_samples_own_questions_are_answered_right():
+    results = evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", ["full"], 1.0)["full"]
     assert sum(map(len, results.values())) == len(rows()) and all(all(hits) for hits in results.values())
 
 
-def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(nano, tmp_path):
+def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(tmp_path):
     """Ten clips of a seed that nothing was trained or tuned on: far above guessing, at keep 1 and at the default."""
     labelled = write_world(HELD_OUT + 4000, 10, tmp_path, longest=8)
-    columns = [c for c in evaluate.conditions(0.45) if c.name in ("full", "neither", "random")]
     share = {}
-    for name, results in evaluate.judge(nano, labelled, columns).items():
+    for name, results in evaluate.judge_all("nano", labelled, ["full", "random", "neither"], 0.45).items():
         hits = [hit for same in results.values() for hit in same]
         share[name] = sum(hits) / len(hits)
     assert share["full"] > FULL and share["random"] > PRUNED and share["neither"] < 0.5

@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...backbones import grouped_attention
-from ..render import FPS, cells, frame_clock, picture, soundtrack
+from ..render import FPS, cells, frame_clock, picture, scene_at, soundtrack
 from ..script import Script, write_script
-from ..things import AUDIBLE, CELLS, COLOURS, KINDS
+from ..things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
+from .descent import Descent
 from .features import mel_of, patches_of, save_whole, soften
 from .recipe import TOKEN_SCALE
 
 GRIDS = 48  # temporal patches a step
+RARE = 6  # a grid with a number or a brief thing is this much more likely to be drawn: ten digits share few grids
 SCRIPTS = 16  # clips they come from
 CHUNKS = 24  # stretches of 2 s of sound a step
+RATES = (1.5e-2, 2e-3)  # learning rates of Muon and AdamW
 IGNORE = -100
 CLEAR, FAINT = 0.15, 0.03  # share of a cell covered: labelled from the first on, background up to the second
 
@@ -36,6 +39,7 @@ class Heads(nn.Module):
         super().__init__()
         self.kind = nn.Linear(width, len(KINDS) + 1)
         self.colour = nn.Linear(width, len(COLOURS) + 1)
+        self.side = nn.Linear(width, 3)
         self.row = nn.Linear(width, CELLS)
         self.column = nn.Linear(width, CELLS)
         self.sound = nn.Linear(width, len(AUDIBLE) + 1)
@@ -44,32 +48,41 @@ class Heads(nn.Module):
         self.background[0] = 0.3  # most cells are empty
 
 
-def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Kind and colour of each cell of the grid made of the frames at ``times``: two [CELLS * CELLS] int64, IGNORE where
-    a thing only grazes the cell."""
+def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kind, colour, and which digit of its number (0 none, 1 left, 2 right) each cell of the grid made of the frames at
+    ``times`` shows: three [CELLS * CELLS] int64, IGNORE where a thing only grazes the cell."""
     (k0, c0, s0), (k1, c1, s1) = (cells(script, t) for t in times)
     kind, colour, share = np.where(s1 > s0, k1, k0), np.where(s1 > s0, c1, c0), np.maximum(s0, s1)
+    side = np.zeros_like(kind)
+    number = next((n for n in (scene_at(script, t).number for t in times) if n), None)
+    if number:
+        left = (np.arange(CELLS) + 0.5) * CELL < number.centre[0]
+        side = np.where(kind > KINDS.index(DIGITS[0]), np.where(left, 1, 2), 0)
     unclear = (share > FAINT) & (share < CLEAR)
     empty = share <= FAINT
-    return tuple(np.where(unclear, IGNORE, np.where(empty, 0, label)).reshape(-1) for label in (kind, colour))
+    return tuple(np.where(unclear, IGNORE, np.where(empty, 0, label)).reshape(-1) for label in (kind, colour, side))
 
 
-def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames [2 * GRIDS, H, W, 3] uint8 and labels kind, colour [GRIDS * cells]."""
-    frames, kinds, colours = [], [], []
+def passing(script: Script, time: float) -> bool:
+    """Whether something shows at ``time`` that shows only for a while: a number or a brief thing."""
+    scene = scene_at(script, time)
+    return any(x is not None and x.start <= time < x.end for x in (scene.number, scene.brief))
+
+
+def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Frames [2 * GRIDS, H, W, 3] uint8 and labels kind, colour and side [GRIDS * cells]."""
+    frames, labels = [], []
     for index in rng.integers(2**31, size=SCRIPTS):
         script = write_script(world, int(index))
         clock = frame_clock(script.duration)
-        for grid in rng.choice(len(clock) // 2, GRIDS // SCRIPTS, replace=False):
+        weight = np.array([RARE if passing(script, a) or passing(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])])
+        for grid in rng.choice(len(weight), GRIDS // SCRIPTS, replace=False, p=weight / weight.sum()):
             # Any moment will do, but the two frames of a grid stay half a second apart.
             shift = math.floor(float(rng.uniform(-0.25, 0.25)) * FPS) / FPS
             times = clock[2 * grid] + shift, clock[2 * grid + 1] + shift
             frames += [picture(script, t) for t in times]
-            kind, colour = grid_labels(script, times)
-            kinds.append(kind)
-            colours.append(colour)
-    as_tensor = lambda x: torch.from_numpy(np.concatenate(x))  # noqa: E731
-    return torch.from_numpy(np.stack(frames)), as_tensor(kinds), as_tensor(colours)
+            labels.append(grid_labels(script, times))
+    return torch.from_numpy(np.stack(frames)), *(torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
 
 
 def audio_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor]:
@@ -95,8 +108,9 @@ def sound_labels(script: Script) -> Tensor:
 
 
 def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[Tensor, dict[str, float]]:
-    """One batch: the summed loss, and the accuracy of each head (kind and colour on cells that are not empty)."""
-    frames, kind, colour = vision_batch(rng, world)
+    """One batch: the summed loss, and the accuracy of each head (on cells that are not empty, where that is a class), and
+    of the kind head on digits."""
+    frames, kind, colour, side = vision_batch(rng, world)
     patches, grid = patches_of(soften(frames, rng))
     mel, sound = audio_batch(rng, world)
     with torch.autocast("cpu", torch.bfloat16):
@@ -107,6 +121,7 @@ def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[T
     scores = {
         "kind": (heads.kind(vision), kind, heads.background),
         "colour": (heads.colour(vision), colour, heads.background[: len(COLOURS) + 1]),
+        "side": (heads.side(vision), side, heads.background[:3]),
         "row": (heads.row(vision), row, None),
         "column": (heads.column(vision), column, None),
         "sound": (heads.sound(audio), sound, None),
@@ -116,6 +131,8 @@ def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[T
     for name, (score, label, weight) in scores.items():
         counted = label > 0 if weight is not None else label >= 0
         accuracy[name] = (score.argmax(-1) == label)[counted].float().mean().item()
+    digit = kind > KINDS.index(DIGITS[0])
+    accuracy["digit"] = (scores["kind"][0].argmax(-1) == kind)[digit].float().mean().item()
     return loss, accuracy
 
 
@@ -124,27 +141,20 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
     state_file = folder / "towers.pt"
     heads = Heads(model.config.text_config.hidden_size)
     towers = [model.model.visual, model.model.audio_tower]
-    parameters = [p for m in (*towers, heads) for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: min((i + 1) / 50, max(0.03, 0.5 + 0.5 * math.cos(math.pi * i / steps))))
+    descent = Descent([p for m in towers for p in m.parameters()], heads.parameters(), steps, RATES)
     start = 0
     if state_file.exists():
         saved = torch.load(state_file, weights_only=True)
         for module, key in zip((*towers, heads), ("visual", "audio", "heads")):
             module.load_state_dict(saved[key])
-        optimiser.load_state_dict(saved["optimiser"])
-        schedule.load_state_dict(saved["schedule"])
+        descent.load_state_dict(saved["descent"])
         start = saved["step"]
     grouped_attention.use_in_towers(model)
     smooth: dict[str, float] = {}
     began = time.time()
     for step in range(start, steps):
         loss, accuracy = losses(model.model, heads, np.random.default_rng([seed, step]), world)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
+        descent.step(loss)
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in accuracy.items()}
         if step % 20 == 19:
             told = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
@@ -153,14 +163,13 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
             settle(model, np.random.default_rng([seed, steps]), world)
         if step % 100 == 99 or step + 1 == steps:
             saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
-            saved |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "step": step + 1}
-            save_whole(saved, state_file)
+            save_whole(saved | {"descent": descent.state_dict(), "step": step + 1}, state_file)
 
 
 @torch.no_grad()
 def settle(model, rng: np.random.Generator, world: int) -> None:
     """Scale both towers' last layers so that their tokens have the size that the decoder's own tokens start with."""
-    frames, _, _ = vision_batch(rng, world)
+    frames, *_ = vision_batch(rng, world)
     patches, grid = patches_of(soften(frames, rng))
     vision = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
     mel, _ = audio_batch(rng, world)

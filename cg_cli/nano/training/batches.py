@@ -1,0 +1,112 @@
+"""What the decoder reads in training: clips' features with their question-answer pairs packed behind them.
+
+Clips of one batch are equally long. Each clip's pairs follow its prefix in one sequence; a pair attends to the prefix
+and to itself only, at the positions it would have alone. Every audio and video token is there: nothing is pruned or
+dropped in training.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from ...backbones.qwen_layout import (
+    HEADER,
+    QUESTION_END,
+    Layout,
+    MediaShape,
+    marks,
+    prefix_layout,
+)
+from ...pruning.stream import AUDIO, TEXT, VIDEO
+from ..things import CELLS
+from .features import feature_file
+from .hints import LAYER
+
+
+class Reader:
+    """Turns clips and questions into the decoder's input rows, positions, mask and targets."""
+
+    def __init__(self, model, tok, folder: Path):
+        self.model, self.tok, self.folder = model, tok, folder
+        self.ids = tok.convert_tokens_to_ids
+        self.header, self.question_end = tok(HEADER).input_ids, tok(QUESTION_END).input_ids
+
+    @lru_cache(maxsize=None)  # noqa: B019 (one reader a run)
+    def prefix(self, duration: int, parts: str) -> tuple[Tensor, Layout]:
+        """Text ids and layout of a clip's prefix; ``parts`` is "av", "v" or "a"."""
+        video, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
+        shape = MediaShape(video, CELLS, CELLS, audio, seconds_per_grid=1.0)
+        opening, closing = marks(shape)
+        return torch.tensor(self.header + self.ids([*opening, *closing])), prefix_layout(len(self.header), shape)
+
+    def batch(self, clips: list[tuple[int, int, int]], asked: list[list[tuple[str, str]]], parts: str) -> dict[str, Tensor]:
+        """Inputs for clips (world, index, duration) of one duration, each with (question, answer) texts."""
+        ids, layout = self.prefix(clips[0][2], parts)
+        embed = self.model.get_input_embeddings()
+        rows = [self._pairs(pairs) for pairs in asked]
+        longest = max(len(r["ids"]) for r in rows)
+        pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])  # noqa: E731
+        text, pair, target, weight = pad("ids", 0), pad("pair", -1), pad("target", 0), pad("weight", 0.0)
+        prefix = torch.zeros(len(clips), len(layout.modality), embed.embedding_dim)
+        prefix[:, layout.modality == TEXT] = embed(ids)
+        for place, (world, index, _) in enumerate(clips):
+            saved = torch.load(feature_file(self.folder, world, index), weights_only=True)
+            for name, kind in (("video", VIDEO), ("audio", AUDIO)):
+                if name[0] in parts:
+                    prefix[place, layout.modality == kind] = saved[name].float()
+        after = (pad("offset", 0) + layout.next_position).expand(3, -1, -1)
+        same = (pair[:, :, None] == pair[:, None, :]) & torch.ones(longest, longest, dtype=torch.bool).tril()
+        mask = torch.cat([torch.ones(len(clips), longest, prefix.shape[1], dtype=torch.bool), same], dim=2)[:, None]
+        return {
+            "inputs_embeds": torch.cat([prefix, embed(text)], dim=1),
+            "position_ids": torch.cat([layout.positions[:, None].expand(-1, len(clips), -1), after], dim=2),
+            "mask": mask, "target": target, "weight": weight, "pair": pair,
+            "audio": (layout.modality == AUDIO).nonzero()[:, 0],
+        }  # fmt: skip
+
+    def _pairs(self, pairs: list[tuple[str, str]]) -> dict[str, Tensor]:
+        out = defaultdict(list)
+        for number, (question, answer) in enumerate(pairs):
+            told = self.tok(answer).input_ids + [self.ids("<|im_end|>")]
+            asked = self.tok(question).input_ids + self.question_end
+            ids = asked + told
+            out["ids"] += ids
+            out["pair"] += [number] * len(ids)
+            out["offset"] += range(len(ids))
+            out["target"] += [0] * (len(asked) - 1) + told + [0]
+            out["weight"] += [0.0] * (len(asked) - 1) + [len(told) ** -0.5] * len(told) + [0.0]
+        return {key: torch.tensor(value) for key, value in out.items()}
+
+
+def packed_attention(module, query, key, value, attention_mask, *, scaling, **kwargs):
+    """Causal attention inside the prefix; the pairs after it attend by ``attention_mask`` [B, 1, Q, L] (True: may)."""
+    key, value = (x.repeat_interleave(module.num_key_value_groups, dim=1) for x in (key, value))
+    cut = key.shape[2] - attention_mask.shape[2]
+    first = F.scaled_dot_product_attention(
+        query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], is_causal=True, scale=scaling
+    )
+    rest = F.scaled_dot_product_attention(query[:, :, cut:], key, value, attn_mask=attention_mask, scale=scaling)
+    return torch.cat([first, rest], dim=2).transpose(1, 2), None
+
+
+def use_packed_attention(model) -> None:
+    AttentionInterface.register("nano_packed", packed_attention)
+    model.set_attn_implementation({"text_config": "nano_packed"})
+
+
+def read(model, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Scores [B, Q, vocabulary] after each token of the pairs, and the middle layer's states [B, A, D] of the audio
+    tokens. ``model`` must attend by ``packed_attention``."""
+    out = model.model.language_model(
+        inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"],
+        attention_mask={"full_attention": batch["mask"]}, use_cache=False, output_hidden_states=True,
+    )  # fmt: skip
+    scores = model.lm_head(out.last_hidden_state[:, -batch["mask"].shape[2] :])
+    return scores, out.hidden_states[LAYER][:, batch["audio"]]
