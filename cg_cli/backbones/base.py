@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
 from ..media.clip import Clip
 from ..pruning.stream import TokenStream
 from . import decoding
@@ -120,6 +119,19 @@ class Backbone(ABC):
             Logits [vocabulary] after the last token.
         """
 
+    @abstractmethod
+    def packed_step(self, ids: Sequence[int], positions: Sequence[int], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
+        """Feed text tokens of several questions in one go; grows ``cache`` by n entries.
+
+        Args:
+            ids, positions: [n], tokens and their rotary positions.
+            seen: [n, cached + n] bool, True where a token attends to an entry of the cache or to one of these tokens.
+            last: [m] places in ``ids``.
+
+        Returns:
+            Logits [m, vocabulary] after the tokens at ``last``.
+        """
+
     def answer(
         self,
         prefix: Prefix,
@@ -143,25 +155,54 @@ class Backbone(ABC):
             UsageError: ``max_new_tokens`` or ``temperature`` makes no sense.
             ItemError: stage "decode", when the logits are not finite.
         """
-        if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
-            raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
+        decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
         question_ids = self.question_ids(question)
-        pick = decoding.picker(temperature, seed)
-        stream = decoding.TextStream(self.tokenizer, on_text)
-        ids, position, produced, finish, first_s = question_ids, prefix.next_position, [], "length", None
+        talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
+        ids, position, first_s = question_ids, prefix.next_position, None
         try:
-            while len(produced) < max_new_tokens:
-                token = pick(self.step(ids, position, prefix.cache))
-                if first_s is None:
-                    first_s = time.perf_counter() - started
-                if token in self.stop_ids:
-                    finish = "stop"
-                    break
-                produced.append(token)
-                stream.push(token)
+            while talk.finish is None:
+                talk.hear(self.step(ids, position, prefix.cache), self.stop_ids, max_new_tokens)
+                first_s = first_s or time.perf_counter() - started
                 position += len(ids)
-                ids = [token]
+                ids = talk.tokens[-1:]
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
-        return Generation(stream.close(), tuple(produced), finish, len(question_ids), first_s)
+        return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(question_ids), first_s)
+
+    def answer_all(
+        self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[Generation]:
+        """Answer several questions side by side: what ``answer`` says to each, in fewer and larger steps.
+
+        The questions follow the prefix in one sequence; each sees the prefix and itself, at the positions it would have
+        alone. ``seconds_to_first_token`` is the time until all first tokens were there. Raises as ``answer`` does.
+        """
+        decoding.check(max_new_tokens, temperature)
+        started = time.perf_counter()
+        asked = [self.question_ids(question) for question in questions]
+        talks = [decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer)) for _ in asked]
+        owner = torch.tensor([number for number, ids in enumerate(asked) for _ in ids], dtype=torch.long)
+        ids = [token for own in asked for token in own]
+        positions = [prefix.next_position + place for own in asked for place in range(len(own))]
+        seen = (owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
+        last = (torch.tensor([len(own) for own in asked]).cumsum(0) - 1).tolist() if asked else []
+        first_s, active = 0.0, list(range(len(asked)))
+        try:
+            while active:
+                seen = torch.cat([torch.ones(len(ids), prefix.length, dtype=torch.bool), seen], dim=1)
+                logits = self.packed_step(ids, positions, seen.to(self.device), last, prefix.cache)
+                for number, row in zip(active, logits):
+                    talks[number].hear(row, self.stop_ids, max_new_tokens)
+                first_s = first_s or time.perf_counter() - started
+                active = [number for number in active if talks[number].finish is None]
+                ids = [talks[number].tokens[-1] for number in active]
+                positions = [prefix.next_position + len(asked[n]) + len(talks[n].tokens) - 1 for n in active]
+                last = list(range(len(active)))
+                owner = torch.cat([owner, torch.tensor(active, dtype=torch.long)])
+                seen = torch.tensor(active, dtype=torch.long)[:, None] == owner
+        finally:
+            decoding.cut_back(prefix.cache, prefix.length)
+        return [
+            Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(own), first_s) for talk, own in zip(talks, asked)
+        ]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ItemError
+from ..errors import ItemError, UsageError
 
 HALF_CHARACTER = "\ufffd"  # what a decoder puts for bytes that are not (yet) a character
+
+
+def check(max_new_tokens: int, temperature: float) -> None:
+    """UsageError for a limit or a temperature that makes no sense."""
+    if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
+        raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
 
 
 def picker(temperature: float, seed: int) -> Callable[[Tensor], int]:
@@ -70,6 +77,27 @@ class TextStream:
             self._pieces.append(text)
             if self._on_text is not None:
                 self._on_text(text)
+
+
+@dataclass
+class Talk:
+    """One answer in the making."""
+
+    pick: Callable[[Tensor], int]
+    text: TextStream
+    tokens: list[int] = field(default_factory=list)
+    finish: str | None = None
+
+    def hear(self, logits: Tensor, stop_ids: frozenset[int], max_new_tokens: int) -> None:
+        """Choose the next token from ``logits`` [vocabulary]; sets ``finish`` when it is the last."""
+        token = self.pick(logits)
+        if token in stop_ids:
+            self.finish = "stop"
+            return
+        self.tokens.append(token)
+        self.text.push(token)
+        if len(self.tokens) == max_new_tokens:
+            self.finish = "length"
 
 
 def cut_back(cache: Any, length: int) -> None:

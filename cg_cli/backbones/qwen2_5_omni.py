@@ -136,6 +136,12 @@ class Qwen25Omni(Backbone):
         hidden = self._decode(self._embed(ids), positions, cache)
         return self.model.lm_head(hidden[-1])
 
+    @torch.no_grad()
+    def packed_step(self, ids: Sequence[int], positions: Sequence[int], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
+        places = torch.tensor(positions, device=self.device).expand(3, -1)
+        hidden = self._decode(self._embed(ids), places, cache, {"full_attention": seen[None, None]})
+        return self.model.lm_head(hidden[list(last)])
+
     def question_ids(self, question: str) -> list[int]:
         # Typed marks such as <|im_end|> must stay text, or a question could end its own turn.
         typed = self._tokenizer(question, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -203,11 +209,12 @@ class Qwen25Omni(Backbone):
             features.append(piece.last_hidden_state)
         return torch.cat(features)
 
-    def _decode(self, embeddings: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Hidden states [L, D] of rows [L, D] at positions [3, L]; grows ``cache``."""
+    def _decode(self, embeddings: Tensor, positions: Tensor, cache: Any, mask: dict[str, Tensor] | None = None) -> Tensor:
+        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal unless ``mask`` says otherwise; grows ``cache``."""
         return self.model.model.language_model(
             inputs_embeds=embeddings[None],
             position_ids=positions[:, None],
+            attention_mask=mask,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[0]

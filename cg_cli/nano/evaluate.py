@@ -105,9 +105,9 @@ class Judge:
         out: Results = {c.name: defaultdict(list) for c in self.columns}
         for column in self.columns:
             prefix = self.backbone.prefill(column.stream(streams[column.clip]))
-            for row in rows:
-                answer = self.backbone.answer(prefix, row["question"], max_new_tokens=MAX_NEW_TOKENS).text
-                out[column.name][row["category"]].append(right(row["category"], answer, row["answer"]))
+            answers = self.backbone.answer_all(prefix, [row["question"] for row in rows], max_new_tokens=MAX_NEW_TOKENS)
+            for row, answer in zip(rows, answers):
+                out[column.name][row["category"]].append(right(row["category"], answer.text, row["answer"]))
         return out
 
 

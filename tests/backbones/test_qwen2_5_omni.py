@@ -138,8 +138,25 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(backbone):
     assert len(set(together)) > 1
 
 
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 2.0, "seed": 3}], ids=["greedy", "drawn"])
+def test_questions_side_by_side_equal_one_by_one(backbone, monkeypatch, sampling):
+    """Also when one stops early, one at the limit, and one is the question before it."""
+    prefix = backbone.prefill(backbone.encode(CLIPS["both"]))
+    asked = [*QUESTIONS, QUESTIONS[0], "x"]
+    first = backbone.answer(prefix, asked[1], max_new_tokens=NEW, **sampling).token_ids
+    monkeypatch.setattr(backbone, "_stop_ids", backbone.stop_ids | {first[2]})
+    alone = [backbone.answer(prefix, question, max_new_tokens=NEW, **sampling) for question in asked]
+    together = backbone.answer_all(prefix, asked, max_new_tokens=NEW, **sampling)
+    timeless = [[replace(g, seconds_to_first_token=0) for g in same] for same in (alone, together)]
+    assert timeless[0] == timeless[1]
+    assert sampling or len({len(g.token_ids) for g in together}) > 1
+    assert all(g.seconds_to_first_token > 0 for g in together)
+    assert backbone.answer_all(prefix, [], max_new_tokens=NEW) == []
+
+
+@pytest.mark.parametrize("ask", ["answer", "answer_all"])
 @pytest.mark.parametrize("stop_at", [0, 2, 5])
-def test_an_interrupt_leaves_the_prefix_reusable(backbone, stop_at):
+def test_an_interrupt_leaves_the_prefix_reusable(backbone, stop_at, ask):
     stream = backbone.encode(CLIPS["both"])
     prefix = backbone.prefill(stream)
     before = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
@@ -154,7 +171,10 @@ def test_an_interrupt_leaves_the_prefix_reusable(backbone, stop_at):
     hook = backbone.model.model.language_model.layers[1].register_forward_pre_hook(interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            backbone.answer(prefix, QUESTIONS[0], max_new_tokens=NEW)
+            if ask == "answer":
+                backbone.answer(prefix, QUESTIONS[0], max_new_tokens=NEW)
+            else:
+                backbone.answer_all(prefix, QUESTIONS, max_new_tokens=NEW)
     finally:
         hook.remove()
     for layer, (keys, values) in zip(prefix.cache.layers, before):
@@ -243,6 +263,8 @@ def test_senseless_options_are_refused(backbone, options):
     prefix = backbone.prefill(backbone.encode(CLIPS["video only"]))
     with pytest.raises(UsageError):
         backbone.answer(prefix, "What?", **options)
+    with pytest.raises(UsageError):
+        backbone.answer_all(prefix, ["What?"], **options)
 
 
 def test_bfloat16_runs_and_stays_close(thinker_dir, backbone):
