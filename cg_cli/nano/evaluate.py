@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -123,11 +123,14 @@ def _clip(folder: Path, rows: list[dict]) -> Results:
     return _judge.clip(folder, rows)
 
 
+def read_rows(labelled: Path) -> list[dict]:
+    return [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
+
+
 def judge_all(model: str, labelled: Path, columns: list[str], keep: float) -> Results:
     """Every question of ``labelled`` under each of ``columns``; on CPUs a process a core, else one."""
     by_clip = defaultdict(list)
-    for line in labelled.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_rows(labelled):
         by_clip[row["video"]].append(row)
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     out: Results = {name: defaultdict(list) for name in columns}
@@ -141,13 +144,31 @@ def judge_all(model: str, labelled: Path, columns: list[str], keep: float) -> Re
     return out
 
 
-def prior(labelled: Path) -> dict[str, float]:
-    """Share of each category's questions that its most frequent answer gets right: what guessing without a clip gives."""
-    answers = defaultdict(list)
-    for line in labelled.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        answers[row["category"]].append(row["answer"])
-    return {name: max(map(same.count, same)) / len(same) for name, same in answers.items()}
+def prior(rows: list[dict]) -> dict[str, float]:
+    """Share of each category's questions that the text alone gets right when it is used as well as it can be.
+
+    For each type of question that is one answer for all, or, where a question names its own choices, always the one
+    that it names first, or last.
+    """
+    by_type = defaultdict(list)
+    for row in rows:
+        by_type[row["category"], row["type"]].append(row)
+    hits, total = defaultdict(int), defaultdict(int)
+    for (category, _), same in by_type.items():
+        hits[category] += max(Counter(row["answer"] for row in same).most_common(1)[0][1], *_named(same))
+        total[category] += len(same)
+    return {category: hits[category] / total[category] for category in total}
+
+
+def _named(rows: list[dict]) -> tuple[int, int]:
+    """How many of ``rows`` are right with the choice that the question names first, and with the one it names last."""
+    first = last = 0
+    for row in rows:
+        order = sorted((row["question"].find(choice), choice) for choice in row["choices"])
+        if order[0][0] >= 0:
+            first += order[0][1] == row["answer"]
+            last += order[-1][1] == row["answer"]
+    return first, last
 
 
 def table(results: Results, guess: dict[str, float], title: str) -> Table:
@@ -182,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
         results = judge_all(options.model, labelled, columns, options.keep)
-        guess = prior(labelled)
+        guess = prior(read_rows(labelled))
     title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %, pruners at keep {options.keep:g}"
     Console(width=130).print(table(results, guess, title))
     print(json.dumps({name: {k: [sum(v), len(v)] for k, v in r.items()} for name, r in results.items()}))

@@ -68,6 +68,7 @@ def labels(script: Script, video: str) -> list[dict]:
             "answer": question.answer,
             "choices": question.choices(rng),
             "category": question.category,
+            "type": question.phrase,
             "id": f"{script.seed}-{script.index}-{question.category}",
         }
         for question in asked(script)

@@ -154,4 +154,4 @@ def test_a_world_is_the_same_bytes_every_time(tmp_path):
         assert file.read_bytes() == (second.parent / file.name).read_bytes()
     rows = [json.loads(line) for line in first.read_text().splitlines()]
     assert {row["video"] for row in rows} == {"clip-0000.mp4", "clip-0001.mp4"}
-    assert all(set(row) == {"video", "question", "answer", "choices", "category", "id"} for row in rows)
+    assert all(set(row) == {"video", "question", "answer", "choices", "category", "type", "id"} for row in rows)
