@@ -71,6 +71,9 @@ PHRASES = {
 }  # fmt: skip
 
 
+LASTING = 2.0  # seconds; what shows for less may pass for "only a moment"
+
+
 @dataclass(frozen=True)
 class Question:
     category: str
@@ -128,9 +131,11 @@ def right(category: str, answer: str, reference: str) -> bool:
     return normalise(answer) == normalise(reference)
 
 
-def _unique(things: list[Thing]) -> list[Thing]:
-    """Things at a place where nothing else is ever seen."""
-    return [t for t in things if sum(other.place == t.place for other in things) == 1]
+def _alone(script: Script) -> list[Thing]:
+    """Things that stay for their scene, at a place where nothing else is ever seen, not even for a moment."""
+    shown = [thing for scene in script.scenes for thing in scene.things]
+    taken = [t.place for t in shown] + [scene.number.place for scene in script.scenes if scene.number]
+    return [t for t in shown if not t.brief and taken.count(t.place) == 1]
 
 
 def questions(script: Script) -> list[Question]:
@@ -141,6 +146,7 @@ def questions(script: Script) -> list[Question]:
         out.append(Question(category, phrase, tuple(fills.items()), answer, tuple(pool)))
 
     scenes = script.scenes
+    fleeting = any(s.number and s.number.end - s.number.start < LASTING for s in scenes)  # then a number is brief, too
     heard = [s.sound.kind for s in scenes if s.sound]
     large = [s.large[0] for s in scenes if s.large]
     if len(heard) == 1:
@@ -152,8 +158,7 @@ def questions(script: Script) -> list[Question]:
             ask("heard_kind", "sound_with", scene.sound.kind, AUDIBLE, a=thing.kind)
     if len(large) == 1:
         ask("seen_kind", "what_large", large[0].kind, AUDIBLE)
-    steady = [t for s in scenes for t in s.things if not t.brief]
-    for thing in _unique(steady):
+    for thing in _alone(script):
         ask("seen_kind", "what_at", thing.kind, AUDIBLE if thing.kind in AUDIBLE else SILENT, a=thing.place)
     for scene in scenes:
         if scene.event == "sounding":
@@ -165,7 +170,7 @@ def questions(script: Script) -> list[Question]:
         for thing in scene.small:
             ask("silent", "colour_silent", thing.colour, COLOURS, a=thing.kind)
             ask("silent", "place_silent", thing.place, PLACES, a=thing.kind)
-        if scene.brief:
+        if scene.brief and not fleeting:
             ask("brief", "brief_kind", scene.brief.kind, SILENT)
             ask("brief", "brief_colour", scene.brief.colour, COLOURS)
         if scene.number:

@@ -45,6 +45,7 @@ class Number:
 
     text: str
     colour: str
+    place: str
     centre: tuple[float, float]
     start: float
     end: float
@@ -148,7 +149,8 @@ def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: 
     if wants["number"]:
         length = rng.uniform(1.2, min(3.0, end - start - 0.4))
         begin = rng.uniform(start + 0.2, end - length - 0.2)
-        number = Number(str(rng.integers(10, 100)), colour(), _centre(places.pop(), 10, rng), begin, begin + length)
+        text, shade, place = str(rng.integers(10, 100)), colour(), places.pop()
+        number = Number(text, shade, place, _centre(place, 10, rng), begin, begin + length)
     sound = None
     if event != "quiet":
         heard = things[0].kind if event == "sounding" else kinds["audible"].pop()

@@ -66,6 +66,26 @@ def test_questions_of_a_clip_do_not_contradict_each_other():
             assert answers.setdefault(asked, question.answer) == question.answer
 
 
+def test_at_a_place_that_is_asked_about_nothing_else_is_ever_seen():
+    for script in SCRIPTS[:40]:
+        places = {dict(q.fills)["a"]: q.answer for q in questions(script) if q.phrase == "what_at"}
+        for time in np.arange(0, script.duration, 0.2) if places else ():
+            kinds, _, share = cells(script, time)
+            for place, answer in places.items():
+                rows = slice(0, 4) if "top" in place else slice(4, 8)
+                columns = slice(0, 4) if "left" in place else slice(4, 8)
+                seen = kinds[rows, columns][share[rows, columns] > 0.15]
+                assert {KINDS[k - 1] for k in np.unique(seen)} <= {answer}
+
+
+def test_only_one_thing_shows_for_a_moment_where_that_is_asked():
+    for script in SCRIPTS:
+        spans = [t.end - t.start for scene in script.scenes for t in scene.things]
+        spans += [scene.number.end - scene.number.start for scene in script.scenes if scene.number]
+        if any(q.category == "brief" for q in questions(script)):
+            assert sum(span < 2 for span in spans) == 1
+
+
 @pytest.mark.parametrize("category", ["audible_colour", "audible_place", "silent", "digits", "off_screen", "heard_kind"])
 def test_no_answer_is_likely_before_the_clip_is_seen(category):
     answers = Counter(q.answer for script in SCRIPTS for q in questions(script) if q.category == category)

@@ -30,7 +30,7 @@ POOL_START, POOL_GROWTH = 60, 3  # clips that can be drawn at the first step, an
 SHORT_CLIPS, CLIPS = 3000, 5000  # the pool: first the short ones
 SHORT = 8  # seconds, longest of the short clips
 PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
-RATES = (8e-3, 1.5e-3)  # learning rates of Muon and AdamW
+RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
 HINT_WEIGHT = 0.5  # of the hints' loss beside the answers'
 EARLY = 0.5  # share of the steps on short clips only
 
