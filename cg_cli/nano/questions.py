@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .script import Scene, Script, Thing
+from .script import Number, Scene, Script, Sound, Thing
 from .things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
 
 CATEGORIES = (
@@ -74,13 +74,20 @@ PHRASES = {
 LASTING = 2.0  # seconds; what shows for less may pass for "only a moment"
 
 
+Shown = tuple[tuple[str, tuple[Thing | Number | Sound | Scene, ...]], ...]  # parts of an answer, each with what tells it
+
+
 @dataclass(frozen=True)
 class Question:
     category: str
     phrase: str  # key of PHRASES
     fills: tuple[tuple[str, str], ...]
-    answer: str
+    shown: Shown  # joined, the parts are the answer
     pool: tuple[str, ...]  # wrong answers come from here
+
+    @property
+    def answer(self) -> str:
+        return "".join(part for part, _ in self.shown)
 
     def text(self, rng: np.random.Generator) -> str:
         """One of the ways to ask it."""
@@ -92,25 +99,27 @@ class Question:
         return rng.permutation([self.answer, *wrong[:3]]).tolist()
 
 
-def _event(scene: Scene) -> str | None:
-    """The scene's event as a clause; None when nothing is heard and nothing large is seen."""
+def _event(scene: Scene) -> Shown:
+    """The scene's event as a clause; "nothing is heard" when nothing is heard and nothing large is seen."""
     if scene.event == "off_screen":
-        return f"a {scene.sound.kind} is heard off screen"
+        return ((f"a {scene.sound.kind} is heard off screen", (scene.sound,)),)
     if not scene.large:
-        return None
+        return (("nothing is heard", (scene,)),)
     thing, count = scene.large[0], len(scene.large)
     if scene.event == "dubbed":
-        return f"a {thing.colour} {thing.kind} moves while a {scene.sound.kind} is heard"
+        return (f"a {thing.colour} {thing.kind} moves", (thing,)), (f" while a {scene.sound.kind} is heard", (scene.sound,))
     if count == 1:
-        return f"a {thing.colour} {thing.kind} {VERBS[thing.kind]}"
-    return f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound"
+        return ((f"a {thing.colour} {thing.kind} {VERBS[thing.kind]}", (thing,)),)
+    return ((f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound", scene.large),)
 
 
-def sentence(script: Script) -> str:
+def sentence(script: Script) -> Shown:
     """What is happening: one clause a scene, in order."""
-    clauses = [_event(scene) or "nothing is heard" for scene in script.scenes]
-    text = ", then ".join(clauses)
-    return text[0].upper() + text[1:] + "."
+    out: list = []
+    for scene in script.scenes:
+        (text, told), *rest = _event(scene)
+        out += [(f", then {text}" if out else text[0].upper() + text[1:], told), *rest]
+    return (*out, (".", ()))
 
 
 def facts(text: str) -> list[str]:
@@ -142,58 +151,61 @@ def questions(script: Script) -> list[Question]:
     """Every question that this clip answers."""
     out: list[Question] = []
 
-    def ask(category: str, phrase: str, answer: str, pool, **fills: str) -> None:
-        out.append(Question(category, phrase, tuple(fills.items()), answer, tuple(pool)))
+    def ask(category: str, phrase: str, answer: str, pool, *told: Thing | Number | Sound, **fills: str) -> None:
+        out.append(Question(category, phrase, tuple(fills.items()), ((answer, told),), tuple(pool)))
 
     scenes = script.scenes
     fleeting = any(s.number and s.number.end - s.number.start < LASTING for s in scenes)  # then a number is brief, too
-    heard = [s.sound.kind for s in scenes if s.sound]
+    sounds = [s.sound for s in scenes if s.sound]
+    heard = [s.kind for s in sounds]
     large = [s.large[0] for s in scenes if s.large]
     if len(heard) == 1:
-        ask("heard_kind", "what_sound", heard[0], AUDIBLE)
+        ask("heard_kind", "what_sound", heard[0], AUDIBLE, *sounds)
     if heard:
-        ask("heard_kind", "sounds", COUNTS[len(heard) - 1], COUNTS)
+        ask("heard_kind", "sounds", COUNTS[len(heard) - 1], COUNTS, *sounds)
     for scene in scenes:
         for thing in scene.small if scene.sound else ():
-            ask("heard_kind", "sound_with", scene.sound.kind, AUDIBLE, a=thing.kind)
+            ask("heard_kind", "sound_with", scene.sound.kind, AUDIBLE, scene.sound, a=thing.kind)
     if len(large) == 1:
-        ask("seen_kind", "what_large", large[0].kind, AUDIBLE)
+        ask("seen_kind", "what_large", large[0].kind, AUDIBLE, large[0])
     for thing in _alone(script):
-        ask("seen_kind", "what_at", thing.kind, AUDIBLE if thing.kind in AUDIBLE else SILENT, a=thing.place)
+        ask("seen_kind", "what_at", thing.kind, AUDIBLE if thing.kind in AUDIBLE else SILENT, thing, a=thing.place)
     for scene in scenes:
         if scene.event == "sounding":
             thing, verb = scene.large[0], VERBS[scene.large[0].kind]
-            ask("audible_colour", "colour_heard", thing.colour, COLOURS, a=thing.kind, v=verb)
-            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, a=thing.kind, v=verb)
+            ask("audible_colour", "colour_heard", thing.colour, COLOURS, *scene.large, a=thing.kind, v=verb)
+            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, *scene.large, a=thing.kind, v=verb)
             if len(scene.large) == 1:
-                ask("audible_place", "place_heard", thing.place, PLACES, a=thing.kind, v=verb)
+                ask("audible_place", "place_heard", thing.place, PLACES, thing, a=thing.kind, v=verb)
         for thing in scene.small:
-            ask("silent", "colour_silent", thing.colour, COLOURS, a=thing.kind)
-            ask("silent", "place_silent", thing.place, PLACES, a=thing.kind)
+            ask("silent", "colour_silent", thing.colour, COLOURS, thing, a=thing.kind)
+            ask("silent", "place_silent", thing.place, PLACES, thing, a=thing.kind)
         if scene.brief and not fleeting:
-            ask("brief", "brief_kind", scene.brief.kind, SILENT)
-            ask("brief", "brief_colour", scene.brief.colour, COLOURS)
+            ask("brief", "brief_kind", scene.brief.kind, SILENT, scene.brief)
+            ask("brief", "brief_colour", scene.brief.colour, COLOURS, scene.brief)
         if scene.number:
             near = [str(n) for n in range(10, 100) if (str(n)[0] == scene.number.text[0]) != (str(n)[1] == scene.number.text[1])]
-            ask("digits", "number", scene.number.text, near)
+            ask("digits", "number", scene.number.text, near, scene.number)
         if scene.event == "off_screen":
-            ask("off_screen", "off_screen", scene.sound.kind, AUDIBLE)
+            ask("off_screen", "off_screen", scene.sound.kind, AUDIBLE, scene.sound)
         if scene.event == "dubbed":
-            ask("dubbed", "dubbed_sound", scene.sound.kind, AUDIBLE, a=scene.large[0].kind)
-            ask("dubbed", "dubbed_seen", scene.large[0].kind, AUDIBLE, a=scene.sound.kind)
+            ask("dubbed", "dubbed_sound", scene.sound.kind, AUDIBLE, scene.sound, a=scene.large[0].kind)
+            ask("dubbed", "dubbed_seen", scene.large[0].kind, AUDIBLE, scene.large[0], a=scene.sound.kind)
     if len(heard) > 1:
-        ask("order", "first", heard[0], heard)
-        ask("order", "last", heard[-1], heard)
-        for early, late in zip(heard, heard[1:]):
-            for a, b in ((early, late), (late, early)):
-                ask("order", "first_of", early, (early, late), a=a, b=b)
-                ask("order", "last_of", late, (early, late), a=a, b=b)
-    small = [t.kind for s in scenes for t in s.small[:1]]
+        ask("order", "first", heard[0], heard, sounds[0])
+        ask("order", "last", heard[-1], heard, sounds[-1])
+        for early, late in zip(sounds, sounds[1:]):
+            both = early.kind, late.kind
+            for a, b in (both, both[::-1]):
+                ask("order", "first_of", early.kind, both, early, a=a, b=b)
+                ask("order", "last_of", late.kind, both, late, a=a, b=b)
+    small = [t for s in scenes for t in s.small[:1]]
     for early, late in zip(small, small[1:]):
-        for a, b in ((early, late), (late, early)):
-            ask("order", "seen_first_of", early, (early, late), a=a, b=b)
+        both = early.kind, late.kind
+        for a, b in (both, both[::-1]):
+            ask("order", "seen_first_of", early.kind, both, early, a=a, b=b)
     told = sentence(script)
-    ask("sentence", "sentence", told, _other_sentences(script, told))
+    out.append(Question("sentence", "sentence", (), told, tuple(_other_sentences(script, "".join(part for part, _ in told)))))
     return out
 
 

@@ -11,11 +11,15 @@ from cg_cli.media.clip import Clip
 from cg_cli.nano.questions import questions
 from cg_cli.nano.render import frame_clock, picture, soundtrack
 from cg_cli.nano.script import write_script
-from cg_cli.nano.things import KINDS, SILENT
-from cg_cli.nano.training import batches, decoder, features, hints, recipe, towers
+from cg_cli.nano.things import AUDIBLE, COLOURS, KINDS, SILENT
+from cg_cli.nano.training import batches, decoder, evidence, features, hints, recipe, towers
 
 CLIP = (7, 3, write_script(7, 3, longest=7).duration)  # world, index, seconds
-PAIRS = [("What is happening?", "A red bell rings."), ("Where is the key?", "top left"), ("Which number is written?", "47")]
+PAIRS = [
+    batches.Pair("What is happening?", "A red bell rings."),
+    batches.Pair("Where is the key?", "top left"),
+    batches.Pair("Which number is written?", "47"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +48,9 @@ def blank(tmp_path_factory):
 def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
     model, reader, engine, clip = blank
     batch = reader.batch([CLIP], [PAIRS], "av")
-    logits = batches.read(model, batch)[0][0]
+    logits = batches.read(model, batch).scores[0]
     prefix = engine.prefill(engine.encode(clip))
-    for number, (question, _) in enumerate(PAIRS):
+    for number, (question, _, _) in enumerate(PAIRS):
         asked = engine.question_ids(question)
         expected = engine.step(asked, prefix.next_position, prefix.cache)
         prefix.cache.crop(-len(asked))
@@ -58,9 +62,9 @@ def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
 @pytest.mark.parametrize("parts", ["av", "v", "a"])
 def test_a_pair_does_not_see_its_neighbours(blank, parts):
     model, reader, _, _ = blank
-    first = batches.read(model, reader.batch([CLIP], [PAIRS], parts))[0][0]
-    asked = [PAIRS[0], ("What do you hear?", "dog"), PAIRS[2]]
-    other = batches.read(model, reader.batch([CLIP], [asked], parts))[0][0]
+    first = batches.read(model, reader.batch([CLIP], [PAIRS], parts)).scores[0]
+    asked = [PAIRS[0], batches.Pair("What do you hear?", "dog"), PAIRS[2]]
+    other = batches.read(model, reader.batch([CLIP], [asked], parts)).scores[0]
     length = len(reader.tok(PAIRS[0][0]).input_ids)
     torch.testing.assert_close(first[:length], other[:length], atol=2e-4, rtol=1e-4)
     assert (first - other[: len(first)] if len(first) <= len(other) else first[: len(other)] - other).abs().max() > 0.1
@@ -71,7 +75,7 @@ def test_targets_are_the_answers_and_only_they_are_scored(blank):
     batch = reader.batch([CLIP], [PAIRS], "av")
     scored = batch["weight"][0] > 0
     text = reader.tok.decode(batch["target"][0][scored])
-    assert text == "".join(answer + "<|im_end|>" for _, answer in PAIRS)
+    assert text == "".join(answer + "<|im_end|>" for _, answer, _ in PAIRS)
 
 
 @pytest.mark.parametrize("parts", ["v", "a"])
@@ -103,21 +107,85 @@ def test_the_left_digit_of_a_number_is_left_of_the_right_one():
         assert columns[side == 1].max() < columns[side == 2].min()
 
 
-def test_hints_tell_what_shows_and_what_has_left():
+def test_evidence_lies_on_what_the_answer_says():
+    for index in range(40):
+        script = write_script(7, index)
+        kind, colour = (x.flatten().numpy() for x in evidence.seen(script))
+        sounds = towers.sound_labels(script).numpy()
+        for question in questions(script):
+            parts = evidence.evidence(script, question)
+            assert "".join(part for part, _ in parts) == question.answer
+            for part, told in parts:
+                cells, moments = np.split(told.numpy(), [len(kind)])
+                assert told.any() or part == "."
+                seen_now = cells & (kind > 0)
+                if question.phrase in ("what_at", "what_large", "dubbed_seen", "brief_kind", "seen_first_of"):
+                    assert {KINDS[k - 1] for k in kind[seen_now]} == {part} and not moments.any()
+                if question.phrase in ("colour_heard", "colour_silent", "brief_colour"):
+                    assert {list(COLOURS)[c - 1] for c in colour[seen_now]} == {part} and not moments.any()
+                if question.phrase in ("what_sound", "sound_with", "first", "last_of", "off_screen", "dubbed_sound"):
+                    assert {AUDIBLE[k - 1] for k in sounds[moments]} == {part} and not cells.any()
+                if question.phrase == "sentence" and moments.any() and not cells.any():
+                    assert all(AUDIBLE[k - 1] in part for k in sounds[moments])
+
+
+@torch.no_grad()
+def test_each_word_of_an_answer_is_told_where_it_is_predicted(blank):
+    model, reader, _, _ = blank
+    script = write_script(*CLIP[:2], longest=7)
+    asked = [[batches.Pair(q.phrase, q.answer, tuple(evidence.evidence(script, q))) for q in questions(script)[:6]]]
+    batch = reader.batch([CLIP], asked, "av")
+    clip, place, shown = reader.evidence(asked, batch)
+    assert (clip == 0).all() and (batch["weight"][0, place] > 0).all()
+    said = {int(p): reader.tok.decode(batch["target"][0, p]) for p in place}
+    for number, pair in enumerate(asked[0]):
+        words = [said[int(p)] for p in place if batch["pair"][0, p] == number]
+        assert pair.answer.startswith("".join(words)) and len(words) > 0
+        rows = shown[batch["pair"][0, place] == number]
+        assert (rows[0][torch.cat([batch["video"], batch["audio"]])] == pair.shown[0][1]).all()
+    looks = batches.read(model, batch).pointing
+    torch.testing.assert_close(looks.sum(-1), torch.ones(looks.shape[:-1]), atol=1e-4, rtol=0)
+
+
+def test_the_pointing_loss_falls_as_the_heads_look_at_the_evidence():
+    shown = torch.tensor([[True, True, False, False]])
+    loss = lambda *weights: hints.pointing_loss(torch.tensor([[weights]]), shown).item()  # noqa: E731
+    assert loss(0.5, 0.5, 0.0, 0.0) == pytest.approx(0, abs=1e-4)
+    assert loss(0.25, 0.25, 0.25, 0.25) == pytest.approx(np.log(2), abs=1e-3)
+    assert loss(0.0, 0.0, 0.5, 0.5) > 5
+
+
+def test_hints_tell_what_shows_and_what_has_shown():
     for index in range(40):
         script = write_script(7, index)
         known = hints.moments(script)
-        for scene in script.scenes:
+        earlier = set()
+        for number, scene in enumerate(script.scenes, start=1):
             middle = round((scene.start + scene.end) / 2 * 25)
-            assert known["count"][middle] == len(scene.large)
+            assert known["count"][middle] == len(scene.large) and known["scene"][middle] == number
             assert bool(known["place"][middle]) == (len(scene.large) == 1)
+            assert {SILENT[k] for k in known["small_before"][middle].nonzero()[:, 0]} == earlier
+            earlier |= {t.kind for t in scene.things if t.kind in SILENT}
             if scene.number:
                 shown = round((scene.number.start + scene.number.end) / 2 * 25)
                 assert f"{known['tens'][shown] - 1}{known['units'][shown] - 1}" == scene.number.text
-            if scene.brief and scene.brief.end + 1.1 < scene.end:
-                after = round((scene.brief.end + 1.1) * 25)
-                assert SILENT[known["gone"][after] - 1] == scene.brief.kind
-                assert not known["small"][after, SILENT.index(scene.brief.kind)]
+        told = {SILENT[k - 1] for k in known["fleeting"][known["fleeting"] > 0]}
+        assert told <= {s.brief.kind for s in script.scenes if s.brief}
+
+
+def test_what_is_brief_is_known_once_it_came_or_left():
+    known = 0
+    for index in range(60):
+        script = write_script(7, index)
+        for scene in script.scenes:
+            came, left = evidence.fleeting(script, scene)
+            kind = evidence.seen(script)[0]
+            assert not (came & left).any() and (kind[came] == (KINDS.index(scene.brief.kind) + 1 if scene.brief else 0)).all()
+            for grid, times in enumerate(evidence.grid_times(script)):
+                if left[grid].any():
+                    assert scene.brief.end <= min(times) and max(times) < scene.end
+                    known += 1
+    assert known > 20
 
 
 def test_training_worlds_are_not_held_out():

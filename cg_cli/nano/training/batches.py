@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,13 @@ from ...backbones.qwen_layout import (
 from ...pruning.stream import AUDIO, TEXT, VIDEO
 from ..things import CELLS
 from .features import feature_file
-from .hints import LAYER
+from .hints import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
+
+
+class Pair(NamedTuple):
+    question: str
+    answer: str
+    shown: tuple[tuple[str, Tensor], ...] = ()  # parts of the answer, and the media tokens that tell each ([V + A] bool)
 
 
 class Reader:
@@ -46,8 +53,8 @@ class Reader:
         opening, closing = marks(shape)
         return torch.tensor(self.header + self.ids([*opening, *closing])), prefix_layout(len(self.header), shape)
 
-    def batch(self, clips: list[tuple[int, int, int]], asked: list[list[tuple[str, str]]], parts: str) -> dict[str, Tensor]:
-        """Inputs for clips (world, index, duration) of one duration, each with (question, answer) texts."""
+    def batch(self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str) -> dict[str, Tensor]:
+        """Inputs for clips (world, index, duration) of one duration, each with what is asked about it."""
         ids, layout = self.prefix(clips[0][2], parts)
         embed = self.model.get_input_embeddings()
         rows = [self._pairs(pairs) for pairs in asked]
@@ -68,12 +75,32 @@ class Reader:
             "inputs_embeds": torch.cat([prefix, embed(text)], dim=1),
             "position_ids": torch.cat([layout.positions[:, None].expand(-1, len(clips), -1), after], dim=2),
             "mask": mask, "target": target, "weight": weight, "pair": pair,
-            "audio": (layout.modality == AUDIO).nonzero()[:, 0],
+            "video": (layout.modality == VIDEO).nonzero()[:, 0], "audio": (layout.modality == AUDIO).nonzero()[:, 0],
         }  # fmt: skip
 
-    def _pairs(self, pairs: list[tuple[str, str]]) -> dict[str, Tensor]:
+    def evidence(self, asked: list[list[Pair]], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the words of the answers are shown: (clip [n], place of the token that predicts the word [n], tokens of
+        the prefix [n, P] bool). Words that nothing shows are left out. For clips with picture and sound."""
+        clips, places, masks = [], [], []
+        media = torch.cat([batch["video"], batch["audio"]])
+        for clip, pairs in enumerate(asked):
+            for number, pair in enumerate(pairs):
+                first = int((batch["pair"][clip] == number).nonzero()[0]) + len(self.tok(pair.question).input_ids) + len(self.question_end) - 1
+                ends = [sum(len(part) for part, _ in pair.shown[: i + 1]) for i in range(len(pair.shown))]
+                for word, (start, _) in enumerate(self.tok(pair.answer, return_offsets_mapping=True).offset_mapping):
+                    told = next(mask for end, (_, mask) in zip(ends, pair.shown) if start < end)
+                    if told.any():
+                        clips.append(clip)
+                        places.append(first + word)
+                        masks.append(media[told])
+        marked = torch.zeros(len(masks), batch["inputs_embeds"].shape[1] - batch["mask"].shape[2], dtype=torch.bool)
+        for row, tokens in zip(marked, masks):
+            row[tokens] = True
+        return torch.tensor(clips), torch.tensor(places), marked
+
+    def _pairs(self, pairs: list[Pair]) -> dict[str, Tensor]:
         out = defaultdict(list)
-        for number, (question, answer) in enumerate(pairs):
+        for number, (question, answer, _) in enumerate(pairs):
             told = self.tok(answer).input_ids + [self.ids("<|im_end|>")]
             asked = self.tok(question).input_ids + self.question_end
             ids = asked + told
@@ -85,8 +112,9 @@ class Reader:
         return {key: torch.tensor(value) for key, value in out.items()}
 
 
-def packed_attention(module, query, key, value, attention_mask, *, scaling, **kwargs):
-    """Causal attention inside the prefix; the pairs after it attend by ``attention_mask`` [B, 1, Q, L] (True: may)."""
+def packed_attention(module, query, key, value, attention_mask, *, scaling, pointing=None, **kwargs):
+    """Causal attention inside the prefix; the pairs after it attend by ``attention_mask`` [B, 1, Q, L] (True: may).
+    ``pointing``, where given, is a list that gets where the pairs look in the pointing layer: [B, heads, Q, L]."""
     key, value = (x.repeat_interleave(module.num_key_value_groups, dim=1) for x in (key, value))
     cut = key.shape[2] - attention_mask.shape[2]
     first = F.scaled_dot_product_attention(
@@ -94,8 +122,10 @@ def packed_attention(module, query, key, value, attention_mask, *, scaling, **kw
     )
     # Written out, since the fused kernel's backward pass is slower than this on a CPU.
     blocked = torch.zeros(attention_mask.shape, dtype=query.dtype).masked_fill_(~attention_mask, -1e9)
-    scores = query[:, :, cut:] * scaling @ key.transpose(-1, -2) + blocked
-    return torch.cat([first, scores.softmax(-1) @ value], dim=2).transpose(1, 2), None
+    weights = (query[:, :, cut:] * scaling @ key.transpose(-1, -2) + blocked).softmax(-1)
+    if pointing is not None and module.layer_idx == POINTING_LAYER:
+        pointing.append(weights[:, POINTING_HEADS])
+    return torch.cat([first, weights @ value], dim=2).transpose(1, 2), None
 
 
 def use_packed_attention(model) -> None:
@@ -103,12 +133,21 @@ def use_packed_attention(model) -> None:
     model.set_attn_implementation({"text_config": "nano_packed"})
 
 
-def read(model, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Scores [B, Q, vocabulary] after each token of the pairs, and the middle layer's states [B, A, D] of the audio
-    tokens. ``model`` must attend by ``packed_attention``."""
+class Reading(NamedTuple):
+    """What the decoder makes of a batch."""
+
+    scores: Tensor  # [B, Q, vocabulary], after each token of the pairs
+    middle: Tensor  # [B, L, D], states after LAYER layers
+    late: Tensor  # [B, L, D], states after LATE_LAYER layers
+    pointing: Tensor  # [B, heads, Q, L], where the pairs look in the pointing layer
+
+
+def read(model, batch: dict[str, Tensor]) -> Reading:
+    """The decoder's pass over a batch. ``model`` must attend by ``packed_attention``."""
+    pointing: list[Tensor] = []
     out = model.model.language_model(
-        inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"],
+        inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"], pointing=pointing,
         attention_mask={"full_attention": batch["mask"]}, use_cache=False, output_hidden_states=True,
     )  # fmt: skip
     scores = model.lm_head(out.last_hidden_state[:, -batch["mask"].shape[2] :])
-    return scores, out.hidden_states[LAYER][:, batch["audio"]]
+    return Reading(scores, out.hidden_states[LAYER], out.hidden_states[LATE_LAYER], pointing[0])

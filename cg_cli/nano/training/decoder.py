@@ -17,21 +17,23 @@ from torch.nn import functional as F
 
 from ..questions import Question, questions
 from ..script import SECONDS, Script, write_script
-from .batches import Reader, read, use_packed_attention
+from .batches import Pair, Reader, read, use_packed_attention
 from .descent import Descent
+from .evidence import evidence
 from .features import feature_file, produce, save_whole
-from .hints import Hints, moments
+from .hints import Hints, moments, pointing_loss
 from .words import name_words
 
 WORLD, VALIDATION_WORLD = 1, 2  # seeds of the clips that train and that check; from 100 on all are held out
 VALIDATION_CLIPS = 60
 TOKENS = 7_000  # media tokens a step, about
-POOL_START, POOL_GROWTH = 60, 3  # clips that can be drawn at the first step, and more at each further one
+POOL_START, POOL_GROWTH = 60, 8  # clips that can be drawn at the first step, and more at each further one
 SHORT_CLIPS, CLIPS = 3000, 5000  # the pool: first the short ones
 SHORT = 8  # seconds, longest of the short clips
 PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
-HINT_WEIGHT = 0.5  # of the hints' loss beside the answers'
+SIMPLE = 3  # of the clips with a single scene, where any large thing is the right one, one in so many is used
+HINT_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
 EARLY = 0.5  # share of the steps on short clips only
 
 
@@ -106,44 +108,53 @@ class Trainer:
     def draw(self, step: int) -> tuple[list, list, str]:
         """Clips of one duration from the pool of this step, with their questions."""
         rng = np.random.default_rng([self.plan.seed, step, 3])
-        drawn = self._draw(rng, self.plan.pool(step))
+        self._count(self.plan.pool(step))
+        drawn = self._draw(rng)
         while not drawn[0]:  # a sound that nothing is asked about
-            drawn = self._draw(rng, self.plan.pool(step))
+            drawn = self._draw(rng)
         return drawn
 
-    def _draw(self, rng: np.random.Generator, size: int) -> tuple[list, list, str]:
-        anchor = int(rng.integers(size))
-        duration = self.scripts(WORLD, anchor, longest(anchor)).duration
-        same = self.by_duration(size)[duration]
+    def _draw(self, rng: np.random.Generator) -> tuple[list, list, str]:
+        lengths = sorted(self._by_duration)
+        share = np.array([len(self._by_duration[seconds]) for seconds in lengths])
+        duration = int(rng.choice(lengths, p=share / share.sum()))
+        same = self._by_duration[duration]
         count = max(2, round(TOKENS / (89 * duration)))
-        chosen = list(dict.fromkeys([anchor, *(same[i] for i in rng.integers(len(same), size=2 * count))]))[:count]
+        chosen = list(dict.fromkeys(same[i] for i in rng.integers(len(same), size=2 * count)))[:count]
         parts = str(rng.choice(["av", "v", "a"], p=[0.92, 0.05, 0.03]))
         asked = []
         for index in chosen:
-            picked = choose(questions(self.scripts(WORLD, index, longest(index))), parts, rng)
-            asked.append([(_spoken(q.text(rng), rng), q.answer) for q in picked])
+            script = self.scripts(WORLD, index, longest(index))
+            picked = choose(questions(script), parts, rng)
+            shown = [tuple(evidence(script, q)) if parts == "av" else () for q in picked]
+            asked.append([Pair(_spoken(q.text(rng), rng), q.answer, told) for q, told in zip(picked, shown)])
         keep = [i for i, pairs in enumerate(asked) if pairs]
         return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
 
-    def loss(self, clips: list[tuple[int, int, int]], asked: list[list[tuple[str, str]]], parts: str, hints: Hints) -> Tensor:
-        """What one batch costs: the answers, and the hints where there is sound and picture to bind."""
+    def loss(self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str, hints: Hints) -> dict[str, Tensor]:
+        """What one batch costs: the answers, and, where there is sound and picture, the hints and where to look."""
         batch = self.reader.batch(clips, asked, parts)
         scored = batch["weight"] > 0
         with torch.autocast("cpu", torch.bfloat16):
-            scores, heard = read(self.model, batch)
-        answers = F.cross_entropy(scores[scored].float(), batch["target"][scored], reduction="none")
-        loss = (answers * batch["weight"][scored]).sum() / batch["weight"].sum()
+            reading = read(self.model, batch)
+        answers = F.cross_entropy(reading.scores[scored].float(), batch["target"][scored], reduction="none")
+        losses = {"answers": (answers * batch["weight"][scored]).sum() / batch["weight"].sum()}
         if parts == "av":
             known = [moments(self.scripts(world, index, longest(index))) for world, index, _ in clips]
-            loss = loss + HINT_WEIGHT * hints.loss(heard, {name: torch.stack([k[name] for k in known]) for name in known[0]})
-        return loss
+            labels = {name: torch.stack([k[name] for k in known]) for name in known[0]}
+            audio, video, late = reading.middle[:, batch["audio"]], reading.middle[:, batch["video"]], reading.late[:, batch["video"]]
+            losses["hints"] = HINT_WEIGHT * hints.loss(audio, video, late, labels)
+            clip, place, shown = self.reader.evidence(asked, batch)
+            losses["pointing"] = POINTING_WEIGHT * pointing_loss(reading.pointing[clip, :, place], shown)
+        return losses
 
-    def by_duration(self, size: int) -> dict[int, list[int]]:
-        """The first ``size`` clips of the pool, which never shrinks, by their seconds."""
+    def _count(self, size: int) -> None:
+        """Have the first ``size`` clips of the pool, which never shrinks, in the lists by duration."""
         for index in range(self._counted, size):
-            self._by_duration[self.scripts(WORLD, index, longest(index)).duration].append(index)
+            script = self.scripts(WORLD, index, longest(index))
+            if len(script.scenes) > 1 or index % SIMPLE == 0:
+                self._by_duration[script.duration].append(index)
         self._counted = size
-        return self._by_duration
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -154,9 +165,9 @@ class Trainer:
             script = self.scripts(VALIDATION_WORLD, index, SECONDS[1])
             picked = choose(questions(script), "av", rng)
             clip = (VALIDATION_WORLD, index, script.duration)
-            batch = self.reader.batch([clip], [[(q.text(rng), q.answer) for q in picked]], "av")
+            batch = self.reader.batch([clip], [[Pair(q.text(rng), q.answer) for q in picked]], "av")
             with torch.autocast("cpu", torch.bfloat16):
-                likeliest = read(self.model, batch)[0].argmax(-1)
+                likeliest = read(self.model, batch).scores.argmax(-1)
             wrong = (likeliest != batch["target"]) & (batch["weight"] > 0)
             for number, question in enumerate(picked):
                 hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
@@ -198,15 +209,15 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
         trained.load_state_dict(state["trained"])
         path.load_state_dict(state["descent"])
         start = state["step"]
-    began, smooth = time.time(), None
+    began, smooth = time.time(), {}
     for step in range(start, plan.steps):
         trainer.wait(producer, WORLD, plan.pool(step) - 1)
-        clips, asked, parts = trainer.draw(step)
-        loss = trainer.loss(clips, asked, parts, hints)
-        path.step(loss)
-        smooth = loss.item() if smooth is None else 0.97 * smooth + 0.03 * loss.item()
+        losses = trainer.loss(*trainer.draw(step), hints)
+        path.step(sum(losses.values()))
+        smooth |= {name: 0.97 * smooth.get(name, value.item()) + 0.03 * value.item() for name, value in losses.items()}
         if step % 20 == 19:
-            print(f"decoder {step + 1}/{plan.steps} loss {smooth:.4f} {time.time() - began:.0f}s", flush=True)
+            told = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
+            print(f"decoder {step + 1}/{plan.steps} {told} {time.time() - began:.0f}s", flush=True)
         if step % 100 == 99 or step + 1 == plan.steps:
             told = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
             print(f"validation {step + 1}: {told}", flush=True)

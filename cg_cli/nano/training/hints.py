@@ -1,8 +1,9 @@
-"""What the middle of the decoder should know at each audio token: which picture goes with this moment of the sound.
+"""What the middle of the decoder should know at each audio and video token, and where its answers should look.
 
-Answers alone teach a decoder slowly to bind sound and picture of one moment. The generator knows what is seen at each
-audio token, so linear read-outs of the decoder's middle layer are trained on that beside the answers, and thrown away
-afterwards. Nothing of the clip is dropped for it.
+Answers alone teach a decoder slowly to bind sound and picture of one moment, and to find the moment that a question
+means. The generator knows both. So linear read-outs of the decoder's middle layers are trained on what is seen and heard
+at each token, and thrown away afterwards; and two heads are trained to attend, where a word of an answer is predicted,
+to the tokens that show it. Nothing of the clip is dropped for it.
 """
 
 from __future__ import annotations
@@ -14,82 +15,112 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..script import Script
-from ..things import AUDIBLE, COLOURS, COUNTS, DIGITS, PLACES, SILENT
+from ..things import AUDIBLE, CELLS, COLOURS, COUNTS, DIGITS, PLACES, SILENT
+from .evidence import TOKENS_A_SECOND, fleeting, grids_of, seen, span
+from .towers import IGNORE
 
-TOKENS_A_SECOND = 25
 LAYER = 2  # the read-outs see the hidden states after this many decoder layers
+LATE_LAYER = 3  # those of what is fleeting: that takes a comparison of moments
+POINTING_LAYER, POINTING_HEADS = 3, (0, 2)  # index of the layer after them whose heads learn where an answer is shown
 BACKGROUND = 0.3  # weight of class 0, nothing, which most moments belong to
-CLASSES = {  # name: classes beside 0
+SCENES = 3
+CLASSES = {  # of an audio token; name: classes beside 0
     "heard": AUDIBLE,
     "before": AUDIBLE,  # the sound of the last scene that had one
+    "sounds": COUNTS,  # how many have been heard up to here
     "large": AUDIBLE,
     "colour": tuple(COLOURS),
     "count": COUNTS,
     "place": PLACES,  # of the large thing, where there is only one
-    "gone": SILENT,  # a brief thing of this scene that has left
-    "gone_colour": tuple(COLOURS),
     "tens": DIGITS,
     "units": DIGITS,
+    "scene": range(SCENES),
 }
+SHOWN = ("small", "small_before")  # of an audio token, any number of SILENT: now, and in scenes before this one
+SIGHTS = {"fleeting": SILENT, "fleeting_colour": tuple(COLOURS)}  # of a video token: the brief thing that is or was here
 
 
 class Hints(nn.Module):
-    """Linear read-outs of the decoder's middle layer."""
+    """Linear read-outs of the decoder's middle layers."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm, self.late_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, len(classes) + 1) for name, classes in CLASSES.items()})
-        self.small = nn.Linear(width, len(SILENT))
+        self.shown = nn.ModuleDict({name: nn.Linear(width, len(SILENT)) for name in SHOWN})
+        self.sights = nn.ModuleDict({name: nn.Linear(width, len(classes) + 1) for name, classes in SIGHTS.items()})
+        self.cell_scene = nn.Linear(width, SCENES + 1)
 
-    def loss(self, hidden: Tensor, labels: dict[str, Tensor]) -> Tensor:
+    def loss(self, audio: Tensor, video: Tensor, late_video: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Mean loss of the read-outs.
 
         Args:
-            hidden: [B, A, width], states of the clips' audio tokens.
+            audio, video: [B, A, width] and [B, V, width], states of the clips' tokens after LAYER layers.
+            late_video: [B, V, width], after LATE_LAYER layers.
             labels: of ``moments``, stacked over the clips.
         """
-        state = self.norm(hidden.float())
-        losses = [F.binary_cross_entropy_with_logits(self.small(state), labels["small"])]
-        for name, head in self.heads.items():
-            score = head(state).flatten(0, 1)
-            weight = torch.ones(score.shape[1])
-            weight[0] = BACKGROUND
-            losses.append(F.cross_entropy(score, labels[name].flatten(), weight=weight))
+        state = self.norm(audio.float())
+        losses = [_classify(head(state), labels[name]) for name, head in self.heads.items()]
+        for name, head in self.shown.items():
+            losses.append(4 * F.binary_cross_entropy_with_logits(head(state), labels[name]))
+        losses.append(_classify(self.cell_scene(self.norm(video.float())), labels["cell_scene"]))
+        late = self.late_norm(late_video.float())
+        losses += [_classify(head(late), labels[name]) for name, head in self.sights.items()]
         return torch.stack(losses).mean()
+
+
+def _classify(score: Tensor, label: Tensor) -> Tensor:
+    weight = torch.ones(score.shape[-1])
+    weight[0] = BACKGROUND
+    return F.cross_entropy(score.flatten(0, 1), label.flatten().long(), weight=weight, ignore_index=IGNORE)
+
+
+def pointing_loss(attention: Tensor, evidence: Tensor) -> Tensor:
+    """How far the pointing heads look elsewhere.
+
+    Args:
+        attention: [n, heads, L], where each predicted word looks; each row sums to 1.
+        evidence: [n, P] bool, P <= L, the tokens that show the word.
+    """
+    found = (attention[..., : evidence.shape[1]].float() * evidence[:, None]).sum(-1)
+    return -(found + 1e-5).log().mean()
 
 
 @lru_cache(maxsize=8192)
 def moments(script: Script) -> dict[str, Tensor]:
-    """What each audio token should know: CLASSES names to [25 * duration] int64 class indices, and "small" to
-    [25 * duration, len(SILENT)] float32, 1 for each small thing that shows."""
+    """What each token should know: CLASSES names to [25 * duration] class indices, SHOWN names to
+    [25 * duration, len(SILENT)] float32, SIGHTS names and "cell_scene" to [grids * CELLS * CELLS] class indices."""
     count = TOKENS_A_SECOND * script.duration
-    out = {name: torch.zeros(count, dtype=torch.long) for name in CLASSES}
-    out["small"] = torch.zeros(count, len(SILENT))
-    before = 0
-    for scene in script.scenes:
-        scene_span = _span(scene.start, scene.end)
-        out["before"][scene_span] = before
+    out = {name: torch.zeros(count, dtype=torch.int16) for name in CLASSES}
+    out |= {name: torch.zeros(count, len(SILENT)) for name in SHOWN}
+    kind, colour = seen(script)
+    out |= {name: torch.zeros(kind.shape, dtype=torch.int16) for name in (*SIGHTS, "cell_scene")}
+    heard: list[str] = []
+    for number, scene in enumerate(script.scenes):
+        scene_span = span(scene.start, scene.end)
+        out["scene"][scene_span] = out["cell_scene"][grids_of(script, scene)] = number + 1
+        out["before"][scene_span] = AUDIBLE.index(heard[-1]) + 1 if heard else 0
         if scene.sound:
-            before = AUDIBLE.index(scene.sound.kind) + 1
-            out["heard"][_span(scene.sound.start, scene.sound.end)] = before
+            heard.append(scene.sound.kind)
+            out["heard"][span(scene.sound.start, scene.sound.end)] = AUDIBLE.index(scene.sound.kind) + 1
+        out["sounds"][span(scene.sound.start if scene.sound else scene.start, script.duration)] = len(heard)
         if scene.large:
             out["large"][scene_span] = AUDIBLE.index(scene.large[0].kind) + 1
             out["colour"][scene_span] = list(COLOURS).index(scene.large[0].colour) + 1
             out["count"][scene_span] = len(scene.large)
             out["place"][scene_span] = PLACES.index(scene.large[0].place) + 1 if len(scene.large) == 1 else 0
         for thing in (*scene.small, *([scene.brief] if scene.brief else [])):
-            out["small"][_span(thing.start, thing.end), SILENT.index(thing.kind)] = 1
+            out["small"][span(thing.start, thing.end), SILENT.index(thing.kind)] = 1
+            out["small_before"][span(scene.end, script.duration), SILENT.index(thing.kind)] = 1
         if scene.brief:
-            after = _span(scene.brief.end + 1, scene.end)  # the next whole second shows that it has left
-            out["gone"][after] = SILENT.index(scene.brief.kind) + 1
-            out["gone_colour"][after] = list(COLOURS).index(scene.brief.colour) + 1
+            came, left = fleeting(script, scene)
+            unknown = (kind == len(AUDIBLE) + SILENT.index(scene.brief.kind) + 1) & ~came
+            for name, classes, is_now in (("fleeting", SILENT, scene.brief.kind), ("fleeting_colour", list(COLOURS), scene.brief.colour)):
+                out[name][came | left] = classes.index(is_now) + 1
+                out[name][unknown] = IGNORE
         if scene.number:
-            shown = _span(scene.number.start, scene.number.end)
+            shown = span(scene.number.start, scene.number.end)
             out["tens"][shown], out["units"][shown] = (DIGITS.index(d) + 1 for d in scene.number.text)
+    for name in (*SIGHTS, "cell_scene"):
+        out[name] = out[name].flatten()
     return out
-
-
-def _span(start: float, end: float) -> slice:
-    """Audio tokens from ``start`` to ``end`` seconds; empty when it ends first."""
-    return slice(round(start * TOKENS_A_SECOND), max(round(start * TOKENS_A_SECOND), round(end * TOKENS_A_SECOND)))

@@ -84,7 +84,7 @@ def config(tok: Qwen2Tokenizer) -> Qwen2_5OmniThinkerConfig:
     ids = tok.convert_tokens_to_ids
     return Qwen2_5OmniThinkerConfig(
         text_config={
-            "hidden_size": HIDDEN, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "hidden_size": HIDDEN, "intermediate_size": 768, "num_hidden_layers": 5, "num_attention_heads": 4,
             "num_key_value_heads": 2, "vocab_size": len(tok), "max_position_embeddings": 32768, "use_sliding_window": False,
             # Order words need some temporal frequencies that are slow; finding a thing by its name from a question hundreds
             # of positions away needs many that hardly turn at all. Hence the real model's theta, and half for time.
