@@ -24,5 +24,10 @@ CASES = [
     Case("random", {"seed": 7}),
     Case("uniform"),
     Case("evs"),
+    Case("contextguard"),
+    Case("contextguard", {"detail": False}),
+    Case("contextguard", {"merge": False}),
+    Case("contextguard", {"prediction": "oracle"}),
+    Case("contextguard-online"),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]

@@ -7,13 +7,14 @@ Knows tensors only: no file, no model, no other pruner. Adding a method is one f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from .budget import Budget
+from .predictor import A2VPredictor
 from .stream import AUDIO, TEXT, VIDEO, Selection, TokenStream
 
 
@@ -25,11 +26,24 @@ class Pruner(ABC):
         stage: "input" prunes before the language model, "decoder" between its layers.
         needs_question: True forfeits prefix reuse between the questions on one clip.
         needs_predictor: True when the method reads an audio-to-visual predictor.
+        predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
     """
 
     stage: ClassVar[Literal["input", "decoder"]] = "input"
     needs_question: ClassVar[bool] = False
     needs_predictor: ClassVar[bool] = False
+    predictor: ClassVar[A2VPredictor | None] = None
+
+    def with_predictor(self, predictor: A2VPredictor | None) -> Self:
+        """The same pruner, reading ``predictor``."""
+        out = replace(self)
+        object.__setattr__(out, "predictor", predictor)
+        return out
+
+    def flops(self, audio: int, video: int, grids: int, width: int) -> int:
+        """Operations of ``select`` and its predictor on ``audio`` and ``video`` tokens of ``width``, as far as they grow
+        with the width; 0 for a method that computes next to nothing."""
+        return 0
 
     @abstractmethod
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
@@ -43,22 +57,26 @@ class Pruner(ABC):
 class Rows:
     """Where each modality sits in a stream: ``text`` [T], ``video`` [V], ``audio`` [A] int64, ascending row numbers.
 
-    ``grids`` is the number of temporal patches, as ``budget.plan`` counts them.
+    ``grids`` is the number of temporal patches, as ``budget.plan`` counts them; ``cells`` the tokens of the largest.
     """
 
     text: Tensor
     video: Tensor
     audio: Tensor
     grids: int
+    cells: int
 
 
 def rows_of(stream: TokenStream) -> Rows:
-    """Sort the rows of ``stream`` by modality. Waits for the device once, to read four counts."""
+    """Sort the rows of ``stream`` by modality. Waits for the device once, to read five counts."""
     kinds = (TEXT, VIDEO, AUDIO)  # ascending, so that one stable sort lines the modalities up in this order
     counts = [(stream.modality == kind).sum() for kind in kinds]
-    *sizes, grids = torch.stack([*counts, stream.grid.max() + 1]).tolist()
+    by_grid = torch.zeros(len(stream) + 1, dtype=torch.int64, device=stream.grid.device)
+    by_grid.index_add_(0, stream.grid + 1, torch.ones_like(stream.grid))
+    cells = by_grid[1:].max()
+    *sizes, grids, cells = torch.stack([*counts, stream.grid.max() + 1, cells]).tolist()
     text, video, audio = torch.argsort(stream.modality, stable=True).split(sizes)
-    return Rows(text, video, audio, grids)
+    return Rows(text, video, audio, grids, cells)
 
 
 def check_fits(rows: Rows, budget: Budget) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from .stream import AUDIO, VIDEO, TokenStream
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Exact numbers of audio and video tokens that a selection keeps. Text is never counted."""
+    """Exact numbers of audio and video tokens that a selection keeps. Text is never counted.
+
+    ``keep`` is the ratio that they come from, for a method that has to budget a stream before it has seen all of it.
+    """
 
     video: int
     audio: int
+    keep: float | None = field(default=None, compare=False)
 
     @property
     def count(self) -> int:
@@ -36,7 +41,17 @@ def split(video: int, audio: int, grids: int, keep: float) -> Budget:
     count = kept_count(video + audio, keep)
     floor = min(grids, math.ceil(count / 2), video)
     kept_video = min(video, max(count - audio, floor))
-    return Budget(video=kept_video, audio=count - kept_video)
+    return Budget(video=kept_video, audio=count - kept_video, keep=keep)
+
+
+def split_each(video: Tensor, audio: Tensor, grids: Tensor, keep: float) -> tuple[Tensor, Tensor]:
+    """``split`` of many streams at once, on their device: (video, audio) [n] int64 of counts [n] int64."""
+    tokens = video + audio
+    rounded = (keep * tokens.double() + 0.5).floor().long()
+    count = torch.minimum(tokens, torch.maximum(tokens.clamp_max(1), rounded))
+    floor = torch.minimum(torch.minimum(grids, (count + 1) // 2), video)
+    kept = torch.minimum(video, torch.maximum(count - audio, floor))
+    return kept, count - kept
 
 
 def plan(stream: TokenStream, keep: float) -> Budget:

@@ -41,6 +41,8 @@ class Entry:
 
 
 MANIFEST: dict[str, Entry] = {
+    "contextguard": Entry("cg_cli.pruning.contextguard:ContextGuard", "what audio cannot say (arXiv 2605.11605)"),
+    "contextguard-online": Entry("cg_cli.pruning.contextguard_online:ContextGuardOnline", "the same, causal, for streams"),
     "none": Entry("cg_cli.pruning.none:KeepAll", "keep everything (keep 1 only)"),
     "random": Entry("cg_cli.pruning.random:Random", "random tokens, seeded"),
     "uniform": Entry("cg_cli.pruning.uniform:Uniform", "evenly spaced whole grids"),

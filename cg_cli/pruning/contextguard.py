@@ -1,0 +1,182 @@
+"""ContextGuard: keep what audio cannot say (arXiv 2605.11605, May 2026).
+
+The paper's abstract and outline are public, its formulas are not; where it is silent, this is our reading, chosen by
+measurements on nano (README, "ContextGuard on nano"). Everything happens in the coarse visual space of the predictor:
+
+1. *Recoverable first.* The direction that the sound predicts is taken out of every video token of its window, as far as
+   the window's picture bears the prediction out. What sound already says counts for nothing from here on.
+2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
+   or a silent thing beside it stays although the window is recoverable.
+3. *Nothing twice.* A token counts only for what no token of higher rank in its grid, and none of the grid before in the
+   same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
+4. *Similar tokens merge.* A dropped token that resembles the last kept one at its place in the segment is averaged into
+   it. Where audio must shrink, too, neighbouring audio tokens merge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .base import Pruner, Rows, check_fits, evenly, rows_of
+from .budget import Budget
+from .grids import Grids, merge_in_time, similarity, table
+from .segments import segments
+from .stream import Merge, Selection, TokenStream
+
+COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
+WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
+POWER = 2.0  # of detail, against novelty, in the rank
+
+
+@dataclass(frozen=True)
+class ContextGuard(Pruner):
+    """Offline ContextGuard. The options are there for ablations and controls.
+
+    Attributes:
+        recover: take out what the sound predicts.
+        detail: rank by detail; without it, by how little is recoverable.
+        merge: average dropped tokens into similar kept ones.
+        confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
+        prediction: "predictor"; or a control: "oracle", the window's own mean picture, or "audio", its mean audio token.
+        similar: cosine from which a dropped token merges.
+    """
+
+    needs_predictor: ClassVar[bool] = True
+    causal: ClassVar[bool] = False
+
+    recover: bool = True
+    detail: bool = True
+    merge: bool = True
+    confident: bool = True
+    prediction: Literal["predictor", "oracle", "audio"] = "predictor"
+    similar: float = 0.8
+
+    def select(self, stream: TokenStream, budget: Budget) -> Selection:
+        rows = rows_of(stream)
+        check_fits(rows, budget)
+        video, video_merge = self._video(stream, rows, budget)
+        audio, audio_merge = self._audio(stream, rows, budget)
+        merges = [m for m in (video_merge, audio_merge) if m and self.merge]
+        joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
+        return Selection(torch.cat([rows.text, video, audio]).sort().values, Merge(*joined) if merges else None)
+
+    def flops(self, audio: int, video: int, grids: int, width: int) -> int:
+        if self.predictor:
+            coarse, size = self.predictor.flops(audio, video, grids), self.predictor.card.components
+        else:
+            coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
+        return coarse + 2 * 2 * video * -(-video // max(grids, 1)) * size  # each token with its grid, and the one before
+
+    def _video(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+        """The video rows that stay, and where the others go."""
+        total, count = len(rows.video), budget.video
+        if not 0 < count < total:
+            return rows.video[:count], None
+        grids = self._grids(stream, rows)
+        segment = segments(similarity(grids), self.causal)
+        rank = grids.flat(self._rank(stream, rows, grids, segment))
+        place = self._best(rank, stream, rows, budget)
+        kept = torch.zeros(total + 1, dtype=torch.bool, device=rank.device).scatter_(0, place, True)[grids.index]
+        merge = merge_in_time(grids, rows, kept, self._runs(grids, segment), total - count, self.similar)
+        return rows.video[place], merge
+
+    def _best(self, rank: Tensor, stream: TokenStream, rows: Rows, budget: Budget) -> Tensor:
+        """Places in ``rows.video`` of those that stay [budget.video], by their ``rank`` [V]."""
+        return torch.sort(rank, descending=True, stable=True).indices[: budget.video]
+
+    def _runs(self, grids: Grids, segment: Tensor) -> Tensor:
+        """Number of the run of grids [G] inside which tokens may merge."""
+        return segment
+
+    def _audio(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+        """The audio rows that stay, evenly spaced; each of the others merges into the last one before it."""
+        total, count = len(rows.audio), budget.audio
+        if not 0 < count < total:
+            return rows.audio[:count], None
+        return merge_neighbours(rows.audio, evenly(total, count, rows.audio.device), torch.zeros_like(rows.audio))
+
+    def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
+        """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the clip."""
+        video = stream.embeddings[rows.video]
+        if self.predictor:
+            return table(stream, rows, self.predictor.coarse(video))
+        grids = table(stream, rows, video.float() @ _projection(video.shape[1], video.device))
+        return self._centred(grids)
+
+    def _centred(self, grids: Grids) -> Grids:
+        mean = grids.point.sum((0, 1)) / grids.total
+        return Grids(grids.index, (grids.point - mean) * grids.mask[:, :, None], grids.start_s, grids.total)
+
+    def _rank(self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor) -> Tensor:
+        """How much each video token is worth [G, P]."""
+        point = grids.point
+        if self.recover:
+            direction, share = self._recoverable(stream, rows, grids)
+            along = (point * direction[:, None]).sum(-1, keepdim=True)
+            if not self.detail:
+                return 1 - share[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
+            point = point - share[:, None, None] * along * direction[:, None]
+        length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
+        return length**POWER * _novelty(point, length, grids.mask, segment)
+
+    def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
+        """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
+        believe it [G], 0..1."""
+        seconds = self.predictor.card.window_s if self.predictor else WINDOW_S
+        window = windows(grids.start_s, seconds)
+        count = window.new_zeros(rows.grids).index_add_(0, window, torch.ones_like(window))
+        actual = torch.zeros_like(grids.mean()).index_add_(0, window, grids.mean()) / count.clamp_min(1)[:, None]
+        if self.prediction == "oracle":
+            predicted = normalize(actual, dim=-1)
+        elif self.predictor is None or not len(rows.audio):
+            return torch.zeros_like(actual), actual.new_zeros(rows.grids)
+        else:
+            heard = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + 1e-4, right=True).clamp_min(1) - 1
+            audio, of = stream.embeddings[rows.audio], window[heard]
+            guess = self.predictor.raw_audio if self.prediction == "audio" else self.predictor
+            predicted = guess(audio, of, rows.grids)
+        share = torch.ones_like(actual[:, 0])
+        if self.confident and self.predictor:
+            share = self.predictor.confidence(predicted, actual)
+        return predicted[window], share[window]
+
+
+def _novelty(point: Tensor, length: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
+    """What a token adds [G, P], 0..1: one less its largest cosine with a longer one of its grid, and with any of the grid
+    before where that belongs to the same segment."""
+    unit = normalize(point, dim=-1)
+    longer = (length[:, None, :] > length[:, :, None]) & mask[:, None, :]
+    known = (unit @ unit.mT).masked_fill_(~longer, 0).amax(-1)
+    before = (unit[1:] @ unit[:-1].mT).amax(-1) * (segment[1:] == segment[:-1])[:, None]
+    known[1:] = torch.maximum(known[1:], before)
+    return 1 - known.clamp(0, 1)
+
+
+def windows(start_s: Tensor, seconds: float) -> Tensor:
+    """Number of each grid's window of sound [G] int64: grids that start in the same ``seconds`` share one."""
+    whole = (start_s / seconds + 1e-4).long()
+    return torch.cat([whole.new_zeros(1), (whole[1:] != whole[:-1]).cumsum(0)])
+
+
+def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tensor, Merge]:
+    """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept one
+    before it, or, where none is, the first, if both are in one ``window`` [A]."""
+    total, count, device = len(audio), len(kept), audio.device
+    taker = kept[torch.searchsorted(kept, torch.arange(total, device=device), right=True).clamp_min(1) - 1]
+    stays = torch.zeros(total, dtype=torch.uint8, device=device).scatter_(0, kept, 1)
+    out = torch.argsort(stays, stable=True)[: total - count]
+    weight = (window[out] == window[taker[out]]).to(torch.float32)
+    return audio[kept], Merge(audio[out], audio[taker[out]], weight)
+
+
+@lru_cache(maxsize=4)
+def _projection(width: int, device: torch.device) -> Tensor:
+    """A fixed random matrix [width, COMPONENTS] that keeps distances about as they are (Johnson and Lindenstrauss)."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(width, COMPONENTS, generator=generator) / COMPONENTS**0.5).to(device)

@@ -1,0 +1,92 @@
+"""ContextGuard for streams: decides on each window when it ends, and never again (arXiv 2605.11605, online variant).
+
+What it has to carry from window to window does not grow: the last grid, sums for the mean token and for the mean and
+spread of the depth scores, and how many tokens came and stayed. A prefix of a video gives a prefix of the selection. All
+windows are decided at once here, each from its own and earlier tokens only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Rows, places
+from .budget import Budget, split, split_each
+from .contextguard import WINDOW_S, ContextGuard, merge_neighbours, windows
+from .grids import Grids
+from .stream import Merge, TokenStream
+
+DECISION_S = 2.0  # seconds of a window; Qwen2.5-Omni interleaves sound and picture in chunks of this length
+
+
+@dataclass(frozen=True)
+class ContextGuardOnline(ContextGuard):
+    """Causal ContextGuard: left-only depth scores, each window its own share of the budget, merging inside a window."""
+
+    causal: ClassVar[bool] = True
+
+    def _best(self, rank: Tensor, stream: TokenStream, rows: Rows, budget: Budget) -> Tensor:
+        window, quota = self._decisions(stream, rows, budget)
+        window, quota = window[rows.video], quota[0]
+        by_rank = torch.sort(rank, descending=True, stable=True).indices
+        order = by_rank[torch.argsort(window[by_rank], stable=True)]
+        held = torch.zeros_like(quota).index_add_(0, window, torch.ones_like(window))
+        place = torch.arange(len(order), device=order.device) - (held.cumsum(0) - held)[window[order]]
+        stays = torch.zeros(len(order), dtype=torch.bool, device=order.device).scatter_(0, order, place < quota[window[order]])
+        return places(stays, budget.video)
+
+    def _runs(self, grids: Grids, segment: Tensor) -> Tensor:
+        window = windows(grids.start_s, self._seconds())
+        return segment + window  # both never fall, so the sum changes where either does
+
+    def _audio(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+        total, count = len(rows.audio), budget.audio
+        if not 0 < count < total:
+            return rows.audio[:count], None
+        window, quota = self._decisions(stream, rows, budget)
+        window, quota = window[rows.audio], quota[1]
+        held = torch.zeros_like(quota).index_add_(0, window, torch.ones_like(window))
+        rank = torch.arange(total, device=window.device) - (held.cumsum(0) - held)[window]
+        size, wanted = held[window], quota[window]
+        stays = ((rank + 1) * wanted + size // 2) // size > (rank * wanted + size // 2) // size
+        return merge_neighbours(rows.audio, places(stays, count), window)
+
+    def _centred(self, grids: Grids) -> Grids:
+        total = grids.point.sum(1).cumsum(0) / grids.mask.sum(1).cumsum(0).clamp_min(1)[:, None]
+        return Grids(grids.index, (grids.point - total[:, None]) * grids.mask[:, :, None], grids.start_s, grids.total)
+
+    def _seconds(self) -> float:
+        """Length of a decision window: whole windows of the predictor, so that no decision waits for later sound."""
+        window = self.predictor.card.window_s if self.predictor else WINDOW_S
+        return window * max(1, round(DECISION_S / window))
+
+    def _decisions(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Tensor]:
+        """Number of each row's decision window [L], and how many video and audio tokens each window keeps [2, L].
+
+        After every window as many are kept as the budget of the stream up to there allows.
+        """
+        window = (stream.time_s.clamp_min(0) / self._seconds() + 1e-4).long()
+        size = len(stream)
+        window = window.clamp_max(size - 1)
+        start = torch.full((rows.grids,), size, device=window.device)
+        start = start.scatter_reduce(0, stream.grid[rows.video], window[rows.video], "amin")
+        came = [torch.zeros(size, dtype=torch.int64, device=window.device).index_add_(0, w, torch.ones_like(w)).cumsum(0)
+                for w in (window[rows.video], window[rows.audio], start.clamp_max(size - 1))]  # fmt: skip
+        totals = budget.video, budget.audio
+        if budget.keep and split(len(rows.video), len(rows.audio), rows.grids, budget.keep) == budget:
+            stay = split_each(*came, budget.keep)
+        else:
+            stay = [(count * total / count[-1].clamp_min(1) + 0.5).long() for count, total in zip(came, totals)]
+        kept = torch.stack([_reach(*each) for each in zip(stay, came, totals)])
+        return window, kept.diff(dim=1, prepend=torch.zeros_like(kept[:, :1]))
+
+
+def _reach(stay: Tensor, came: Tensor, total: int) -> Tensor:
+    """How many of the tokens that ``came`` [n] up to each window stay: ``stay`` [n], but never falling, never more than
+    ``total``, and never so few that ``total`` gets out of reach. In a stream with sound and picture throughout it is
+    ``stay`` itself."""
+    falling = stay.clamp_max(total).flip(0).cummin(0).values.flip(0)
+    return torch.maximum(falling, total - (came[-1] - came))
