@@ -1,0 +1,175 @@
+"""What ContextGuard promises beyond the pruner contract: sound's share goes first, detail stays, nothing is kept twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from synthetic_stream import make_stream
+
+from cg_cli.pruning import budget as budgets
+from cg_cli.pruning import registry
+from cg_cli.pruning.contextguard import ContextGuard
+from cg_cli.pruning.contextguard_online import ContextGuardOnline
+from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.segments import depth, segments
+from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
+
+DIM, HEIGHT, WIDTH = 16, 3, 4
+
+
+def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, A2VPredictor]:
+    """A clip where sound of kind k (axis k) goes with picture tokens on axis 8 + k, and a predictor that knows that.
+
+    Each second shows one sounding thing of ``kinds``, three cells wide, before a faint background.
+    """
+    predictor = A2VPredictor(Card("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
+    with torch.no_grad():
+        for layer, weight in ((predictor.down, torch.eye(DIM) * 8), (predictor.mix, torch.eye(DIM)), (predictor.up, torch.eye(DIM).roll(8, 0))):
+            layer.weight.copy_(weight)
+            layer.bias.zero_()
+        predictor.attention.weight.zero_()
+        predictor.basis.copy_(torch.eye(DIM))
+    generator = torch.Generator().manual_seed(seed)
+    picture = torch.randn(len(kinds), HEIGHT * WIDTH, DIM, generator=generator) * 0.05
+    for grid, kind in enumerate(kinds):
+        picture[grid, :3, 8 + kind] += 1.0
+    stream = make_stream(len(kinds), HEIGHT, WIDTH, dim=DIM, video=picture.view(-1, DIM), seed=seed)
+    sound = torch.zeros(len(stream), DIM)
+    heard = stream.modality == AUDIO
+    for grid, kind in enumerate(kinds):
+        sound[heard & (stream.time_s >= grid - 1e-4) & (stream.time_s < grid + 1 - 1e-4), kind] = 1.0
+    rows = torch.where(heard[:, None], sound, stream.embeddings)
+    return replace(stream, embeddings=rows), predictor
+
+
+def kept_video(stream: TokenStream, selection: Selection) -> set[tuple[int, int]]:
+    """(grid, cell) of the video tokens that stay."""
+    rows = [i for i in selection.indices.tolist() if stream.modality[i] == VIDEO]
+    return {(int(stream.grid[i]), int(stream.row[i]) * WIDTH + int(stream.column[i])) for i in rows}
+
+
+def test_what_the_sound_predicts_is_dropped_and_a_detail_beside_it_stays():
+    stream, predictor = world([0, 0, 0, 0])
+    rows = stream.embeddings.clone()
+    detail = (stream.modality == VIDEO) & (stream.row == 2) & (stream.column == 3)
+    rows[detail, 15] += 0.6  # smaller than the sounding thing, and nothing that the sound tells
+    stream = replace(stream, embeddings=rows)
+    one = budgets.Budget(video=1, audio=int((stream.modality == AUDIO).sum()))
+    with_sound = ContextGuard().with_predictor(predictor).select(stream, one)
+    without = ContextGuard(recover=False).with_predictor(predictor).select(stream, one)
+    assert {cell for _, cell in kept_video(stream, with_sound)} == {11}
+    assert {cell for _, cell in kept_video(stream, without)} <= {0, 1, 2}
+
+
+def test_a_prediction_that_the_picture_does_not_bear_out_costs_nothing():
+    stream, predictor = world([0, 0, 1, 1])
+    wrong = stream.embeddings.clone()
+    late = (stream.modality == AUDIO) & (stream.time_s >= 2)
+    wrong[late] = wrong[late].roll(3, 1)  # dubbed: another kind sounds
+    dubbed = replace(stream, embeddings=wrong)
+    six = budgets.Budget(video=6, audio=int((stream.modality == AUDIO).sum()))
+    grids = [g for g, _ in kept_video(dubbed, ContextGuard().with_predictor(predictor).select(dubbed, six))]
+    same = [g for g, _ in kept_video(stream, ContextGuard().with_predictor(predictor).select(stream, six))]
+    assert sum(g >= 2 for g in grids) > sum(g >= 2 for g in same)
+
+
+def test_a_thing_of_many_cells_is_kept_once_before_anything_is_kept_twice():
+    stream, _ = world([0, 0, 0, 0, 1, 1, 1, 1])
+    two = budgets.Budget(video=2, audio=int((stream.modality == AUDIO).sum()))
+    kept = kept_video(stream, ContextGuard().select(stream, two))
+    assert sorted(grid // 4 for grid, _ in kept) == [0, 1] and all(cell < 3 for _, cell in kept)
+
+
+def test_merged_rows_are_the_mean_of_what_they_stand_for():
+    still = torch.randn(1, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(1)).expand(4, -1, -1)
+    noise = torch.randn(4, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(2)) * 0.01
+    stream = make_stream(4, HEIGHT, WIDTH, dim=DIM, video=(still + noise).reshape(-1, DIM))
+    budget = budgets.Budget(video=HEIGHT * WIDTH, audio=int((stream.modality == AUDIO).sum()))
+    selection = ContextGuard().select(stream, budget)
+    pruned = apply(stream, selection)
+    for row, (index, kind) in enumerate(zip(selection.indices.tolist(), pruned.modality.tolist())):
+        if kind == VIDEO:
+            group = selection.merge.dropped[(selection.merge.into == index) & (selection.merge.weight > 0)].tolist()
+            assert all(stream.row[i] == stream.row[index] and stream.column[i] == stream.column[index] for i in group)
+            mean = stream.embeddings[[index, *group]].mean(0)
+            torch.testing.assert_close(pruned.embeddings[row], mean)
+    assert selection.merge.weight.sum() > HEIGHT * WIDTH  # most of a still video merges
+
+
+def test_audio_that_must_shrink_merges_with_its_neighbours():
+    stream = make_stream(2, 1, 1, audio_per_chunk=20)
+    budget = budgets.plan(stream, 0.3)
+    selection = registry.make("contextguard").select(stream, budget)
+    heard = (stream.modality[selection.merge.dropped] == AUDIO).nonzero()[:, 0]
+    assert len(heard) == 20 - budget.audio and (selection.merge.weight[heard] == 1).all()
+    gap = (selection.merge.dropped - selection.merge.into)[heard].abs()
+    assert gap.max() <= 20 // budget.audio + 1
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.45, 0.7])
+@pytest.mark.parametrize("sound", ["with", "without"])
+@pytest.mark.parametrize("predicts", [True, False])
+def test_online_a_prefix_of_the_video_gives_a_prefix_of_the_selection(keep, sound, predicts):
+    kinds = [0, 0, 1, 1, 1, 2, 0, 0, 3, 3]
+    whole, predictor = world(kinds)
+    if sound == "without":
+        whole = make_stream(len(kinds), HEIGHT, WIDTH, audio_per_chunk=0, text=(3, 0), dim=DIM)
+    pruner = ContextGuardOnline().with_predictor(predictor if predicts else None)
+    selection = pruner.select(whole, budgets.plan(whole, keep))
+    for grids in (2, 4, 6, 8):
+        inside = (whole.modality == 0) & (torch.arange(len(whole)) < 3) | (whole.time_s >= 0) & (whole.time_s < grids - 1e-3)
+        rows = inside.nonzero()[:, 0]
+        part = apply(whole, Selection(rows))
+        seen = pruner.select(part, budgets.plan(part, keep))
+        assert seen.indices.tolist() == [i for i in selection.indices.tolist() if i < len(rows)]
+        early = apply(part, seen).embeddings
+        torch.testing.assert_close(early, apply(whole, selection).embeddings[: len(early)])
+
+
+def test_online_every_window_gets_its_share():
+    whole, predictor = world([0] * 10)
+    pruner = ContextGuardOnline().with_predictor(predictor)
+    counts = [0] * 5
+    for grid, _ in kept_video(whole, pruner.select(whole, budgets.plan(whole, 0.6))):
+        counts[grid // 2] += 1
+    assert max(counts) - min(counts) <= 1
+
+
+def _depth_by_walking(similarity: list[float], causal: bool) -> list[float]:
+    """The depth score as VideoLLaMB's public code walks it, gap by gap."""
+    out = []
+    for i, value in enumerate(similarity):
+        peaks = []
+        for step in (-1, 1):
+            peak, j = value, i + step
+            while 0 <= j < len(similarity) and similarity[j] >= peak:
+                peak, j = similarity[j], j + step
+            peaks.append(peak)
+        out.append(peaks[0] - value if causal else sum(peaks) - 2 * value)
+    return out
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_depth_scores_equal_a_walk_from_gap_to_gap(causal):
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        similarity = (torch.rand(1 + seed, generator=generator) * 10).round() / 10  # with ties
+        torch.testing.assert_close(depth(similarity, causal), torch.tensor(_depth_by_walking(similarity.tolist(), causal)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_cut_starts_a_segment_and_a_still_video_has_one(causal):
+    similarity = torch.full((9,), 0.95) + torch.linspace(0, 1e-4, 9)
+    assert segments(similarity, causal).tolist() == [0] * 10
+    similarity[4] = 0.1
+    assert segments(similarity, causal).tolist() == [0] * 5 + [1] * 5
+    assert segments(similarity[:0], causal).tolist() == [0]
+
+
+def test_segments_so_far_do_not_change_when_more_comes():
+    generator = torch.Generator().manual_seed(0)
+    similarity = torch.rand(30, generator=generator)
+    for length in range(1, 30):
+        assert segments(similarity[:length], True).tolist() == segments(similarity, True)[: length + 1].tolist()
