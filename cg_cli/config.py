@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import models, presets
 from .errors import UsageError
-from .media.clip import DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS
+from .media.clip import DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, DecodeOptions
+
+if TYPE_CHECKING:
+    from .backbones.base import Backbone
 
 NONE = "none"  # the pruner that keeps everything
 
@@ -99,6 +102,19 @@ def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
     settings = replace(Settings(), **{**from_preset, **layers})
     _check(settings)
     return settings
+
+
+def decode_options(settings: Settings, backbone: Backbone) -> DecodeOptions:
+    """How a file becomes a Clip that ``backbone`` can read."""
+    return DecodeOptions(
+        fps=settings.fps,
+        max_frames=settings.max_frames,
+        max_pixels=settings.max_pixels,
+        side_multiple=backbone.side_multiple,
+        frame_multiple=backbone.frame_multiple,
+        audio=settings.audio,
+        timeout_s=settings.decode_timeout,
+    )
 
 
 def _check(settings: Settings) -> None:

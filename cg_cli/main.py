@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from . import __version__
 from .commands.ask import ask
+from .commands.train_predictor import train_predictor
 from .errors import CgError
 
 INTERRUPTED = 130  # exit code
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ask)
+app.command()(train_predictor)
 
 
 def _version(wanted: bool) -> None:
@@ -43,6 +45,7 @@ def cg(
     \b
     cg ask clip.mp4 "what is happening?"
     cg ask clip.mp4 "who speaks?" "what colour is the car?" --keep 0.25 --json
+    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
 
     Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.
     CG_DEBUG=1 shows tracebacks.

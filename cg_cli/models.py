@@ -18,6 +18,7 @@ class KnownModel:
     download: str  # for people; the weights of the Thinker in bfloat16
     memory_bytes: int  # weights, plus room for the activations of a few minutes of video
     warning: str = ""  # goes into every record
+    predictor: str = ""  # file of the audio-to-visual predictor that comes with it
 
 
 NANO = KnownModel(
@@ -25,6 +26,7 @@ NANO = KnownModel(
     download="bundled",
     memory_bytes=0,
     warning="nano is a toy model that knows only the clips this project generates; its answers about real video mean nothing",
+    predictor=str(Path(__file__).parent / "nano" / "predictor.safetensors"),
 )
 KNOWN = {
     "nano": NANO,

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -16,6 +18,9 @@ from rich.text import Text
 
 from .config import Settings
 from .records import Answer, Failure, to_line
+
+if TYPE_CHECKING:
+    from .a2v.job import Report
 
 WORDS = {
     "media": "reading the video",
@@ -119,6 +124,18 @@ class Talk:
         with self.err.status(what) if spin else nullcontext() as status:
             yield Working(self, status)
 
+    @contextmanager
+    def learning(self) -> Iterator[Learning]:
+        """Progress of a training."""
+        with self.working("loading the model") as working:
+            yield Learning(self, working)
+
+    def learned(self, out: Path, report: Report) -> None:
+        """What a training wrote."""
+        card, left_out = report.card, f", {report.left_out} left out" if report.left_out else ""
+        if not self.quiet:
+            self.line("written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}")
+
     def summary(self, done: Sequence[Answer | Failure], json: bool) -> None:
         """The table of a clip, unless there is no answer to sum up or nobody wants it."""
         answers = [record for record in done if isinstance(record, Answer)]
@@ -168,3 +185,26 @@ class Working:
         if message not in self.told:
             self.told.add(message)
             self.talk.line(kind, message)
+
+
+@dataclass
+class Learning:
+    """A training in work: clips that are encoded, checks on clips held back."""
+
+    talk: Talk
+    working: Working
+
+    def fault(self, message: str) -> None:
+        self.talk.line("warning", message)
+
+    def encoded(self, done: int, total: int) -> None:
+        if self.working.status:
+            self.working.status.update(f"encoding the videos: {done} of {total}")
+        if done == total and not self.talk.quiet:
+            self.talk.line("encoded", f"{total} videos")
+
+    def checked(self, step: int, figures: dict[str, float]) -> None:
+        if not self.talk.quiet:
+            told = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
+            found = f"recall@1 {figures['recall_at_1']:.1%} (chance {figures['chance']:.1%})"
+            self.talk.line(f"step {step}", f"{told}, {found}")

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 
 from . import backbones, media, models, records
+from .a2v import store
 from .backbones.base import Backbone, Generation, Prefix
-from .config import Settings
+from .config import Settings, decode_options
 from .errors import CgError, ItemError
-from .media.clip import Clip, DecodeOptions
+from .media.clip import Clip
 from .pruning import budget as budgets
 from .pruning import registry
 from .pruning.base import Pruner
@@ -48,6 +49,7 @@ class Session:
     settings: Settings
     backbone: Backbone
     pruner: Pruner
+    predictor: str | None  # its label
     warnings: tuple[str, ...]
 
     @classmethod
@@ -69,7 +71,15 @@ class Session:
         backbone.id = name
         if known and known.warning:
             warnings.append(known.warning)
-        return cls(settings, backbone, pruner, (*warnings, *backbone.warnings))
+        found = store.find(settings.predictor, backbone) if pruner.needs_predictor else None
+        if found:
+            pruner = pruner.with_predictor(found.predictor)
+        elif pruner.needs_predictor and settings.keep < 1:
+            warnings.append(
+                f"no audio-to-visual predictor for {name}: {settings.pruner} prunes by detail and time alone; "
+                f"`cg train-predictor` makes one, --predictor FILE uses it"
+            )
+        return cls(settings, backbone, pruner, found.label if found else None, (*warnings, *backbone.warnings))
 
     def ask(
         self,
@@ -116,7 +126,7 @@ class Session:
         # 1. media: the file becomes a Clip
         on_stage("media")
         with _stage("media", device, seconds):
-            clip = media.decode(video, self._decode_options())
+            clip = media.decode(video, decode_options(self.settings, backbone))
 
         # 2. encode: the towers turn it into tokens
         on_stage("encode")
@@ -143,17 +153,23 @@ class Session:
         flops = {
             "vision": vision,
             "audio": audio,
-            "predictor": 0,
+            "predictor": 0 if budget.count == full["video"] + full["audio"] else self._selection_flops(stream, full),
             "prefill": backbone.decoder_flops(len(pruned), 0, 0),
             "prefill_full": backbone.decoder_flops(len(stream), 0, 0),
         }
         warnings = [*self.warnings, *clip.warnings]
+        if self.predictor and not full["audio"] and self.settings.keep < 1:
+            warnings.append(f"no sound to predict the picture from: {self.settings.pruner} prunes by detail and time alone")
         if prefix.next_position + self.settings.max_new_tokens > backbone.context_length:
             warnings.append(
                 f"the clip reaches position {prefix.next_position} of the {backbone.context_length} that the model was made "
                 f"for: answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
         return Prepared(clip, full, kept, prefix, flops, seconds, warnings)
+
+    def _selection_flops(self, stream: TokenStream, full: dict[str, int]) -> int:
+        grids = int(stream.grid.max()) + 1
+        return self.pruner.flops(full["audio"], full["video"], grids, self.backbone.hidden_size)
 
     def _answer(self, prepared: Prepared, question: str, on_text: Callable[[str], None] | None) -> Generation:
         """Stage 5. decode: the question is read after the prefix, and answered token by token."""
@@ -206,7 +222,7 @@ class Session:
                 dtype=str(backbone.dtype).removeprefix("torch."),
             ),
             pruner=records.Pruning(
-                name=settings.pruner, preset=settings.preset, keep=settings.keep, predictor=None, options=asdict(self.pruner)
+                name=settings.pruner, preset=settings.preset, keep=settings.keep, predictor=self.predictor, options=asdict(self.pruner)
             ),
             media=records.Media(
                 duration_s=round(clip.duration_s, 6),
@@ -256,7 +272,7 @@ class Session:
             pruner=s.pruner,
             keep=s.keep,
             options=asdict(self.pruner),
-            predictor=None,
+            predictor=self.predictor,
             fps=s.fps,
             max_frames=s.max_frames,
             max_pixels=s.max_pixels,
@@ -265,18 +281,6 @@ class Session:
             temperature=s.temperature,
             seed=s.seed,
             prompt_version=self.backbone.prompt_version,
-        )
-
-    def _decode_options(self) -> DecodeOptions:
-        s = self.settings
-        return DecodeOptions(
-            fps=s.fps,
-            max_frames=s.max_frames,
-            max_pixels=s.max_pixels,
-            side_multiple=self.backbone.side_multiple,
-            frame_multiple=self.backbone.frame_multiple,
-            audio=s.audio,
-            timeout_s=s.decode_timeout,
         )
 
 

@@ -1,0 +1,64 @@
+"""``cg train-predictor``: an audio-to-visual predictor from unlabelled clips."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options as opt
+
+SOME_FAILED = 3  # exit code
+
+
+def train_predictor(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="video files, or folders of them")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
+    window: Annotated[float, typer.Option(help="seconds of sound that one prediction hears", min=0.1, max=60)] = 1.0,
+    steps: Annotated[int, typer.Option(help="at most; stops earlier when validation no longer improves", min=1)] = 3000,
+    cache: Annotated[Path | None, typer.Option(help="encoded clips and checkpoints (default: beside FILE)")] = None,
+    shuffle_sound: Annotated[bool, typer.Option(help="a control: pair each picture with the sound of another clip")] = False,
+    model: opt.Model = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    fps: opt.Fps = None,
+    max_frames: opt.MaxFrames = None,
+    max_pixels: opt.MaxPixels = None,
+    decode_timeout: opt.DecodeTimeout = None,
+    seed: opt.Seed = None,
+    offline: opt.Offline = None,
+    config: opt.Config = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train the predictor that tells pruning what sound already says: any model, any clips, no labels.
+
+    Encodes every clip once, learns which picture goes with which sound, and shows how well on clips held back. Run it
+    again after an interruption: it goes on where it stopped.
+
+    \b
+    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
+    cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
+    """
+    from ..config import resolve
+    from ..output import Talk
+
+    given = {
+        "model": model, "device": device, "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
+        "decode_timeout": decode_timeout, "seed": seed, "offline": offline,
+    }  # fmt: skip
+    settings = resolve(given, config)
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
+    talk = Talk(quiet=quiet)
+    with talk.learning() as listener:
+        from ..a2v.job import train_predictor as run
+
+        folder = cache or out.with_name(f"{out.name}.cache")
+        report = run(
+            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound, listener=listener
+        )
+    talk.learned(out, report)
+    if report.left_out:
+        raise typer.Exit(SOME_FAILED)
