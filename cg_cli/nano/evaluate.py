@@ -9,70 +9,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from .. import backbones, media, models, presets
+from .. import presets
 from ..config import NONE
-from ..media.clip import Clip, DecodeOptions
 from ..pruning import registry
-from ..pruning.budget import plan
-from ..pruning.stream import TEXT, Selection, TokenStream, apply
-from .questions import CATEGORIES, right
+from .judge import NO_AUDIO, NO_VIDEO, NOTHING, Condition, by_clip, judge_clips
+from .questions import CATEGORIES
 from .script import SECONDS
 from .world import HELD_OUT, write_world
 
 ALL = "all"
-MAX_NEW_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A way to read a clip: what is done to the clip, and what to its token stream."""
-
-    name: str
-    clip: Callable[[Clip], Clip]
-    stream: Callable[[TokenStream], TokenStream]
-
-
-def _same(x):
-    return x
-
-
-def _pruned(name: str, keep: float) -> Callable[[TokenStream], TokenStream]:
-    pruner = registry.make(name)
-    return lambda stream: apply(stream, pruner.select(stream, plan(stream, keep)))
-
-
-def _text_only(stream: TokenStream) -> TokenStream:
-    return apply(stream, Selection((stream.modality == TEXT).nonzero()[:, 0]))
 
 
 def conditions(keep: float) -> list[Condition]:
     """The columns of the table: everything, each pruner at ``keep``, and less than the clip."""
-    mute = lambda clip: replace(clip, audio=None, audio_status="off")  # noqa: E731
-    blind = lambda clip: replace(clip, frames=None, frame_times=None)  # noqa: E731
-    return [
-        Condition("full", _same, _same),
-        *(Condition(name, _same, _pruned(name, keep)) for name in registry.known() if name != NONE),
-        Condition("no video", blind, _same),
-        Condition("no audio", mute, _same),
-        Condition("neither", _same, _text_only),
-    ]
+    pruners = [Condition(name, name, keep) for name in registry.known() if name != NONE]
+    return [Condition("full"), *pruners, *(Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING))]
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
@@ -87,60 +49,16 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 Results = dict[str, dict[str, list[bool]]]  # condition -> category -> right or wrong, question by question in one order
 
 
-class Judge:
-    """Asks about one clip after another; each process of ``judge_all`` has its own."""
-
-    def __init__(self, model: str, columns: list[str], keep: float, threads: int):
-        torch.set_grad_enabled(False)
-        torch.set_num_threads(threads)
-        self.backbone = backbones.load(models.source(model), device="auto", dtype="auto", offline=True)
-        self.columns = [c for c in conditions(keep) if c.name in columns]
-        self.options = DecodeOptions(side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple)
-        self.worker = media.DecodeWorker()
-
-    def clip(self, folder: Path, rows: list[dict]) -> Results:
-        """The answers to ``rows``, lines of ``labelled.jsonl`` in ``folder`` about one clip."""
-        clip = self.worker.decode(str(folder / rows[0]["video"]), self.options)
-        streams = {change: self.backbone.encode(change(clip)) for change in {c.clip for c in self.columns}}
-        out: Results = {c.name: defaultdict(list) for c in self.columns}
-        for column in self.columns:
-            prefix = self.backbone.prefill(column.stream(streams[column.clip]))
-            answers = self.backbone.answer_all(prefix, [row["question"] for row in rows], max_new_tokens=MAX_NEW_TOKENS)
-            for row, answer in zip(rows, answers):
-                out[column.name][row["category"]].append(right(row["category"], answer.text, row["answer"]))
-        return out
-
-
-_judge: Judge | None = None  # of this process
-
-
-def _start(*arguments) -> None:
-    global _judge
-    _judge = Judge(*arguments)
-
-
-def _clip(folder: Path, rows: list[dict]) -> Results:
-    return _judge.clip(folder, rows)
-
-
-def read_rows(labelled: Path) -> list[dict]:
-    return [json.loads(line) for line in labelled.read_text(encoding="utf-8").splitlines()]
-
-
-def judge_all(model: str, labelled: Path, columns: list[str], keep: float) -> Results:
-    """Every question of ``labelled`` under each of ``columns``; on CPUs a process a core, else one."""
-    by_clip = defaultdict(list)
-    for row in read_rows(labelled):
-        by_clip[row["video"]].append(row)
-    processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    out: Results = {name: defaultdict(list) for name in columns}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _start, (model, columns, keep, 1)) as pool:
-        done = pool.map(partial(_clip, labelled.parent), by_clip.values())
-        for results in tqdm(done, total=len(by_clip), unit="clip", file=sys.stderr, disable=None):
-            for name, categories in results.items():
-                for category, hits in categories.items():
-                    out[name][category] += hits
+def judge_all(model: str, labelled: Path, columns: Sequence[Condition]) -> Results:
+    """Every question of ``labelled`` under each of ``columns``."""
+    clips = by_clip(labelled)
+    done = judge_clips(model, labelled.parent, clips, columns)
+    answers = dict(tqdm(done, total=len(clips), unit="clip", file=sys.stderr, disable=None))
+    out: Results = {column.name: defaultdict(list) for column in columns}
+    for video, rows in clips.items():
+        for name, hits in answers[video].items():
+            for row, hit in zip(rows, hits):
+                out[name][row["category"]].append(hit)
     return out
 
 
@@ -199,13 +117,13 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()
-    columns = [c.name for c in conditions(options.keep) if not options.only or c.name in options.only]
+    columns = [c for c in conditions(options.keep) if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
-        results = judge_all(options.model, labelled, columns, options.keep)
-        guess = prior(read_rows(labelled))
+        results = judge_all(options.model, labelled, columns)
+        guess = prior([row for rows in by_clip(labelled).values() for row in rows])
     title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %, pruners at keep {options.keep:g}"
-    Console(width=130).print(table(results, guess, title))
+    Console(width=160).print(table(results, guess, title))
     print(json.dumps({name: {k: [sum(v), len(v)] for k, v in r.items()} for name, r in results.items()}))
 
 

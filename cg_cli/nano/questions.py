@@ -74,7 +74,15 @@ PHRASES = {
 LASTING = 2.0  # seconds; what shows for less may pass for "only a moment"
 
 
-Shown = tuple[tuple[str, tuple[Thing | Number | Sound | Scene, ...]], ...]  # parts of an answer, each with what tells it
+@dataclass(frozen=True)
+class Moment:
+    """A stretch of the clip, seconds, as its sound has it."""
+
+    start: float
+    end: float
+
+
+Shown = tuple[tuple[str, tuple[Thing | Number | Sound | Scene | Moment, ...]], ...]  # parts of an answer, with what tells each
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def _event(scene: Scene) -> Shown:
         return (f"a {thing.colour} {thing.kind} moves", (thing,)), (f" while a {scene.sound.kind} is heard", (scene.sound,))
     if count == 1:
         return ((f"a {thing.colour} {thing.kind} {VERBS[thing.kind]}", (thing,)),)
-    return ((f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound", scene.large),)
+    return ((f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound", (*scene.large, scene.sound)),)
 
 
 def sentence(script: Script) -> Shown:
@@ -151,7 +159,7 @@ def questions(script: Script) -> list[Question]:
     """Every question that this clip answers."""
     out: list[Question] = []
 
-    def ask(category: str, phrase: str, answer: str, pool, *told: Thing | Number | Sound, **fills: str) -> None:
+    def ask(category: str, phrase: str, answer: str, pool, *told: Thing | Number | Sound | Moment, **fills: str) -> None:
         out.append(Question(category, phrase, tuple(fills.items()), ((answer, told),), tuple(pool)))
 
     scenes = script.scenes
@@ -174,7 +182,7 @@ def questions(script: Script) -> list[Question]:
         if scene.event == "sounding":
             thing, verb = scene.large[0], VERBS[scene.large[0].kind]
             ask("audible_colour", "colour_heard", thing.colour, COLOURS, *scene.large, a=thing.kind, v=verb)
-            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, *scene.large, a=thing.kind, v=verb)
+            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, *scene.large, scene.sound, a=thing.kind, v=verb)
             if len(scene.large) == 1:
                 ask("audible_place", "place_heard", thing.place, PLACES, thing, a=thing.kind, v=verb)
         for thing in scene.small:
@@ -203,7 +211,7 @@ def questions(script: Script) -> list[Question]:
     for early, late in zip(small, small[1:]):
         both = early.kind, late.kind
         for a, b in (both, both[::-1]):
-            ask("order", "seen_first_of", early.kind, both, early, a=a, b=b)
+            ask("order", "seen_first_of", early.kind, both, early, Moment(early.start, early.end), a=a, b=b)
     told = sentence(script)
     out.append(Question("sentence", "sentence", (), told, tuple(_other_sentences(script, "".join(part for part, _ in told)))))
     return out

@@ -11,6 +11,7 @@ import torch
 
 from cg_cli import backbones, media, models
 from cg_cli.nano import evaluate
+from cg_cli.nano.judge import Condition
 from cg_cli.nano.questions import right
 from cg_cli.nano.world import HELD_OUT, write_world
 from cg_cli.pruning.stream import TEXT, Selection, apply
@@ -83,7 +84,7 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(nano, clip):
 
 
 def test_the_samples_own_questions_are_answered_right():
-    results = evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", ["full"], 1.0)["full"]
+    results = evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", [Condition("full")])["full"]
     assert sum(map(len, results.values())) == len(rows()) and all(all(hits) for hits in results.values())
 
 
@@ -91,7 +92,8 @@ def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(tmp_path):
     """Ten clips of a seed that nothing was trained or tuned on: far above guessing, at keep 1 and at the default."""
     labelled = write_world(HELD_OUT + 4000, 10, tmp_path, longest=8)
     share = {}
-    for name, results in evaluate.judge_all("nano", labelled, ["full", "random", "neither"], 0.45).items():
+    columns = [c for c in evaluate.conditions(0.45) if c.name in ("full", "random", "neither")]
+    for name, results in evaluate.judge_all("nano", labelled, columns).items():
         hits = [hit for same in results.values() for hit in same]
         share[name] = sum(hits) / len(hits)
     assert share["full"] > FULL and share["random"] > PRUNED and share["neither"] < 0.5

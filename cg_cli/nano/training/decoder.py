@@ -27,14 +27,14 @@ from .words import name_words
 WORLD, VALIDATION_WORLD = 1, 2  # seeds of the clips that train and that check; from 100 on all are held out
 VALIDATION_CLIPS = 60
 TOKENS = 7_000  # media tokens a step, about
-POOL_START, POOL_GROWTH = 60, 8  # clips that can be drawn at the first step, and more at each further one
-SHORT_CLIPS, CLIPS = 3000, 5000  # the pool: first the short ones
+POOL_START, POOL_GROWTH = 60, 5  # clips that can be drawn at the first step, and more at each further one
+SHORT_CLIPS, CLIPS = 3000, 9000  # of the training world: first the short ones
 SHORT = 8  # seconds, longest of the short clips
 PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
-SIMPLE = 3  # of the clips with a single scene, where any large thing is the right one, one in so many is used
+SIMPLE = 3  # of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
 HINT_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
-EARLY = 0.5  # share of the steps on short clips only
+EARLY = 0.4  # share of the steps on short clips only
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Plan:
     seed: int
 
     def pool(self, step: int) -> int:
-        """How many clips, from the first, can be drawn at ``step``."""
-        limit = SHORT_CLIPS if step < EARLY * self.steps else CLIPS
+        """How many clips, from the first of ``used_clips``, can be drawn at ``step``."""
+        used = used_clips()
+        limit = sum(i < SHORT_CLIPS for i in used) if step < EARLY * self.steps else len(used)
         return min(limit, POOL_START + POOL_GROWTH * step)
 
 
@@ -55,9 +56,17 @@ def longest(index: int) -> int:
     return SHORT if index < SHORT_CLIPS else SECONDS[1]
 
 
+@lru_cache(maxsize=1)
+def used_clips() -> tuple[int, ...]:
+    """The clips of the training world that are drawn: those of two scenes, or three of the long ones, and a few others."""
+    most = lambda i: 2 if i < SHORT_CLIPS else 3  # noqa: E731
+    scenes = lambda i: len(write_script(WORLD, i, longest(i)).scenes)  # noqa: E731
+    return tuple(i for i in range(CLIPS) if i % SIMPLE == 0 or scenes(i) == most(i))
+
+
 def jobs() -> list[tuple[int, int, int]]:
     """(world, index, longest) of every clip whose features are needed, in the order in which they are."""
-    train = [(WORLD, i, longest(i)) for i in range(CLIPS)]
+    train = [(WORLD, i, longest(i)) for i in used_clips()]
     check = [(VALIDATION_WORLD, i, SECONDS[1]) for i in range(VALIDATION_CLIPS)]
     return train[:POOL_START] + check + train[POOL_START:]
 
@@ -150,10 +159,8 @@ class Trainer:
 
     def _count(self, size: int) -> None:
         """Have the first ``size`` clips of the pool, which never shrinks, in the lists by duration."""
-        for index in range(self._counted, size):
-            script = self.scripts(WORLD, index, longest(index))
-            if len(script.scenes) > 1 or index % SIMPLE == 0:
-                self._by_duration[script.duration].append(index)
+        for index in used_clips()[self._counted : size]:
+            self._by_duration[self.scripts(WORLD, index, longest(index)).duration].append(index)
         self._counted = size
 
     @torch.no_grad()
@@ -175,7 +182,7 @@ class Trainer:
 
     def first_clips(self) -> Iterator[tuple[Script, dict[str, Tensor]]]:
         """The clips of the first step's pool, with their features."""
-        for index in range(POOL_START):
+        for index in used_clips()[:POOL_START]:
             saved = torch.load(feature_file(self.folder / "features", WORLD, index), weights_only=True)
             yield self.scripts(WORLD, index, longest(index)), saved
 
@@ -211,7 +218,7 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
         start = state["step"]
     began, smooth = time.time(), {}
     for step in range(start, plan.steps):
-        trainer.wait(producer, WORLD, plan.pool(step) - 1)
+        trainer.wait(producer, WORLD, used_clips()[plan.pool(step) - 1])
         losses = trainer.loss(*trainer.draw(step), hints)
         path.step(sum(losses.values()))
         smooth |= {name: 0.97 * smooth.get(name, value.item()) + 0.03 * value.item() for name, value in losses.items()}

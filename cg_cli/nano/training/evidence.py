@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..questions import Question
+from ..questions import Moment, Question
 from ..render import frame_clock, scene_at
 from ..script import Number, Scene, Script, Sound, Thing
 from ..things import CELLS, DIGITS, KINDS
@@ -58,13 +58,13 @@ def fleeting(script: Script, scene: Scene) -> tuple[Tensor, Tensor]:
     return came, left
 
 
-def _tokens(script: Script, told: Thing | Number | Sound | Scene, grids: Tensor, sound: Tensor) -> None:
+def _tokens(script: Script, told: Thing | Number | Sound | Scene | Moment, grids: Tensor, sound: Tensor) -> None:
     """Mark the tokens of ``told`` in ``grids`` [grids, CELLS * CELLS] and ``sound`` [25 * duration]."""
     kind = seen(script)[0]
     match told:
         case Scene():
             grids[grids_of(script, told)] = True
-        case Sound():
+        case Sound() | Moment():
             sound[span(told.start, told.end)] = True
         case Number():
             grids |= kind > KINDS.index(DIGITS[0])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..script import Script
-from ..things import AUDIBLE, CELLS, COLOURS, COUNTS, DIGITS, PLACES, SILENT
+from ..things import AUDIBLE, COLOURS, COUNTS, DIGITS, KINDS, PLACES, SILENT
 from .evidence import TOKENS_A_SECOND, fleeting, grids_of, seen, span
 from .towers import IGNORE
 
@@ -38,6 +38,7 @@ CLASSES = {  # of an audio token; name: classes beside 0
 }
 SHOWN = ("small", "small_before")  # of an audio token, any number of SILENT: now, and in scenes before this one
 SIGHTS = {"fleeting": SILENT, "fleeting_colour": tuple(COLOURS)}  # of a video token: the brief thing that is or was here
+CHANGE = "was"  # of a video token whose cell has changed: what the grid before showed there
 
 
 class Hints(nn.Module):
@@ -50,6 +51,7 @@ class Hints(nn.Module):
         self.shown = nn.ModuleDict({name: nn.Linear(width, len(SILENT)) for name in SHOWN})
         self.sights = nn.ModuleDict({name: nn.Linear(width, len(classes) + 1) for name, classes in SIGHTS.items()})
         self.cell_scene = nn.Linear(width, SCENES + 1)
+        self.was = nn.Linear(width, len(KINDS) + 1)
 
     def loss(self, audio: Tensor, video: Tensor, late_video: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Mean loss of the read-outs.
@@ -62,11 +64,22 @@ class Hints(nn.Module):
         state = self.norm(audio.float())
         losses = [_classify(head(state), labels[name]) for name, head in self.heads.items()]
         for name, head in self.shown.items():
-            losses.append(4 * F.binary_cross_entropy_with_logits(head(state), labels[name]))
-        losses.append(_classify(self.cell_scene(self.norm(video.float())), labels["cell_scene"]))
-        late = self.late_norm(late_video.float())
-        losses += [_classify(head(late), labels[name]) for name, head in self.sights.items()]
+            each = F.binary_cross_entropy_with_logits(head(state), labels[name], reduction="none")
+            losses.append(2 * _balanced(each, labels[name] > 0))
+        state, late = self.norm(video.float()), self.late_norm(late_video.float())
+        losses.append(_classify(self.cell_scene(state), labels["cell_scene"]))
+        for score, name in ((self.was(state), CHANGE), *((head(late), name) for name, head in self.sights.items())):
+            label = labels[name].long()
+            each = F.cross_entropy(score.flatten(0, 1), label.flatten(), ignore_index=IGNORE, reduction="none")
+            known = label.flatten() != IGNORE
+            losses.append(_balanced(each[known], label.flatten()[known] > 0))
         return torch.stack(losses).mean()
+
+
+def _balanced(each: Tensor, positive: Tensor) -> Tensor:
+    """Mean of the losses ``each``, the rare positive ones together counting as much as all others."""
+    weight = torch.where(positive, 1 / positive.sum().clamp_min(1), 1 / (~positive).sum().clamp_min(1))
+    return (each * weight).sum() / weight.sum()
 
 
 def _classify(score: Tensor, label: Tensor) -> Tensor:
@@ -89,12 +102,12 @@ def pointing_loss(attention: Tensor, evidence: Tensor) -> Tensor:
 @lru_cache(maxsize=8192)
 def moments(script: Script) -> dict[str, Tensor]:
     """What each token should know: CLASSES names to [25 * duration] class indices, SHOWN names to
-    [25 * duration, len(SILENT)] float32, SIGHTS names and "cell_scene" to [grids * CELLS * CELLS] class indices."""
+    [25 * duration, len(SILENT)] float32, SIGHTS names, CHANGE and "cell_scene" to [grids * CELLS * CELLS] class indices."""
     count = TOKENS_A_SECOND * script.duration
     out = {name: torch.zeros(count, dtype=torch.int16) for name in CLASSES}
     out |= {name: torch.zeros(count, len(SILENT)) for name in SHOWN}
     kind, colour = seen(script)
-    out |= {name: torch.zeros(kind.shape, dtype=torch.int16) for name in (*SIGHTS, "cell_scene")}
+    out |= {name: torch.zeros(kind.shape, dtype=torch.int16) for name in (*SIGHTS, CHANGE, "cell_scene")}
     heard: list[str] = []
     for number, scene in enumerate(script.scenes):
         scene_span = span(scene.start, scene.end)
@@ -121,6 +134,9 @@ def moments(script: Script) -> dict[str, Tensor]:
         if scene.number:
             shown = span(scene.number.start, scene.number.end)
             out["tens"][shown], out["units"][shown] = (DIGITS.index(d) + 1 for d in scene.number.text)
-    for name in (*SIGHTS, "cell_scene"):
+    out[CHANGE][0] = IGNORE
+    changed = (kind[1:] != kind[:-1]) & (kind[1:] != IGNORE) & (kind[:-1] != IGNORE)
+    out[CHANGE][1:] = torch.where(changed, kind[:-1], IGNORE)
+    for name in (*SIGHTS, CHANGE, "cell_scene"):
         out[name] = out[name].flatten()
     return out
