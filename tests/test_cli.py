@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tiny
 
 from cg_cli import main as cli
-from cg_cli import records
+from cg_cli import models, records
 from cg_cli.nano.script import write_script
 from cg_cli.nano.world import write_clip
 
@@ -216,3 +217,47 @@ def test_ctrl_c_is_exit_130_and_one_line(tiny_model, clip):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.strip() == "cg: error: interrupted"
+
+
+def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch):
+    from cg_cli.a2v import train
+
+    monkeypatch.setattr(train, "FEWEST", 4)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
+    videos = [str(Path(__file__).parents[1] / "samples"), str(tmp_path / "broken.mp4")]
+    train_it = ("train-predictor", *videos, "--model", "nano", "-o", str(out), "--cache", str(cache), "--steps", "3", "--fps", "1")
+    code, data, told = cg(*train_it)
+    assert code == 3 and data == "" and out.exists()  # one of the videos could not be used
+    assert "broken.mp4" in told and "recall@1" in told and "from 3 clips" in told
+    encoded = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
+    cg(*train_it)
+    assert {file: file.stat().st_mtime_ns for file in cache.iterdir() if "training" not in file.name}.items() <= encoded.items()
+
+    ask = ("ask", str(Path(videos[0]) / "drum.mp4"), "What is happening?", "--model", "nano", "--pruner", "contextguard", "--json")
+    own, bundled = (json.loads(cg(*ask, *more)[1]) for more in (("--predictor", str(out)), ()))
+    assert own["pruner"]["predictor"].startswith("own@") and bundled["pruner"]["predictor"].startswith("predictor@")
+    assert own["key"] != bundled["key"] and own["flops"]["predictor"] > 0
+    assert own["tokens"]["video_kept"] == bundled["tokens"]["video_kept"] and own["ok"]
+    silent = json.loads(cg(*ask, "--no-audio")[1])
+    assert any("no sound" in warning for warning in silent["warnings"])
+
+
+def test_a_predictor_that_does_not_fit_or_is_not_there_is_one_line(cg, tiny_model, clip, tmp_path):
+    for predictor, reason in ((str(Path(models.NANO.predictor)), "was trained for nano"), (str(tmp_path / "gone"), "no predictor file")):
+        code, out, err = ask_tiny(cg, tiny_model, clip, "--pruner", "contextguard", "--predictor", predictor)
+        assert code == 2 and out == "" and reason in err and err.count("\n") == 1
+    code, _, err = ask_tiny(cg, tiny_model, clip, "--pruner", "contextguard")
+    assert code == 0 and "no audio-to-visual predictor" in err
+
+
+def test_training_a_predictor_refuses_what_cannot_work(cg, tmp_path):
+    (tmp_path / "empty").mkdir()
+    samples = str(Path(__file__).parents[1] / "samples")
+    for arguments, reason in (
+        ((str(tmp_path / "empty"), "-o", str(tmp_path / "p")), "no video"),
+        ((samples, "-o", str(tmp_path / "none" / "p")), "no such folder"),
+        ((samples, "-o", str(tmp_path / "p")), "too few"),
+    ):
+        code, out, err = cg("train-predictor", *arguments, "--model", "nano")
+        assert code == 2 and out == "" and reason in err.splitlines()[-1]
