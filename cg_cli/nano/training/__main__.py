@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, features, and the finished model")
     parser.add_argument("--tower-steps", type=int, default=1000)
-    parser.add_argument("--decoder-steps", type=int, default=2600)
+    parser.add_argument("--decoder-steps", type=int, default=2200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
