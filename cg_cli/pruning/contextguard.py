@@ -7,15 +7,15 @@ measurements on nano (README, "ContextGuard on nano"). Everything happens in the
    the window's picture bears the prediction out. What sound already says counts for nothing from here on.
 2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
    or a silent thing beside it stays although the window is recoverable.
-3. *Nothing twice.* A token counts only for what no token of higher rank in its grid, and none of the grid before in the
-   same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
+3. *Nothing twice.* A token counts only for what no longer one near it in its grid, and none near it in the grid before in
+   the same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
 4. *Similar tokens merge.* A dropped token that resembles the last kept one at its place in the segment is averaged into
    it. Where audio must shrink, too, neighbouring audio tokens merge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -32,6 +32,8 @@ from .stream import Merge, Selection, TokenStream
 COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
 POWER = 2.0  # of detail, against novelty, in the rank
+REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
+PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class ContextGuard(Pruner):
 
     def _centred(self, grids: Grids) -> Grids:
         mean = grids.point.sum((0, 1)) / grids.total
-        return Grids(grids.index, (grids.point - mean) * grids.mask[:, :, None], grids.start_s, grids.total)
+        return replace(grids, point=(grids.point - mean) * grids.mask[:, :, None])
 
     def _rank(self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor) -> Tensor:
         """How much each video token is worth [G, P]."""
@@ -123,7 +125,7 @@ class ContextGuard(Pruner):
                 return 1 - share[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
             point = point - share[:, None, None] * along * direction[:, None]
         length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
-        return length**POWER * _novelty(point, length, grids.mask, segment)
+        return length**POWER * _novelty(point, length, grids, segment)
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
         """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
@@ -147,15 +149,27 @@ class ContextGuard(Pruner):
         return predicted[window], share[window]
 
 
-def _novelty(point: Tensor, length: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
-    """What a token adds [G, P], 0..1: one less its largest cosine with a longer one of its grid, and with any of the grid
-    before where that belongs to the same segment."""
-    unit = normalize(point, dim=-1)
-    longer = (length[:, None, :] > length[:, :, None]) & mask[:, None, :]
-    known = (unit @ unit.mT).masked_fill_(~longer, 0).amax(-1)
-    before = (unit[1:] @ unit[:-1].mT).amax(-1) * (segment[1:] == segment[:-1])[:, None]
-    known[1:] = torch.maximum(known[1:], before)
+def _novelty(point: Tensor, length: Tensor, grids: Grids, segment: Tensor) -> Tensor:
+    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with a longer one of its grid, and with any
+    of the grid before where that belongs to the same segment."""
+    unit, place, mask = normalize(point, dim=-1), grids.place, grids.mask
+    goes_on = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
+    known = torch.empty_like(length)
+    step = max(1, PAIRS // length.shape[1] ** 2)
+    for first in range(0, len(length), step):
+        this = slice(first, first + step)
+        before = torch.arange(first, min(first + step, len(length)), device=point.device).sub(1).clamp_min(0)
+        alike = _cosine_near(unit[this], place[this], unit[this], place[this])
+        longer = (length[this, None, :] > length[this, :, None]) & mask[this, None, :]
+        earlier = _cosine_near(unit[this], place[this], unit[before], place[before]).amax(-1) * goes_on[this, None]
+        known[this] = torch.maximum((alike * longer).amax(-1), earlier)
     return 1 - known.clamp(0, 1)
+
+
+def _cosine_near(unit: Tensor, place: Tensor, others: Tensor, their_place: Tensor) -> Tensor:
+    """Cosine [g, P, P] of each token with each of ``others`` that is within REACH of it; 0 for those farther away."""
+    distance = (place[:, :, None] - their_place[:, None]).abs().amax(-1)
+    return (unit @ others.mT) * (distance <= REACH)
 
 
 def windows(start_s: Tensor, seconds: float) -> Tensor:

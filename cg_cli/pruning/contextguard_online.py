@@ -7,7 +7,7 @@ windows are decided at once here, each from its own and earlier tokens only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -56,7 +56,7 @@ class ContextGuardOnline(ContextGuard):
 
     def _centred(self, grids: Grids) -> Grids:
         total = grids.point.sum(1).cumsum(0) / grids.mask.sum(1).cumsum(0).clamp_min(1)[:, None]
-        return Grids(grids.index, (grids.point - total[:, None]) * grids.mask[:, :, None], grids.start_s, grids.total)
+        return replace(grids, point=(grids.point - total[:, None]) * grids.mask[:, :, None])
 
     def _seconds(self) -> float:
         """Length of a decision window: whole windows of the predictor, so that no decision waits for later sound."""

@@ -19,12 +19,14 @@ class Grids:
     Attributes:
         index: [G, P] int64, places in ``rows.video``; V, the number of video tokens, where a grid has fewer.
         point: [G, P, k] float32, the tokens in the coarse space, centred; 0 where there is none.
+        place: [G, P, 2] float32, where in the picture each token is: down and right, 0..1 of its sides.
         start_s: [G] float32, when each grid starts, seconds.
         total: V.
     """
 
     index: Tensor
     point: Tensor
+    place: Tensor
     start_s: Tensor
     total: int
 
@@ -52,7 +54,10 @@ def table(stream: TokenStream, rows: Rows, point: Tensor) -> Grids:
     index = torch.full((rows.grids, rows.cells), total, device=device)
     index[grid, rank - first[grid]] = place
     start = torch.zeros(rows.grids, device=device).scatter_reduce(0, grid, stream.time_s[rows.video], "amax")
-    return Grids(index, torch.cat([point, point.new_zeros(1, point.shape[1])])[index], start, total)
+    where = torch.stack([stream.row[rows.video], stream.column[rows.video]], dim=1).to(torch.float32)
+    where = where / (where.amax(0) + 1)
+    padded = [torch.cat([values, values.new_zeros(1, values.shape[1])])[index] for values in (point, where)]
+    return Grids(index, *padded, start, total)
 
 
 def similarity(grids: Grids) -> Tensor:
