@@ -30,7 +30,8 @@ TOKENS = 7_000  # media tokens a step, about
 POOL_START, POOL_GROWTH = 60, 5  # clips that can be drawn at the first step, and more at each further one
 SHORT_CLIPS, CLIPS = 3000, 9000  # of the training world: first the short ones
 SHORT = 8  # seconds, longest of the short clips
-PER_CATEGORY = 2  # questions of one category that a clip is asked in one step
+PER_CATEGORY = {"order": 4}  # questions of one category that a clip is asked in one step, 2 if not named here
+THREE = 3  # a clip of three scenes is drawn so many times as often: only there "first of two" is not "first of all"
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
 SIMPLE = 3  # of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
 HINT_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
@@ -89,7 +90,7 @@ _BLIND_TOO = ("what_sound", "sounds", "first", "last", "first_of", "last_of")  #
 
 
 def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Question]:
-    """The questions of one clip for one step: at most PER_CATEGORY of a category, and only what ``parts`` can answer."""
+    """The questions of one clip for one step: at most PER_CATEGORY of each, and only what ``parts`` can answer."""
     if parts == "v":
         pool = [q for q in pool if q.category in _SILENT_TOO]
     if parts == "a":
@@ -98,7 +99,7 @@ def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Q
     out = []
     for i in rng.permutation(len(pool)):
         taken[pool[i].category] += 1
-        if taken[pool[i].category] <= PER_CATEGORY:
+        if taken[pool[i].category] <= PER_CATEGORY.get(pool[i].category, 2):
             out.append(pool[i])
     return out
 
@@ -160,7 +161,8 @@ class Trainer:
     def _count(self, size: int) -> None:
         """Have the first ``size`` clips of the pool, which never shrinks, in the lists by duration."""
         for index in used_clips()[self._counted : size]:
-            self._by_duration[self.scripts(WORLD, index, longest(index)).duration].append(index)
+            script = self.scripts(WORLD, index, longest(index))
+            self._by_duration[script.duration] += [index] * (THREE if len(script.scenes) == 3 else 1)
         self._counted = size
 
     @torch.no_grad()
