@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -75,7 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         reason = " ".join(str(error).split())
         code = _fail(f"{type(error).__name__}: {reason} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
+    if code == INTERRUPTED:
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End the process with ``code`` for sure. When Ctrl-C hits Python code that an extension module runs, the interpreter
+    remembers it and dies of the signal instead, whatever code ``sys.exit`` was given."""
+    atexit._run_exitfuncs()  # worker processes end
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # its reader may have left
+            stream.flush()
+    os._exit(code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -216,7 +216,7 @@ def test_ctrl_c_is_exit_130_and_one_line(tiny_model, clip):
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err.strip() == "cg: error: interrupted"
+    assert (process.returncode, err.strip()) == (130, "cg: error: interrupted")
 
 
 def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch):
