@@ -55,8 +55,8 @@ class A2VPredictor(nn.Module):
     """Audio tokens of a window to a direction of the coarse visual space, and how far the picture bears it out.
 
     Buffers, measured on the training clips: ``audio_mean`` [D] and ``audio_scale`` []; ``video_mean`` [D] and ``basis``
-    [D, components], the principal directions of the video tokens; ``matched`` [] and ``shuffled`` [], the mean cosine between predicted and pooled actual tokens when sound
-    and picture belong together, and when they do not.
+    [D, components], the principal directions of the video tokens; ``matched`` [] and ``shuffled`` [], the mean cosine
+    between predicted and pooled actual tokens when sound and picture belong together, and when they do not.
     """
 
     def __init__(self, card: Card):
