@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .backbones.base import Backbone
 
 GIB = 1 << 30
 
@@ -41,6 +45,15 @@ def source(name: str) -> str:
     """Where the weights of ``name`` are: an alias's directory or hub id, or else ``name`` itself."""
     known = KNOWN.get(name.lower())
     return known.source if known else name
+
+
+def load(name: str, *, device: str, dtype: str, offline: bool) -> Backbone:
+    """The model ``name``, loaded; that name is its id. UsageError as for ``backbones.load``."""
+    from . import backbones
+
+    backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline)
+    backbone.id = name
+    return backbone
 
 
 def choose(name: str, device: str) -> str:

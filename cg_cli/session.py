@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 import torch
 
-from . import backbones, media, models, records
+from . import media, models, records
 from .a2v import store
 from .backbones.base import Backbone, Generation, Prefix
 from .config import Settings, decode_options
@@ -65,10 +65,7 @@ class Session:
             warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())
-        backbone = backbones.load(
-            models.source(name), device=settings.device, dtype=settings.dtype, offline=settings.offline
-        )
-        backbone.id = name
+        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
         if known and known.warning:
             warnings.append(known.warning)
         found = store.find(settings.predictor, backbone) if pruner.needs_predictor else None

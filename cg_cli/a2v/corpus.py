@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import media
 from ..backbones.base import Backbone
+from ..checkpoints import save_whole
 from ..errors import ItemError, UsageError
 from ..media.clip import DecodeOptions
 from ..pruning.stream import AUDIO, VIDEO, TokenStream
@@ -103,6 +104,5 @@ def encode_all(
 def _encode(video: Path, backbone: Backbone, worker, options: DecodeOptions, window_s: float, kept: Path) -> Sounding:
     with torch.no_grad():
         out = cut(backbone.encode(worker.decode(str(video), options)), window_s)
-    torch.save(vars(out), kept.with_suffix(".new"))
-    kept.with_suffix(".new").replace(kept)
+    save_whole(vars(out), kept)
     return out

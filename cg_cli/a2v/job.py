@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .. import backbones, models
+from .. import models
 from ..config import Settings, decode_options
 from ..errors import UsageError
 from ..pruning import predictor as a2v
@@ -54,8 +54,7 @@ def train_predictor(
     # 1. the videos, and the model whose tokens the predictor is to read
     files = corpus.find_videos(videos)
     name = models.choose(settings.model, settings.device)
-    backbone = backbones.load(models.source(name), device=settings.device, dtype=settings.dtype, offline=settings.offline)
-    backbone.id = name
+    backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
 
     # 2. encode: each clip once
     clips = []

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checkpoints import save_whole
 from ..errors import UsageError
 from ..pruning.predictor import A2VPredictor, Card
 from .corpus import Sounding
@@ -117,8 +118,7 @@ def fit(
             if better:
                 best, best_score = copy.deepcopy(predictor.state_dict()), score
             state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-            torch.save(state | {"best": best, "score": best_score, "since": since, "step": step + 1}, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            save_whole(state | {"best": best, "score": best_score, "since": since, "step": step + 1}, state_file)
     predictor.load_state_dict(best)
     figures = validate(predictor, check, seed)
     predictor.matched.fill_(figures["cosine"])

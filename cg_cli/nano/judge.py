@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .. import backbones, media, models
+from .. import media, models
 from ..a2v import store
 from ..config import NONE
 from ..media.clip import Clip, DecodeOptions
@@ -63,8 +63,7 @@ class Judge:
     def __init__(self, model: str, conditions: Sequence[Condition], threads: int):
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
-        self.backbone = backbones.load(models.source(model), device="auto", dtype="auto", offline=True)
-        self.backbone.id = model
+        self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
         find = lru_cache(maxsize=None)(lambda path: store.find(path, self.backbone))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
         self.options = DecodeOptions(side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple)

@@ -133,7 +133,8 @@ class ContextGuard(Pruner):
         seconds = self.predictor.card.window_s if self.predictor else WINDOW_S
         window = windows(grids.start_s, seconds)
         count = window.new_zeros(rows.grids).index_add_(0, window, torch.ones_like(window))
-        actual = torch.zeros_like(grids.mean()).index_add_(0, window, grids.mean()) / count.clamp_min(1)[:, None]
+        mean = grids.mean()
+        actual = torch.zeros_like(mean).index_add_(0, window, mean) / count.clamp_min(1)[:, None]
         if self.prediction == "oracle":
             predicted = normalize(actual, dim=-1)
         elif self.predictor is None or not len(rows.audio):

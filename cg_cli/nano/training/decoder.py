@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...checkpoints import save_whole
 from ..questions import Question, questions
 from ..script import SECONDS, Script, write_script
 from .batches import Pair, Reader, read, use_packed_attention
 from .descent import Descent
 from .evidence import evidence
-from .features import feature_file, produce, save_whole
+from .features import feature_file, produce
 from .hints import Hints, moments, pointing_loss
 from .words import name_words
 

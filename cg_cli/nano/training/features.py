@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...backbones import grouped_attention, qwen_inputs
+from ...checkpoints import save_whole
 from ..render import frame_clock, picture, soundtrack
 from ..script import write_script
 from ..things import FRAME
@@ -63,12 +64,6 @@ def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tens
         video = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
         audio = model.model.audio_tower(mel, feature_lens=torch.tensor([mel.shape[1]])).last_hidden_state
     return {"video": video.to(torch.bfloat16), "audio": audio.to(torch.bfloat16)}
-
-
-def save_whole(data: dict, path: Path) -> None:
-    """``torch.save`` that a kill cannot leave half done."""
-    torch.save(data, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
 
 
 def feature_file(folder: Path, world: int, index: int) -> Path:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...backbones import grouped_attention
+from ...checkpoints import save_whole
 from ..render import FPS, cells, frame_clock, picture, scene_at, soundtrack
 from ..script import Script, write_script
 from ..things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
 from .descent import Descent
-from .features import mel_of, patches_of, save_whole, soften
+from .features import mel_of, patches_of, soften
 from .recipe import TOKEN_SCALE
 
 GRIDS = 48  # temporal patches a step
