@@ -24,6 +24,7 @@ from .media.clip import Clip
 from .pruning import budget as budgets
 from .pruning import registry
 from .pruning.base import Pruner
+from .pruning.budget import Budget
 from .pruning.stream import AUDIO, TEXT, VIDEO, TokenStream, apply
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
@@ -150,7 +151,7 @@ class Session:
         flops = {
             "vision": vision,
             "audio": audio,
-            "predictor": 0 if budget.count == full["video"] + full["audio"] else self._selection_flops(stream, full),
+            "predictor": 0 if budget.count == full["video"] + full["audio"] else self._selection_flops(stream, budget, full),
             "prefill": backbone.decoder_flops(len(pruned), 0, 0),
             "prefill_full": backbone.decoder_flops(len(stream), 0, 0),
         }
@@ -164,9 +165,9 @@ class Session:
             )
         return Prepared(clip, full, kept, prefix, flops, seconds, warnings)
 
-    def _selection_flops(self, stream: TokenStream, full: dict[str, int]) -> int:
+    def _selection_flops(self, stream: TokenStream, budget: Budget, full: dict[str, int]) -> int:
         grids = int(stream.grid.max()) + 1
-        return self.pruner.flops(full["audio"], full["video"], grids, self.backbone.hidden_size)
+        return self.pruner.flops(budget, full["audio"], full["video"], grids, self.backbone.hidden_size)
 
     def _answer(self, prepared: Prepared, question: str, on_text: Callable[[str], None] | None) -> Generation:
         """Stage 5. decode: the question is read after the prefix, and answered token by token."""

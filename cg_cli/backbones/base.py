@@ -21,7 +21,7 @@ class Prefix:
     """The KV cache of one clip; it does not depend on the question and serves many.
 
     Attributes:
-        cache: transformers ``DynamicCache`` with ``length`` entries; ``answer`` grows it and cuts it back.
+        cache: the family's KV cache with ``length`` entries; ``answer`` grows it and cuts it back.
         length: tokens in the cache, text included.
         next_position: rotary position of the question's first token.
         kv_bytes: bytes of keys and values.
@@ -87,7 +87,10 @@ class Backbone(ABC):
 
     @abstractmethod
     def prefill(self, stream: TokenStream) -> Prefix:
-        """Run the language model over a stream, pruned or not, and keep its KV cache. Computes no logits."""
+        """Run the language model over a stream, pruned or not, and keep its KV cache. Computes no logits.
+
+        A row that stands for several tokens weighs as many in attention, here and in everything that follows.
+        """
 
     @abstractmethod
     def encode_flops(self, clip: Clip) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
-    DynamicCache,
     Qwen2_5OmniThinkerForConditionalGeneration,
     WhisperFeatureExtractor,
 )
@@ -24,6 +23,7 @@ from . import grouped_attention, qwen_inputs, qwen_layout
 from .base import Backbone, Prefix
 from .checkpoint import Checkpoint, read_config
 from .device import resolve_device, resolve_dtype
+from .weighted import ROWS, WeightedCache
 
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 PREPROCESSOR = "preprocessor_config.json"
@@ -125,8 +125,11 @@ class Qwen25Omni(Backbone):
 
     @torch.no_grad()
     def prefill(self, stream: TokenStream) -> Prefix:
-        cache = DynamicCache(config=self.model.config)
-        self._decode(stream.embeddings, stream.positions, cache)
+        cache = WeightedCache(self.model.config, stream.stands_for)
+        rows = ROWS if stream.stands_for is not None else len(stream)
+        for start in range(0, len(stream), rows):
+            piece = slice(start, start + rows)
+            self._decode(stream.embeddings[piece], stream.positions[:, piece], cache)
         size = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
         return Prefix(cache, len(stream), stream.next_position, size)
 
@@ -139,7 +142,7 @@ class Qwen25Omni(Backbone):
     @torch.no_grad()
     def packed_step(self, ids: Sequence[int], positions: Sequence[int], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
         places = torch.tensor(positions, device=self.device).expand(3, -1)
-        hidden = self._decode(self._embed(ids), places, cache, {"full_attention": seen[None, None]})
+        hidden = self._decode(self._embed(ids), places, cache, seen)
         return self.model.lm_head(hidden[list(last)])
 
     def question_ids(self, question: str) -> list[int]:
@@ -209,12 +212,12 @@ class Qwen25Omni(Backbone):
             features.append(piece.last_hidden_state)
         return torch.cat(features)
 
-    def _decode(self, embeddings: Tensor, positions: Tensor, cache: Any, mask: dict[str, Tensor] | None = None) -> Tensor:
-        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal unless ``mask`` says otherwise; grows ``cache``."""
+    def _decode(self, embeddings: Tensor, positions: Tensor, cache: WeightedCache, seen: Tensor | None = None) -> Tensor:
+        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal unless ``seen`` says otherwise; grows ``cache``."""
         return self.model.model.language_model(
             inputs_embeds=embeddings[None],
             position_ids=positions[:, None],
-            attention_mask=mask,
+            attention_mask=cache.mask(len(embeddings), self.dtype, seen),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[0]

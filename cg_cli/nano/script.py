@@ -17,10 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .things import AUDIBLE, COLOURS, PLACES, SILENT
+from .things import AUDIBLE, COLOURS, FRAME, PLACES, SILENT
 
 SECONDS = (6, 16)  # shortest and longest clip
 SCENE_SECONDS = 3  # shortest scene
+QUARTER = FRAME / 2  # pixels, side of the part of the frame that each thing has to itself
+LARGE = (52, 81)  # pixels across a large thing, the second not included
+SWING = 13  # pixels, farthest that a moving thing gets from its centre
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,13 @@ def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: 
         count = min(count, len(PLACES) - wants["brief"] - wants["number"])
         # Small things take what is left, so that one, two and three large ones are about as frequent.
         wants = wants | {"small": min(wants["small"], len(PLACES) - count - wants["brief"] - wants["number"])}
-        kind, shade, size = kinds["audible"].pop(), colour(), int(rng.integers(68, 81))
+        kind, shade = kinds["audible"].pop(), colour()
         for _ in range(count):
-            place = places.pop()
-            swing = (rng.uniform(6, 13), rng.uniform(6, 13), rng.uniform(0.6, 1.1), rng.uniform(0, 6.28))
-            things.append(Thing(kind, shade, place, size, _centre(place, 3, rng), start, end, active, swing))
+            # Like things differ in size, so that their number cannot be read off how much of the picture they take.
+            place, size = places.pop(), int(rng.integers(*LARGE))
+            swing = (rng.uniform(6, SWING), rng.uniform(6, SWING), rng.uniform(0.6, 1.1), rng.uniform(0, 6.28))
+            centre = _centre(place, QUARTER / 2 - SWING - size / 2, rng)
+            things.append(Thing(kind, shade, place, size, centre, start, end, active, swing))
     for brief in [False] * wants["small"] + [True] * wants["brief"]:
         place, size = places.pop(), int(rng.integers(38, 51))
         shown = (start, end)

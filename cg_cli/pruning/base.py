@@ -40,9 +40,9 @@ class Pruner(ABC):
         object.__setattr__(out, "predictor", predictor)
         return out
 
-    def flops(self, audio: int, video: int, grids: int, width: int) -> int:
-        """Operations of ``select`` and its predictor on ``audio`` and ``video`` tokens of ``width``, as far as they grow
-        with the width; 0 for a method that computes next to nothing."""
+    def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
+        """Operations of ``select`` and its predictor that bring ``audio`` and ``video`` tokens of ``width`` down to
+        ``budget``; 0 for a method that computes next to nothing."""
         return 0
 
     @abstractmethod

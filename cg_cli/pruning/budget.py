@@ -10,6 +10,11 @@ from torch import Tensor
 
 from .stream import AUDIO, VIDEO, TokenStream
 
+# Of so many video tokens one stays before audio shrinks. With one token a grid as the floor, as the first versions had it,
+# nano answers 20 points fewer at keep 0.25 (README), and a 7B clip at keep 0.15 would keep all of its sound and next to
+# no picture. Where published methods go lower they thin the sound too: SEATS at 25 % keeps 20 % of video, 55 % of audio.
+VIDEO_FLOOR = 5
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -35,11 +40,13 @@ def kept_count(tokens: int, keep: float) -> int:
 def split(video: int, audio: int, grids: int, keep: float) -> Budget:
     """Counts for a stream of ``video`` tokens in ``grids`` temporal patches and ``audio`` tokens.
 
-    Audio stays whole while the video keeps its floor of one token a grid; below that audio shrinks too. When even
-    the floor is more than half of the budget, video and audio share it evenly.
+    Audio stays whole while the video keeps its floor: one token in VIDEO_FLOOR, or its share of the budget where that is
+    less, and at least one token a grid. Below that audio shrinks too. When even one token a grid is more than half of the
+    budget, video and audio share it evenly.
     """
     count = kept_count(video + audio, keep)
-    floor = min(grids, math.ceil(count / 2), video)
+    share = count * video // max(video + audio, 1)
+    floor = max(min(grids, math.ceil(count / 2), video), min(share, video // VIDEO_FLOOR))
     kept_video = min(video, max(count - audio, floor))
     return Budget(video=kept_video, audio=count - kept_video, keep=keep)
 
@@ -49,7 +56,8 @@ def split_each(video: Tensor, audio: Tensor, grids: Tensor, keep: float) -> tupl
     tokens = video + audio
     rounded = (keep * tokens.double() + 0.5).floor().long()
     count = torch.minimum(tokens, torch.maximum(tokens.clamp_max(1), rounded))
-    floor = torch.minimum(torch.minimum(grids, (count + 1) // 2), video)
+    share = torch.minimum(count * video // tokens.clamp_min(1), video // VIDEO_FLOOR)
+    floor = torch.maximum(torch.minimum(torch.minimum(grids, (count + 1) // 2), video), share)
     kept = torch.minimum(video, torch.maximum(count - audio, floor))
     return kept, count - kept
 

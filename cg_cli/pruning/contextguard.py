@@ -7,17 +7,19 @@ measurements on nano (README, "ContextGuard on nano"). Everything happens in the
    the window's picture bears the prediction out. What sound already says counts for nothing from here on.
 2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
    or a silent thing beside it stays although the window is recoverable.
-3. *Nothing twice.* A token counts only for what no longer one near it in its grid, and none near it in the grid before in
-   the same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
-4. *Similar tokens merge.* A dropped token that resembles the last kept one at its place in the segment is averaged into
-   it. Where audio must shrink, too, neighbouring audio tokens merge.
+3. *Nothing twice.* A token counts less for what a longer one near it in its grid, or any near it in the grid before in the
+   same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
+4. *The ordinary is not forgotten.* A quarter of the budget is for evenly spaced tokens of the less detailed half of each
+   grid (VisionZip, arXiv 2412.04467, calls such tokens contextual).
+5. *Similar tokens merge.* Each dropped token is averaged into the kept one of its segment that is nearest to it, which
+   from then on weighs in attention as many tokens as it stands for. Where audio must shrink, neighbouring tokens merge.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,15 +27,16 @@ from torch.nn.functional import normalize
 
 from .base import Pruner, Rows, check_fits, evenly, rows_of
 from .budget import Budget
-from .grids import Grids, merge_in_time, similarity, table
+from .grids import PAIRS, Grids, merge_nearest, similarity, table
 from .segments import segments
 from .stream import Merge, Selection, TokenStream
 
 COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
-POWER = 2.0  # of detail, against novelty, in the rank
+POWER = 2.0  # of detail and of novelty in the rank
+MEMORY = 0.7  # how much of a token is known from the grid before when all of it was there: still things are kept again at times
 REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
-PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
+CONTEXT = 0.25  # of the video budget, for the ordinary
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,9 @@ class ContextGuard(Pruner):
     Attributes:
         recover: take out what the sound predicts.
         detail: rank by detail; without it, by how little is recoverable.
-        merge: average dropped tokens into similar kept ones.
+        merge: average dropped tokens into the nearest kept ones, and let these weigh as many.
         confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
         prediction: "predictor"; or a control: "oracle", the window's own mean picture, or "audio", its mean audio token.
-        similar: cosine from which a dropped token merges.
     """
 
     needs_predictor: ClassVar[bool] = True
@@ -57,46 +59,56 @@ class ContextGuard(Pruner):
     merge: bool = True
     confident: bool = True
     prediction: Literal["predictor", "oracle", "audio"] = "predictor"
-    similar: float = 0.8
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
         check_fits(rows, budget)
-        video, video_merge = self._video(stream, rows, budget)
-        audio, audio_merge = self._audio(stream, rows, budget)
+        shares = self._shares(stream, rows, budget)
+        video, video_merge = self._video(stream, rows, budget, shares)
+        audio, audio_merge = self._audio(rows, budget, shares)
         merges = [m for m in (video_merge, audio_merge) if m and self.merge]
         joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
         return Selection(torch.cat([rows.text, video, audio]).sort().values, Merge(*joined) if merges else None)
 
-    def flops(self, audio: int, video: int, grids: int, width: int) -> int:
+    def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         if self.predictor:
             coarse, size = self.predictor.flops(audio, video, grids), self.predictor.card.components
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
-        return coarse + 2 * 2 * video * -(-video // max(grids, 1)) * size  # each token with its grid, and the one before
+        # Each token is compared with its grid and the one before; a dropped one with all that are kept.
+        compared = 2 * video * -(-video // max(grids, 1)) + (video - budget.video) * budget.video * self.merge
+        return coarse + 2 * size * compared
 
-    def _video(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+    def _video(self, stream: TokenStream, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
         """The video rows that stay, and where the others go."""
         total, count = len(rows.video), budget.video
         if not 0 < count < total:
             return rows.video[:count], None
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
-        rank = grids.flat(self._rank(stream, rows, grids, segment))
-        place = self._best(rank, stream, rows, budget)
-        kept = torch.zeros(total + 1, dtype=torch.bool, device=rank.device).scatter_(0, place, True)[grids.index]
-        merge = merge_in_time(grids, rows, kept, self._runs(grids, segment), total - count, self.similar)
-        return rows.video[place], merge
+        context = _ordinary(grids, (CONTEXT * self._per_grid(rows, budget, shares)).long())
+        rank = self._rank(stream, rows, grids, segment).masked_fill(context, torch.inf)
+        kept = self._best(grids.flat(rank), rows, budget, shares).sort().values
+        merge = merge_nearest(grids, rows, kept, self._runs(segment, shares)) if self.merge else None
+        return rows.video[kept], merge
 
-    def _best(self, rank: Tensor, stream: TokenStream, rows: Rows, budget: Budget) -> Tensor:
+    def _shares(self, stream: TokenStream, rows: Rows, budget: Budget) -> Any:
+        """How the budget is spread over time, for the methods below; None where it is one for the whole video."""
+        return None
+
+    def _per_grid(self, rows: Rows, budget: Budget, shares: Any) -> Tensor:
+        """Tokens that each grid would keep [G] if all the grids that share a budget kept the same number."""
+        return torch.full((rows.grids,), budget.video / rows.grids, device=rows.video.device)
+
+    def _best(self, rank: Tensor, rows: Rows, budget: Budget, shares: Any) -> Tensor:
         """Places in ``rows.video`` of those that stay [budget.video], by their ``rank`` [V]."""
         return torch.sort(rank, descending=True, stable=True).indices[: budget.video]
 
-    def _runs(self, grids: Grids, segment: Tensor) -> Tensor:
+    def _runs(self, segment: Tensor, shares: Any) -> Tensor:
         """Number of the run of grids [G] inside which tokens may merge."""
         return segment
 
-    def _audio(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+    def _audio(self, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
         """The audio rows that stay, evenly spaced; each of the others merges into the last one before it."""
         total, count = len(rows.audio), budget.audio
         if not 0 < count < total:
@@ -125,7 +137,7 @@ class ContextGuard(Pruner):
                 return 1 - share[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
             point = point - share[:, None, None] * along * direction[:, None]
         length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
-        return length**POWER * _novelty(point, length, grids, segment)
+        return (length * _novelty(point, length, grids, segment)) ** POWER
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
         """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
@@ -150,9 +162,19 @@ class ContextGuard(Pruner):
         return predicted[window], share[window]
 
 
+def _ordinary(grids: Grids, count: Tensor) -> Tensor:
+    """Of each grid ``count`` [G] tokens, evenly spaced among the half of its tokens with less detail: [G, P] bool."""
+    length = grids.point.norm(dim=-1).masked_fill(~grids.mask, torch.inf)
+    by_length = torch.argsort(torch.argsort(length, dim=1, stable=True), dim=1)
+    half = by_length < -(-grids.mask.sum(1, keepdim=True) // 2)
+    place, size = half.cumsum(1), half.sum(1, keepdim=True)
+    count = torch.minimum(count[:, None], size)
+    return half & ((place * count + size // 2) // size > ((place - 1) * count + size // 2) // size)
+
+
 def _novelty(point: Tensor, length: Tensor, grids: Grids, segment: Tensor) -> Tensor:
-    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with a longer one of its grid, and with any
-    of the grid before where that belongs to the same segment."""
+    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with a longer one of its grid, and MEMORY
+    of that with any of the grid before where that belongs to the same segment."""
     unit, place, mask = normalize(point, dim=-1), grids.place, grids.mask
     goes_on = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
     known = torch.empty_like(length)
@@ -163,7 +185,7 @@ def _novelty(point: Tensor, length: Tensor, grids: Grids, segment: Tensor) -> Te
         alike = _cosine_near(unit[this], place[this], unit[this], place[this])
         longer = (length[this, None, :] > length[this, :, None]) & mask[this, None, :]
         earlier = _cosine_near(unit[this], place[this], unit[before], place[before]).amax(-1) * goes_on[this, None]
-        known[this] = torch.maximum((alike * longer).amax(-1), earlier)
+        known[this] = torch.maximum((alike * longer).amax(-1), MEMORY * earlier)
     return 1 - known.clamp(0, 1)
 
 

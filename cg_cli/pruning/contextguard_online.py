@@ -15,11 +15,26 @@ from torch import Tensor
 
 from .base import Rows, places
 from .budget import Budget, split, split_each
-from .contextguard import WINDOW_S, ContextGuard, merge_neighbours, windows
+from .contextguard import WINDOW_S, ContextGuard, merge_neighbours
 from .grids import Grids
 from .stream import Merge, TokenStream
 
 DECISION_S = 2.0  # seconds of a window; Qwen2.5-Omni interleaves sound and picture in chunks of this length
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The budget by decision window.
+
+    Attributes:
+        window, grid: [L] and [G] int64, the window of each row and of each grid.
+        video, audio: [W] int64, how many tokens each window keeps; W is no less than any window's number.
+    """
+
+    window: Tensor
+    grid: Tensor
+    video: Tensor
+    audio: Tensor
 
 
 @dataclass(frozen=True)
@@ -28,29 +43,45 @@ class ContextGuardOnline(ContextGuard):
 
     causal: ClassVar[bool] = True
 
-    def _best(self, rank: Tensor, stream: TokenStream, rows: Rows, budget: Budget) -> Tensor:
-        window, quota = self._decisions(stream, rows, budget)
-        window, quota = window[rows.video], quota[0]
+    def _shares(self, stream: TokenStream, rows: Rows, budget: Budget) -> Shares:
+        """After every window as many tokens are kept as the budget of the stream up to there allows."""
+        window = (stream.time_s.clamp_min(0) / self._seconds() + 1e-4).long()
+        size = len(stream)
+        window = window.clamp_max(size - 1)
+        start = torch.full((rows.grids,), size, device=window.device)
+        start = start.scatter_reduce(0, stream.grid[rows.video], window[rows.video], "amin").clamp_max(size - 1)
+        came = [_count(w, size).cumsum(0) for w in (window[rows.video], window[rows.audio], start)]
+        totals = budget.video, budget.audio
+        if budget.keep and split(len(rows.video), len(rows.audio), rows.grids, budget.keep) == budget:
+            stay = split_each(*came, budget.keep)
+        else:
+            stay = [(count * total / count[-1].clamp_min(1) + 0.5).long() for count, total in zip(came, totals)]
+        kept = torch.stack([_reach(*each) for each in zip(stay, came, totals)])
+        return Shares(window, start, *kept.diff(dim=1, prepend=torch.zeros_like(kept[:, :1])))
+
+    def _per_grid(self, rows: Rows, budget: Budget, shares: Shares) -> Tensor:
+        return shares.video[shares.grid] / _count(shares.grid, len(shares.video))[shares.grid]
+
+    def _best(self, rank: Tensor, rows: Rows, budget: Budget, shares: Shares) -> Tensor:
+        window, quota = shares.window[rows.video], shares.video
         by_rank = torch.sort(rank, descending=True, stable=True).indices
         order = by_rank[torch.argsort(window[by_rank], stable=True)]
-        held = torch.zeros_like(quota).index_add_(0, window, torch.ones_like(window))
+        held = _count(window, len(quota))
         place = torch.arange(len(order), device=order.device) - (held.cumsum(0) - held)[window[order]]
         stays = torch.zeros(len(order), dtype=torch.bool, device=order.device).scatter_(0, order, place < quota[window[order]])
         return places(stays, budget.video)
 
-    def _runs(self, grids: Grids, segment: Tensor) -> Tensor:
-        window = windows(grids.start_s, self._seconds())
-        return segment + window  # both never fall, so the sum changes where either does
+    def _runs(self, segment: Tensor, shares: Shares) -> Tensor:
+        return segment + shares.grid  # both never fall, so the sum changes where either does
 
-    def _audio(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Merge | None]:
+    def _audio(self, rows: Rows, budget: Budget, shares: Shares) -> tuple[Tensor, Merge | None]:
         total, count = len(rows.audio), budget.audio
         if not 0 < count < total:
             return rows.audio[:count], None
-        window, quota = self._decisions(stream, rows, budget)
-        window, quota = window[rows.audio], quota[1]
-        held = torch.zeros_like(quota).index_add_(0, window, torch.ones_like(window))
+        window = shares.window[rows.audio]
+        held = _count(window, len(shares.audio))
         rank = torch.arange(total, device=window.device) - (held.cumsum(0) - held)[window]
-        size, wanted = held[window], quota[window]
+        size, wanted = held[window], shares.audio[window]
         stays = ((rank + 1) * wanted + size // 2) // size > (rank * wanted + size // 2) // size
         return merge_neighbours(rows.audio, places(stays, count), window)
 
@@ -63,25 +94,10 @@ class ContextGuardOnline(ContextGuard):
         window = self.predictor.card.window_s if self.predictor else WINDOW_S
         return window * max(1, round(DECISION_S / window))
 
-    def _decisions(self, stream: TokenStream, rows: Rows, budget: Budget) -> tuple[Tensor, Tensor]:
-        """Number of each row's decision window [L], and how many video and audio tokens each window keeps [2, L].
 
-        After every window as many are kept as the budget of the stream up to there allows.
-        """
-        window = (stream.time_s.clamp_min(0) / self._seconds() + 1e-4).long()
-        size = len(stream)
-        window = window.clamp_max(size - 1)
-        start = torch.full((rows.grids,), size, device=window.device)
-        start = start.scatter_reduce(0, stream.grid[rows.video], window[rows.video], "amin")
-        came = [torch.zeros(size, dtype=torch.int64, device=window.device).index_add_(0, w, torch.ones_like(w)).cumsum(0)
-                for w in (window[rows.video], window[rows.audio], start.clamp_max(size - 1))]  # fmt: skip
-        totals = budget.video, budget.audio
-        if budget.keep and split(len(rows.video), len(rows.audio), rows.grids, budget.keep) == budget:
-            stay = split_each(*came, budget.keep)
-        else:
-            stay = [(count * total / count[-1].clamp_min(1) + 0.5).long() for count, total in zip(came, totals)]
-        kept = torch.stack([_reach(*each) for each in zip(stay, came, totals)])
-        return window, kept.diff(dim=1, prepend=torch.zeros_like(kept[:, :1]))
+def _count(number: Tensor, size: int) -> Tensor:
+    """How often each of ``range(size)`` is in ``number``: [size] int64."""
+    return torch.zeros(size, dtype=torch.int64, device=number.device).index_add_(0, number, torch.ones_like(number))
 
 
 def _reach(stay: Tensor, came: Tensor, total: int) -> Tensor:

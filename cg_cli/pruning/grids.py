@@ -11,6 +11,9 @@ from torch.nn.functional import normalize
 from .base import Rows
 from .stream import Merge, TokenStream
 
+LAG = 0.1  # of a token's squared length: what a grid between it and another counts as distance between them
+PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
+
 
 @dataclass(frozen=True)
 class Grids:
@@ -40,8 +43,9 @@ class Grids:
         return self.point.sum(1) / self.mask.sum(1, keepdim=True).clamp_min(1)
 
     def flat(self, values: Tensor) -> Tensor:
-        """``values`` [G, P] in the order of ``rows.video`` [V]."""
-        return values.new_zeros(self.total + 1).scatter_(0, self.index.flatten(), values.flatten())[:-1]
+        """``values`` [G, P, ...] in the order of ``rows.video`` [V, ...]."""
+        out = values.new_zeros(self.total + 1, *values.shape[2:])
+        return out.index_copy_(0, self.index.flatten(), values.flatten(0, 1))[:-1]
 
 
 def table(stream: TokenStream, rows: Rows, point: Tensor) -> Grids:
@@ -67,25 +71,26 @@ def similarity(grids: Grids) -> Tensor:
     return ((unit[1:] * unit[:-1]).sum(-1) * both).sum(1) / both.sum(1).clamp_min(1)
 
 
-def merge_in_time(grids: Grids, rows: Rows, kept: Tensor, run: Tensor, dropped: int, similar: float) -> Merge:
-    """Fold each dropped token into the last kept one at its place in its run of grids, if they are similar.
+def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
+    """Fold each dropped token into the kept one of its run of grids that is nearest to it; alone in its run it is lost.
+
+    Near is a small squared distance in the coarse space, plus LAG of the token's own squared length for each grid that
+    lies between.
 
     Args:
-        kept: [G, P] bool.
-        run: [G] int64, never falling; tokens of different runs do not merge.
-        dropped: how many tokens are not kept. Known, so that the device need not be asked.
-        similar: least cosine between two tokens that merge.
+        kept: [K] int64, places in ``rows.video``, K > 0.
+        run: [G] int64; tokens of different runs do not merge.
     """
-    grid = torch.arange(len(run), device=run.device)[:, None]
-    last = torch.where(kept, grid, -1).cummax(0).values
-    taker = last.clamp_min(0)
-    begin = torch.where(torch.cat([run.new_ones(1, dtype=torch.bool), run[1:] != run[:-1]]), grid[:, 0], 0).cummax(0).values
-    unit = normalize(grids.point, dim=-1)
-    alike = (unit * unit.gather(0, taker[:, :, None].expand_as(unit))).sum(-1) >= similar
-    merges = alike & (last >= begin[:, None]) & grids.mask
-    into = grids.flat(grids.index.gather(0, taker))
-    weight = grids.flat(merges.to(torch.float32))
-    out = torch.argsort(grids.flat(kept).to(torch.uint8), stable=True)[:dropped]
-    # A token that merges with nothing goes, with weight 0, into any kept one.
-    into = torch.where(weight[out] > 0, into[out], grids.flat(kept).to(torch.uint8).argmax())
-    return Merge(rows.video[out], rows.video[into], weight[out])
+    point = grids.flat(grids.point)
+    grid = grids.flat(torch.arange(len(run), device=run.device)[:, None].expand_as(grids.index))
+    stays = torch.zeros(grids.total, dtype=torch.uint8, device=kept.device).scatter_(0, kept, 1)
+    dropped = torch.argsort(stays, stable=True)[: grids.total - len(kept)]
+    into, found = [], []
+    for piece in dropped.split(max(1, PAIRS // len(kept))):
+        own = point[piece]
+        lag = LAG * own.square().sum(-1, keepdim=True) * (grid[piece][:, None] - grid[kept]).abs()
+        far = point[kept].square().sum(-1) - 2 * own @ point[kept].T + lag  # less the token's own squared length
+        best = far.masked_fill(run[grid[piece]][:, None] != run[grid[kept]], torch.inf).min(1)
+        into.append(kept[best.indices])
+        found.append(best.values < torch.inf)
+    return Merge(rows.video[dropped], rows.video[torch.cat(into)], torch.cat(found).to(torch.float32))

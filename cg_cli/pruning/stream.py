@@ -23,6 +23,8 @@ class TokenStream:
         positions: [3, L] int64, multimodal rotary positions (time, height, width).
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
         carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like embeddings.
+        stands_for: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a row
+            weigh as many in attention (proportional attention: ToMe, arXiv 2210.09461, section 3).
     """
 
     embeddings: Tensor
@@ -34,6 +36,7 @@ class TokenStream:
     positions: Tensor
     next_position: int
     carry: dict[str, Tensor] = field(default_factory=dict)
+    stands_for: Tensor | None = None
 
     def __len__(self) -> int:
         return self.embeddings.shape[0]
@@ -44,7 +47,7 @@ class Merge:
     """Dropped rows folded into kept ones.
 
     A kept row becomes ``(1 * own + sum(weight * dropped)) / (1 + sum(weight))``: with all weights 1 it is the mean of
-    the rows it stands for.
+    the rows it stands for. From then on it stands for ``1 + sum(weight)`` tokens.
 
     Attributes:
         dropped: [M] int64, rows of the unpruned stream that are not kept, each at most once.
@@ -68,22 +71,27 @@ class Selection:
 def apply(stream: TokenStream, selection: Selection) -> TokenStream:
     """The pruned stream: kept rows in order, with their original positions; merged rows averaged in float32.
 
-    A selection that keeps every row returns ``stream`` itself, untouched.
+    A selection that keeps every row returns ``stream`` itself, untouched. ValueError for a merge into a stream that has
+    been merged before: whom its rows would stand for is not known.
     """
     if len(selection.indices) == len(stream):
         return stream
-    kept = selection.indices
+    kept, merge = selection.indices, selection.merge
+    weight = total = None
+    if merge is not None:
+        if stream.stands_for is not None:
+            raise ValueError("this stream has been merged before")
+        weight = merge.weight.to(torch.float32)
+        total = torch.ones(len(stream), device=weight.device).index_add_(0, merge.into, weight)[kept]
 
     def rows(source: Tensor) -> Tensor:
-        if selection.merge is None:
+        if merge is None:
             return source[kept]
-        merge = selection.merge
         shape = (-1,) + (1,) * (source.dim() - 1)
-        weight = merge.weight.to(torch.float32)
-        total = torch.ones(source.shape[0], device=source.device).index_add_(0, merge.into, weight)
         summed = source.to(torch.float32).index_add(0, merge.into, source[merge.dropped].to(torch.float32) * weight.view(shape))
-        return (summed[kept] / total[kept].view(shape)).to(source.dtype)
+        return (summed[kept] / total.view(shape)).to(source.dtype)
 
+    stands_for = stream.stands_for if stream.stands_for is None else stream.stands_for[kept]
     return replace(
         stream,
         embeddings=rows(stream.embeddings),
@@ -94,4 +102,5 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         time_s=stream.time_s[kept],
         positions=stream.positions[:, kept],
         carry={name: rows(value) for name, value in stream.carry.items()},
+        stands_for=stands_for if merge is None else total,
     )

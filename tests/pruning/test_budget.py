@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+import torch
 from synthetic_stream import SHAPES, make_stream
 
-from cg_cli.pruning.budget import Budget, kept_count, plan, split
+from cg_cli.pruning.budget import VIDEO_FLOOR, Budget, kept_count, plan, split, split_each
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
 KEEPS = [0.001, 0.01, 0.05, *(step / 20 for step in range(2, 20)), 0.999, 1.0]
@@ -57,14 +58,29 @@ def test_each_modality_grows_with_keep(video: int, audio: int, grids: int):
 def test_audio_stays_whole_while_video_has_its_floor(video: int, audio: int, grids: int):
     for keep in KEEPS:
         budget = split(video, audio, grids, keep)
-        floor = min(grids, video)
+        floor = max(min(grids, video), video // VIDEO_FLOOR)
         if budget.count >= floor + audio:
             assert budget.audio == audio
             assert budget.video >= floor
-        elif budget.count >= 2 * floor:
-            assert budget.video == floor
-        elif video and audio:  # too little even for the floor: shared evenly, as far as both reach
-            assert budget.video - budget.audio in (0, 1) or budget.audio == audio
+        elif video and audio:  # the sound gives way, but no further than the video's share asks
+            assert budget.video <= floor
+            if budget.count >= 2 * grids:
+                assert budget.video >= min(grids, video)
+            if budget.video > grids:
+                assert budget.video / video <= budget.audio / audio + 1e-9 or budget.video == budget.count * video // (video + audio)
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_many_streams_at_once_split_as_each_alone(keep: float):
+    columns = [torch.tensor(column) for column in zip(*STREAMS)]
+    video, audio = split_each(*columns, keep)
+    assert [Budget(*pair) for pair in zip(video.tolist(), audio.tolist())] == [split(*stream, keep) for stream in STREAMS]
+
+
+def test_the_default_ratio_keeps_all_sound_of_a_nano_clip():
+    assert split(512, 200, 8, 0.45) == Budget(120, 200)
+    assert split(512, 200, 8, 0.25) == Budget(102, 76)
+    assert split(512, 200, 8, 0.10) == Budget(51, 20)  # in proportion
 
 
 @pytest.mark.parametrize("shape", SHAPES)
