@@ -27,7 +27,7 @@ from .world import write_world
 
 KEEPS = (0.65, 0.45, 0.35, 0.25, 0.15, 0.1)
 PRUNERS = ("contextguard", "contextguard-online", "random", "uniform", "evs")
-ABLATED_AT = (0.45, 0.25)
+ABLATED_AT = (0.45, 0.25, 0.15)
 ABLATIONS = {
     "without recoverability": {"recover": False},
     "without details": {"detail": False},
@@ -35,6 +35,8 @@ ABLATIONS = {
     "without confidence": {"confident": False},
     "oracle prediction": {"prediction": "oracle"},
     "raw audio": {"prediction": "audio"},
+    "no predictor": {"prediction": "none"},
+    "no predictor, ridge in the clip": {"prediction": "ridge"},
 }
 SHUFFLED = "shuffled-audio predictor"
 FULL = "full"

@@ -4,7 +4,7 @@ The paper's abstract and outline are public, its formulas are not; where it is s
 measurements on nano (README, "ContextGuard on nano"). Everything happens in the coarse visual space of the predictor:
 
 1. *Recoverable first.* The direction that the sound predicts is taken out of every video token of its window, as far as
-   the window's picture bears the prediction out. What sound already says counts for nothing from here on.
+   the window's picture bears the prediction out: what sound already says adds nothing to a token's worth.
 2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
    or a silent thing beside it stays although the window is recoverable.
 3. *Nothing twice.* A token counts less for what a longer one near it in its grid, or any near it in the grid before in the
@@ -28,12 +28,13 @@ from torch.nn.functional import normalize
 from .base import Pruner, Rows, check_fits, evenly, rows_of
 from .budget import Budget
 from .grids import PAIRS, Grids, merge_nearest, similarity, table
+from .predictor import A2VPredictor
+from .ridge import leave_one_out
 from .segments import segments
 from .stream import Merge, Selection, TokenStream
 
 COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
-POWER = 2.0  # of detail and of novelty in the rank
 MEMORY = 0.7  # how much of a token is known from the grid before when all of it was there: still things are kept again at times
 REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
 CONTEXT = 0.25  # of the video budget, for the ordinary
@@ -48,7 +49,8 @@ class ContextGuard(Pruner):
         detail: rank by detail; without it, by how little is recoverable.
         merge: average dropped tokens into the nearest kept ones, and let these weigh as many.
         confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
-        prediction: "predictor"; or a control: "oracle", the window's own mean picture, or "audio", its mean audio token.
+        prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token; or, as
+            if there were no predictor, "ridge", a regression inside the clip, or "none".
     """
 
     needs_predictor: ClassVar[bool] = True
@@ -58,7 +60,7 @@ class ContextGuard(Pruner):
     detail: bool = True
     merge: bool = True
     confident: bool = True
-    prediction: Literal["predictor", "oracle", "audio"] = "predictor"
+    prediction: Literal["predictor", "oracle", "audio", "ridge", "none"] = "predictor"
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
@@ -70,9 +72,14 @@ class ContextGuard(Pruner):
         joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
         return Selection(torch.cat([rows.text, video, audio]).sort().values, Merge(*joined) if merges else None)
 
+    @property
+    def _space(self) -> A2VPredictor | None:
+        """The predictor whose coarse space is used, if any."""
+        return None if self.prediction in ("ridge", "none") else self.predictor
+
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
-        if self.predictor:
-            coarse, size = self.predictor.flops(audio, video, grids), self.predictor.card.components
+        if self._space:
+            coarse, size = self._space.flops(audio, video, grids), self._space.card.components
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
         # Each token is compared with its grid and the one before; a dropped one with all that are kept.
@@ -118,8 +125,8 @@ class ContextGuard(Pruner):
     def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
         """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the clip."""
         video = stream.embeddings[rows.video]
-        if self.predictor:
-            return table(stream, rows, self.predictor.coarse(video))
+        if self._space:
+            return table(stream, rows, self._space.coarse(video))
         grids = table(stream, rows, video.float() @ _projection(video.shape[1], video.device))
         return self._centred(grids)
 
@@ -137,29 +144,42 @@ class ContextGuard(Pruner):
                 return 1 - share[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
             point = point - share[:, None, None] * along * direction[:, None]
         length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
-        return (length * _novelty(point, length, grids, segment)) ** POWER
+        # Whether two tokens show the same thing is told by all of both, what sound says included.
+        return length * _novelty(grids, length, segment)
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
         """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
         believe it [G], 0..1."""
-        seconds = self.predictor.card.window_s if self.predictor else WINDOW_S
-        window = windows(grids.start_s, seconds)
+        window = windows(grids.start_s, self._space.card.window_s if self._space else WINDOW_S)
         count = window.new_zeros(rows.grids).index_add_(0, window, torch.ones_like(window))
         mean = grids.mean()
         actual = torch.zeros_like(mean).index_add_(0, window, mean) / count.clamp_min(1)[:, None]
-        if self.prediction == "oracle":
-            predicted = normalize(actual, dim=-1)
-        elif self.predictor is None or not len(rows.audio):
+        predicted = self._predict(stream, rows, grids, window, actual)
+        if predicted is None:
             return torch.zeros_like(actual), actual.new_zeros(rows.grids)
-        else:
-            heard = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + 1e-4, right=True).clamp_min(1) - 1
-            audio, of = stream.embeddings[rows.audio], window[heard]
-            guess = self.predictor.raw_audio if self.prediction == "audio" else self.predictor
-            predicted = guess(audio, of, rows.grids)
         share = torch.ones_like(actual[:, 0])
-        if self.confident and self.predictor:
-            share = self.predictor.confidence(predicted, actual)
+        if self.confident:
+            cosine = (predicted * normalize(actual, dim=-1)).sum(-1)
+            share = self._space.confidence(cosine) if self._space else cosine.clamp(0, 1)
         return predicted[window], share[window]
+
+    def _predict(self, stream: TokenStream, rows: Rows, grids: Grids, window: Tensor, actual: Tensor) -> Tensor | None:
+        """Each window's picture as its sound has it [G, k], unit length or 0; None where nothing tells it.
+
+        Args:
+            window: [G] int64, the window of each grid.
+            actual: [G, k], the mean picture of each window.
+        """
+        if self.prediction == "oracle":
+            return normalize(actual, dim=-1)
+        if self.prediction == "none" or not len(rows.audio) or (self.predictor is None and self.prediction != "ridge"):
+            return None
+        heard = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + 1e-4, right=True).clamp_min(1) - 1
+        audio, of = stream.embeddings[rows.audio], window[heard]
+        if self.prediction == "ridge":
+            return leave_one_out(audio, of, actual)
+        guess = self.predictor.raw_audio if self.prediction == "audio" else self.predictor
+        return guess(audio, of, rows.grids)
 
 
 def _ordinary(grids: Grids, count: Tensor) -> Tensor:
@@ -172,16 +192,16 @@ def _ordinary(grids: Grids, count: Tensor) -> Tensor:
     return half & ((place * count + size // 2) // size > ((place - 1) * count + size // 2) // size)
 
 
-def _novelty(point: Tensor, length: Tensor, grids: Grids, segment: Tensor) -> Tensor:
-    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with a longer one of its grid, and MEMORY
-    of that with any of the grid before where that belongs to the same segment."""
-    unit, place, mask = normalize(point, dim=-1), grids.place, grids.mask
+def _novelty(grids: Grids, length: Tensor, segment: Tensor) -> Tensor:
+    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with one of its grid whose ``length`` [G, P]
+    is greater, and MEMORY of that with any of the grid before where that belongs to the same segment."""
+    unit, place, mask = normalize(grids.point, dim=-1), grids.place, grids.mask
     goes_on = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
     known = torch.empty_like(length)
     step = max(1, PAIRS // length.shape[1] ** 2)
     for first in range(0, len(length), step):
         this = slice(first, first + step)
-        before = torch.arange(first, min(first + step, len(length)), device=point.device).sub(1).clamp_min(0)
+        before = torch.arange(first, min(first + step, len(length)), device=unit.device).sub(1).clamp_min(0)
         alike = _cosine_near(unit[this], place[this], unit[this], place[this])
         longer = (length[this, None, :] > length[this, :, None]) & mask[this, None, :]
         earlier = _cosine_near(unit[this], place[this], unit[before], place[before]).amax(-1) * goes_on[this, None]

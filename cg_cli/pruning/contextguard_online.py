@@ -43,6 +43,10 @@ class ContextGuardOnline(ContextGuard):
 
     causal: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.prediction == "ridge":
+            raise ValueError("prediction 'ridge' learns from the whole clip, which a stream does not have yet")
+
     def _shares(self, stream: TokenStream, rows: Rows, budget: Budget) -> Shares:
         """After every window as many tokens are kept as the budget of the stream up to there allows."""
         window = (stream.time_s.clamp_min(0) / self._seconds() + 1e-4).long()
@@ -91,7 +95,7 @@ class ContextGuardOnline(ContextGuard):
 
     def _seconds(self) -> float:
         """Length of a decision window: whole windows of the predictor, so that no decision waits for later sound."""
-        window = self.predictor.card.window_s if self.predictor else WINDOW_S
+        window = self._space.card.window_s if self._space else WINDOW_S
         return window * max(1, round(DECISION_S / window))
 
 

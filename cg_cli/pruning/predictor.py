@@ -107,18 +107,16 @@ class A2VPredictor(nn.Module):
         total = audio.new_zeros(windows, audio.shape[1], dtype=torch.float32).index_add(0, window, audio.float() - self.audio_mean)
         return F.normalize(total @ self.basis, dim=-1)
 
-    def confidence(self, predicted: Tensor, actual: Tensor) -> Tensor:
+    def confidence(self, cosine: Tensor) -> Tensor:
         """How far each window's picture is explained by its sound.
 
         Args:
-            predicted: [W, components], of ``forward``.
-            actual: [W, components], the mean of the window's video tokens in the coarse space.
+            cosine: [W], between the prediction of ``forward`` and the mean of the window's video tokens, coarse.
 
         Returns:
             [W] in 0..1: 0 where they agree no more than sound and picture of different clips do, 1 where they agree
             as well as they do on average in clips of the training set, or better.
         """
-        cosine = (predicted * F.normalize(actual, dim=-1)).sum(-1)
         return ((cosine - self.shuffled) / (self.matched - self.shuffled).clamp_min(EPSILON)).clamp(0, 1)
 
     def flops(self, audio: int, video: int, windows: int) -> int:

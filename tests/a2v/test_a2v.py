@@ -62,9 +62,10 @@ def test_confidence_is_high_where_the_picture_bears_the_sound_out(tmp_path):
     fresh = train.gather(clips(20, seed=5))
     audio, of, picture = fresh.pick(torch.arange(len(fresh.clip)))
     predicted, actual = predictor(audio, of, len(picture)), predictor.coarse(picture)
-    matching = predictor.confidence(predicted, actual)
+    cosine = torch.nn.functional.cosine_similarity(predicted, actual)
+    matching = predictor.confidence(cosine)
     assert matching.min() >= 0 and matching.max() <= 1 and matching.mean() > 0.8
-    opposite = predictor.confidence(predicted, -actual)
+    opposite = predictor.confidence(-cosine)
     assert opposite.max() < 0.05
 
 
