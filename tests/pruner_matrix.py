@@ -28,6 +28,7 @@ CASES = [
     Case("contextguard", {"detail": False}),
     Case("contextguard", {"merge": False}),
     Case("contextguard", {"prediction": "oracle"}),
+    Case("contextguard", {"prediction": "ridge"}),
     Case("contextguard-online"),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]

@@ -12,7 +12,7 @@ from cg_cli import presets
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 
-KEEPS = {"full": 1.0, "light": 0.65, "paper": 0.45, "strong": 0.25, "extreme": 0.10}
+KEEPS = {"full": 1.0, "light": 0.65, "paper": 0.45, "strong": 0.25, "extreme": 0.10, "online": 0.45}
 GOOD = "name: mine\nkeep: 0.5\npruner: random\noptions: {seed: 3}\n"
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_preset_is_one_line_that_names_the_file(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("papr", "no preset 'papr', did you mean 'paper'.*extreme, full, light, paper, strong"),
+        ("papr", "no preset 'papr', did you mean 'paper'.*extreme, full, light, online, paper, strong"),
         ("../presets/paper", "no preset"),
         ("", "no preset"),
         ("nowhere/mine.yaml", "nowhere/mine.yaml: No such file.*extreme, full"),

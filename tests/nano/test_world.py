@@ -49,6 +49,17 @@ def test_scripts_depend_on_seed_and_index_only():
     assert write_script(3, 5) != write_script(3, 6) and write_script(3, 5) != write_script(4, 5)
 
 
+def test_the_number_of_like_things_cannot_be_read_off_their_area():
+    area = {number: [sum(t.size**2 for t in s.large) for script in SCRIPTS for s in script.scenes if len(s.large) == number] for number in (1, 2, 3)}
+    for fewer, more in ((1, 2), (2, 3)):
+        assert np.quantile(area[fewer], 0.9) > np.quantile(area[more], 0.1)
+    for script in SCRIPTS:
+        for thing in (t for scene in script.scenes for t in scene.large):
+            reach = thing.size / 2 + max(thing.swing[:2])  # it stays in its quarter even while it swings
+            for centre, low in zip(thing.centre, (FRAME / 2 * ("right" in thing.place), FRAME / 2 * ("bottom" in thing.place))):
+                assert low - 1e-6 <= centre - reach and centre + reach <= low + FRAME / 2 + 1e-6
+
+
 def test_every_category_occurs_and_every_answer_is_among_its_choices():
     rows = [row for script in SCRIPTS for row in labels(script, "x.mp4")]
     assert set(CATEGORIES) == {row["category"] for row in rows}

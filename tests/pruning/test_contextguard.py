@@ -7,12 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 from synthetic_stream import make_stream
+from torch.utils.flop_counter import FlopCounterMode
 
+from cg_cli import cost
+from cg_cli.errors import UsageError
 from cg_cli.pruning import budget as budgets
+from cg_cli.pruning import grids as grids_module
 from cg_cli.pruning import registry
-from cg_cli.pruning.contextguard import ContextGuard
+from cg_cli.pruning.base import rows_of
+from cg_cli.pruning.contextguard import ContextGuard, _ordinary
 from cg_cli.pruning.contextguard_online import ContextGuardOnline
+from cg_cli.pruning.grids import LAG, merge_nearest, table
 from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.ridge import RIDGE, leave_one_out
 from cg_cli.pruning.segments import depth, segments
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
 
@@ -83,20 +90,120 @@ def test_a_thing_of_many_cells_is_kept_once_before_anything_is_kept_twice():
     assert sorted(grid // 4 for grid, _ in kept) == [0, 1] and all(cell < 3 for _, cell in kept)
 
 
-def test_merged_rows_are_the_mean_of_what_they_stand_for():
+def test_merged_rows_are_the_mean_of_what_they_stand_for_and_weigh_as_many():
     still = torch.randn(1, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(1)).expand(4, -1, -1)
     noise = torch.randn(4, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(2)) * 0.01
     stream = make_stream(4, HEIGHT, WIDTH, dim=DIM, video=(still + noise).reshape(-1, DIM))
-    budget = budgets.Budget(video=HEIGHT * WIDTH, audio=int((stream.modality == AUDIO).sum()))
-    selection = ContextGuard().select(stream, budget)
+    audio = int((stream.modality == AUDIO).sum())
+    selection = ContextGuard().select(stream, budgets.Budget(video=HEIGHT * WIDTH, audio=audio))
     pruned = apply(stream, selection)
     for row, (index, kind) in enumerate(zip(selection.indices.tolist(), pruned.modality.tolist())):
         if kind == VIDEO:
             group = selection.merge.dropped[(selection.merge.into == index) & (selection.merge.weight > 0)].tolist()
-            assert all(stream.row[i] == stream.row[index] and stream.column[i] == stream.column[index] for i in group)
-            mean = stream.embeddings[[index, *group]].mean(0)
-            torch.testing.assert_close(pruned.embeddings[row], mean)
-    assert selection.merge.weight.sum() > HEIGHT * WIDTH  # most of a still video merges
+            torch.testing.assert_close(pruned.embeddings[row], stream.embeddings[[index, *group]].mean(0))
+            assert pruned.stands_for[row] == 1 + len(group)
+    assert pruned.stands_for.sum() == len(stream)  # nothing is lost: the video is one segment, with something kept in it
+
+
+def _nearest_by_loops(point, grid, run, kept):
+    """What merge_nearest does, token by token: {dropped: kept one that takes it, or None}."""
+    out = {}
+    for i in set(range(len(point))) - set(kept):
+        cost = {
+            j: float((point[i] - point[j]).square().sum() + LAG * point[i].square().sum() * abs(grid[i] - grid[j]))
+            for j in kept if run[grid[i]] == run[grid[j]]
+        }  # fmt: skip
+        out[i] = min(cost, key=cost.get) if cost else None
+    return out
+
+
+@pytest.mark.parametrize("pairs", [1 << 24, 7])
+def test_every_dropped_token_goes_to_the_nearest_kept_one_of_its_run(pairs, monkeypatch):
+    monkeypatch.setattr(grids_module, "PAIRS", pairs)  # in one go, and in many
+    stream = make_stream(4, HEIGHT, WIDTH, dim=DIM)
+    rows = rows_of(stream)
+    grids = table(stream, rows, stream.embeddings[rows.video])
+    kept, run = [1, 5, 14, 30], torch.tensor([0, 0, 1, 2])  # nothing is kept in the last run
+    merge = merge_nearest(grids, rows, torch.tensor(kept), run)
+    expected = _nearest_by_loops(stream.embeddings[rows.video], stream.grid[rows.video].tolist(), run.tolist(), kept)
+    place = {int(row): i for i, row in enumerate(rows.video)}
+    for dropped, into, weight in zip(merge.dropped.tolist(), merge.into.tolist(), merge.weight.tolist()):
+        taker = expected.pop(place[dropped])
+        assert weight == (taker is not None)
+        assert taker is None or place[into] == taker
+    assert not expected
+
+
+def test_the_ordinary_ones_are_evenly_spaced_among_the_less_detailed_half():
+    stream = make_stream(5, HEIGHT, WIDTH, dim=DIM)
+    rows = rows_of(stream)
+    grids = table(stream, rows, stream.embeddings[rows.video])
+    length = grids.point.norm(dim=-1)
+    chosen = _ordinary(grids, torch.tensor([0, 1, 3, 6, 99]))
+    assert chosen.sum(1).tolist() == [0, 1, 3, 6, 6]
+    for grid in range(5):
+        half = length[grid].argsort()[:6].sort().values.tolist()
+        places = chosen[grid].nonzero()[:, 0].tolist()
+        assert set(places) <= set(half)
+    assert [half.index(p) for p in chosen[4].nonzero()[:, 0].tolist()] == list(range(6))
+
+
+def test_what_is_ordinary_keeps_its_part_of_the_budget():
+    stream, predictor = world([0, 1, 2, 3])
+    rows = stream.embeddings.clone()
+    video = (stream.modality == VIDEO).nonzero()[:, 0]
+    loud = video[(stream.row * WIDTH + stream.column)[video] < 6]
+    rows[loud] += torch.randn(len(loud), DIM, generator=torch.Generator().manual_seed(3)) * 2  # half of each grid: rich, and all new
+    stream = replace(stream, embeddings=rows)
+    audio = int((stream.modality == AUDIO).sum())
+    kept = kept_video(stream, ContextGuard(recover=False).with_predictor(predictor).select(stream, budgets.Budget(20, audio)))
+    assert [sum(g == grid and cell >= 6 for g, cell in kept) for grid in range(4)] == [1, 1, 1, 1]  # a quarter of 5
+
+
+def test_a_regression_inside_the_clip_equals_one_fitted_anew_for_each_window():
+    generator = torch.Generator().manual_seed(0)
+    window = torch.tensor([0, 0, 1, 2, 2, 2, 4, 5])  # window 3 is silent
+    audio, picture = torch.randn(8, DIM, generator=generator), torch.randn(6, 5, generator=generator)
+    sound = torch.stack([audio[window == w].mean(0) if (window == w).any() else torch.zeros(DIM) for w in range(6)])
+    heard = [0, 1, 2, 4, 5]
+    x, y = sound[heard] - sound[heard].mean(0), picture[heard] - picture[heard].mean(0)
+    penalty = RIDGE * x.square().sum(1).mean()
+    found = leave_one_out(audio, window, picture)
+    assert (found[3] == 0).all()
+    for i, w in enumerate(heard):
+        rest = [j for j in range(5) if j != i]
+        weights = torch.linalg.solve(x[rest].T @ x[rest] + penalty * torch.eye(DIM), x[rest].T @ y[rest])
+        torch.testing.assert_close(found[w], torch.nn.functional.normalize(x[i] @ weights, dim=0), atol=1e-4, rtol=1e-3)
+
+
+def test_a_stream_refuses_what_needs_the_whole_clip():
+    with pytest.raises(UsageError, match="whole clip"):
+        registry.make("contextguard-online", prediction="ridge")
+
+
+@pytest.mark.parametrize("name", ["contextguard", "contextguard-online"])
+@pytest.mark.parametrize("keep", [0.45, 0.1])
+def test_choosing_costs_next_to_nothing_at_the_shapes_of_the_7b_model(name, keep):
+    """Issue: at most 2 % of the prefill's operations; 30 s to 5 minutes, at 144 and 300 tokens a grid."""
+    sizes = cost.TextSizes(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, head_dim=128, vocab=152064)
+    pruner = registry.make(name).with_predictor(A2VPredictor(Card("m", "r", "f", 3584)))
+    for seconds, cells in ((30, 144), (60, 300), (300, 144)):
+        video, audio = seconds * cells, 25 * seconds
+        budget = budgets.split(video, audio, seconds, keep)
+        share = pruner.flops(budget, audio, video, seconds, 3584) / cost.decoder_flops(sizes, video + audio, 0, 0)
+        assert 0 < share < 0.02
+
+
+@pytest.mark.parametrize("predicts", [True, False])
+def test_its_operations_are_those_that_torch_counts(predicts):
+    stream = make_stream(8, 6, 6, audio_per_chunk=20, dim=96)
+    predictor = A2VPredictor(Card("m", "r", "f", 96, hidden=64, components=32))
+    pruner = ContextGuard().with_predictor(predictor if predicts else None)
+    budget = budgets.plan(stream, 0.3)
+    with FlopCounterMode(display=False) as counter:
+        pruner.select(stream, budget)
+    analytic = pruner.flops(budget, 80, 288, 8, 96)
+    assert analytic == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_audio_that_must_shrink_merges_with_its_neighbours():
