@@ -5,17 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from cg_cli.pruning import registry
+from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.predictor import A2VPredictor, Card
+
+WIDTH = 16  # of the tokens that ``make_stream`` makes
+
 
 @dataclass(frozen=True)
 class Case:
-    """A pruner by its registry name; ``whole_only`` for one that refuses any budget but the whole stream."""
+    """A pruner by its registry name; ``whole_only`` for one that refuses any budget but the whole stream; ``predicts`` for
+    one that reads a predictor, here one with random weights."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     whole_only: bool = False
+    predicts: bool = False
 
     def __str__(self) -> str:
-        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+        parts = [f"{key}={value}" for key, value in self.options.items()] + ["predicts"] * self.predicts
+        return "-".join([self.name, *parts])
+
+    def make(self) -> Pruner:
+        pruner = registry.make(self.name, **self.options)
+        return pruner.with_predictor(_predictor()) if self.predicts else pruner
+
+
+def _predictor() -> A2VPredictor:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        predictor = A2VPredictor(Card("model", "revision", "family", WIDTH, hidden=8, queries=2, components=8))
+        predictor.basis.normal_()
+        predictor.matched.fill_(0.5)
+    return predictor.requires_grad_(False).eval()
 
 
 CASES = [
@@ -25,10 +49,15 @@ CASES = [
     Case("uniform"),
     Case("evs"),
     Case("contextguard"),
-    Case("contextguard", {"detail": False}),
+    Case("contextguard", predicts=True),
+    Case("contextguard", {"detail": False}, predicts=True),
+    Case("contextguard", {"confident": False}, predicts=True),
+    Case("contextguard", {"recover": False}),
     Case("contextguard", {"merge": False}),
     Case("contextguard", {"prediction": "oracle"}),
+    Case("contextguard", {"prediction": "audio"}, predicts=True),
     Case("contextguard", {"prediction": "ridge"}),
     Case("contextguard-online"),
+    Case("contextguard-online", predicts=True),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]

@@ -137,7 +137,7 @@ def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: 
         wants = wants | {"small": min(wants["small"], len(PLACES) - count - wants["brief"] - wants["number"])}
         kind, shade = kinds["audible"].pop(), colour()
         for _ in range(count):
-            # Like things differ in size, so that their number cannot be read off how much of the picture they take.
+            # Like things differ in size, or their number could be read off how much of the picture they take.
             place, size = places.pop(), int(rng.integers(*LARGE))
             swing = (rng.uniform(6, SWING), rng.uniform(6, SWING), rng.uniform(0.6, 1.1), rng.uniform(0, 6.28))
             centre = _centre(place, QUARTER / 2 - SWING - size / 2, rng)

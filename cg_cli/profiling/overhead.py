@@ -127,7 +127,7 @@ def table(found: dict) -> Table:
     for layers, share in shares.items():
         how = "measured" if layers == run else "scaled"
         out.add_row(
-            f"seconds, {layers} layers, {how}", f"{taken['select']:.3f}", f"{taken['prefill'] * layers / run:.2f}", f"{100 * share:.2f} %"
+            f"seconds, {layers} layer{'s' * (layers > 1)}, {how}", f"{taken['select']:.3f}", f"{taken['prefill'] * layers / run:.2f}", f"{100 * share:.2f} %"
         )
     return out
 

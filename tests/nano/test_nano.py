@@ -84,8 +84,9 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(nano, clip):
 
 
 def test_the_samples_own_questions_are_answered_right():
-    results = evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", [Condition("full")])["full"]
-    assert sum(map(len, results.values())) == len(rows()) and all(all(hits) for hits in results.values())
+    columns = [Condition("full"), Condition("default", "contextguard", 0.45)]
+    for results in evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", columns).values():
+        assert sum(map(len, results.values())) == len(rows()) and all(all(hits) for hits in results.values())
 
 
 def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(tmp_path):

@@ -25,10 +25,6 @@ pruning_cases = pytest.mark.parametrize("case", PRUNING_CASES, ids=str)
 all_shapes = pytest.mark.parametrize("shape", SHAPES)
 
 
-def make(case: Case):
-    return registry.make(case.name, **case.options)
-
-
 def whole(stream: TokenStream) -> Budget:
     return Budget(int((stream.modality == VIDEO).sum()), int((stream.modality == AUDIO).sum()))
 
@@ -51,13 +47,13 @@ def check(stream: TokenStream, budget: Budget, indices: torch.Tensor) -> None:
 def test_keeps_exactly_the_budget_and_all_text(case: Case, shape: str, keep: float):
     stream = make_stream(**SHAPES[shape])
     budget = plan(stream, keep)
-    check(stream, budget, make(case).select(stream, budget).indices)
+    check(stream, budget, case.make().select(stream, budget).indices)
 
 
 @pruning_cases
 def test_any_split_of_a_small_stream_is_met(case: Case):
     stream = make_stream(grids=3, height=1, width=3, audio_per_chunk=2)
-    most, pruner = whole(stream), make(case)
+    most, pruner = whole(stream), case.make()
     for video in range(most.video + 1):
         for audio in range(most.audio + 1):
             check(stream, Budget(video, audio), pruner.select(stream, Budget(video, audio)).indices)
@@ -69,18 +65,34 @@ def test_any_split_of_a_small_stream_is_met(case: Case):
 def test_keep_1_returns_the_stream_itself(case: Case, shape: str, dtype: torch.dtype):
     stream = make_stream(**SHAPES[shape], dtype=dtype)
     before = stream.embeddings.clone()
-    pruned = streams.apply(stream, make(case).select(stream, plan(stream, 1.0)))
+    pruned = streams.apply(stream, case.make().select(stream, plan(stream, 1.0)))
     assert pruned is stream
     assert torch.equal(stream.embeddings, before)
 
 
 @pruning_cases
-def test_works_in_bfloat16(case: Case):
-    stream = make_stream(dtype=torch.bfloat16)
-    budget = plan(stream, 0.45)
-    selection = make(case).select(stream, budget)
+@all_shapes
+@pytest.mark.parametrize("keep", [0.001, 0.45])
+def test_works_in_bfloat16(case: Case, shape: str, keep: float):
+    stream = make_stream(**SHAPES[shape], dtype=torch.bfloat16)
+    budget = plan(stream, keep)
+    selection = case.make().select(stream, budget)
     check(stream, budget, selection.indices)
     assert streams.apply(stream, selection).embeddings.dtype == torch.bfloat16
+
+
+@pruning_cases
+@pytest.mark.parametrize("audio", [0, 10])
+def test_one_token_a_window_is_enough(case: Case, audio: int):
+    stream = make_stream(grids=8, audio_per_chunk=audio)
+    budget = Budget(4, 4 if audio else 0)
+    selection = case.make().select(stream, budget)
+    check(stream, budget, selection.indices)
+    assert streams.apply(stream, selection).embeddings.isfinite().all()
+    if case.name == "contextguard-online":
+        kept = selection.indices[stream.modality[selection.indices] != TEXT]
+        windows = Counter((int(stream.modality[i]), int(stream.time_s[i] / 2 + 1e-4)) for i in kept)
+        assert set(windows.values()) == {1}
 
 
 @pruning_cases
@@ -88,9 +100,9 @@ def test_same_input_and_options_same_selection_and_input_untouched(case: Case):
     stream, again = make_stream(), make_stream()
     budget = plan(stream, 0.3)
     torch.manual_seed(1)
-    first = make(case).select(stream, budget)
+    first = case.make().select(stream, budget)
     torch.manual_seed(2)  # a pruner owns its randomness
-    second = make(case).select(again, budget)
+    second = case.make().select(again, budget)
     assert torch.equal(first.indices, second.indices)
     assert torch.equal(stream.embeddings, again.embeddings)
 
@@ -99,7 +111,7 @@ def test_same_input_and_options_same_selection_and_input_untouched(case: Case):
 def test_reads_no_position_that_pruning_must_not_depend_on(case: Case):
     """Kept rows keep their own positions, whatever those are."""
     stream = make_stream()
-    selection = make(case).select(stream, plan(stream, 0.4))
+    selection = case.make().select(stream, plan(stream, 0.4))
     pruned = streams.apply(stream, selection)
     assert torch.equal(pruned.positions, stream.positions[:, selection.indices])
     assert pruned.next_position == stream.next_position
@@ -111,7 +123,7 @@ def test_a_budget_beyond_the_stream_is_refused(case: Case, extra: Budget):
     stream = make_stream()
     most = whole(stream)
     with pytest.raises(ValueError, match="holds"):
-        make(case).select(stream, Budget(most.video + extra.video, most.audio + extra.audio))
+        case.make().select(stream, Budget(most.video + extra.video, most.audio + extra.audio))
 
 
 @pytest.mark.parametrize("less", [Budget(1, 0), Budget(0, 1)])
@@ -182,7 +194,7 @@ def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monke
     for scale in (1, 5):
         stream = make_stream(grids=4 * scale, height=3 * scale)
         budget = plan(stream, 1.0 if case.whole_only else 0.15)  # video and audio shrink at either scale
-        pruner = make(case)
+        pruner = case.make()
         with counted_reads(monkeypatch) as reads, CountOperations() as counter:
             pruner.select(stream, budget)
         assert reads.total() + counter.waits <= 1
