@@ -1,7 +1,7 @@
 """ContextGuard: keep what audio cannot say (arXiv 2605.11605, May 2026).
 
 The paper's abstract and outline are public, its formulas are not; where it is silent, this is our reading, chosen by
-measurements on nano (README, "ContextGuard on nano"). Everything happens in the coarse visual space of the predictor:
+measurements on nano (README, "ContextGuard, measured"; NOTES.md). Everything happens in the coarse visual space of the predictor:
 
 1. *Recoverable first.* The direction that the sound predicts is taken out of every video token of its window, as far as
    the window's picture bears the prediction out: what sound already says adds nothing to a token's worth.
@@ -187,7 +187,7 @@ def _ordinary(grids: Grids, count: Tensor) -> Tensor:
     length = grids.point.norm(dim=-1).masked_fill(~grids.mask, torch.inf)
     by_length = torch.argsort(torch.argsort(length, dim=1, stable=True), dim=1)
     half = by_length < -(-grids.mask.sum(1, keepdim=True) // 2)
-    place, size = half.cumsum(1), half.sum(1, keepdim=True)
+    place, size = half.cumsum(1), half.sum(1, keepdim=True).clamp_min(1)
     count = torch.minimum(count[:, None], size)
     return half & ((place * count + size // 2) // size > ((place - 1) * count + size // 2) // size)
 

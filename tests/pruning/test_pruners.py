@@ -51,6 +51,14 @@ def test_keeps_exactly_the_budget_and_all_text(case: Case, shape: str, keep: flo
 
 
 @pruning_cases
+def test_a_grid_without_tokens_does_no_harm(case: Case):
+    stream = make_stream(grids=6)
+    stream = streams.apply(stream, streams.Selection((stream.grid != 3).nonzero()[:, 0]))
+    budget = plan(stream, 0.4)
+    check(stream, budget, case.make().select(stream, budget).indices)
+
+
+@pruning_cases
 def test_any_split_of_a_small_stream_is_met(case: Case):
     stream = make_stream(grids=3, height=1, width=3, audio_per_chunk=2)
     most, pruner = whole(stream), case.make()
