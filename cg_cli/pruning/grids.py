@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 from .base import Rows
 from .stream import Merge, TokenStream
 
-LAG = 0.1  # of a token's squared length: what a grid between it and another counts as distance between them
 PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
 
 
@@ -72,25 +71,21 @@ def similarity(grids: Grids) -> Tensor:
 
 
 def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
-    """Fold each dropped token into the kept one of its run of grids that is nearest to it; alone in its run it is lost.
-
-    Near is a small squared distance in the coarse space, plus LAG of the token's own squared length for each grid that
-    lies between.
+    """Fold each dropped token into the kept one of its run of grids that is nearest to it in the coarse space; where none of
+    its run is kept, it is lost.
 
     Args:
         kept: [K] int64, places in ``rows.video``, K > 0.
         run: [G] int64; tokens of different runs do not merge.
     """
     point = grids.flat(grids.point)
-    grid = grids.flat(torch.arange(len(run), device=run.device)[:, None].expand_as(grids.index))
+    run = grids.flat(run[:, None].expand_as(grids.index))
     stays = torch.zeros(grids.total, dtype=torch.uint8, device=kept.device).scatter_(0, kept, 1)
     dropped = torch.argsort(stays, stable=True)[: grids.total - len(kept)]
     into, found = [], []
     for piece in dropped.split(max(1, PAIRS // len(kept))):
-        own = point[piece]
-        lag = LAG * own.square().sum(-1, keepdim=True) * (grid[piece][:, None] - grid[kept]).abs()
-        far = point[kept].square().sum(-1) - 2 * own @ point[kept].T + lag  # less the token's own squared length
-        best = far.masked_fill(run[grid[piece]][:, None] != run[grid[kept]], torch.inf).min(1)
+        far = point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T  # squared, less the token's own length's square
+        best = far.masked_fill(run[piece][:, None] != run[kept], torch.inf).min(1)
         into.append(kept[best.indices])
         found.append(best.values < torch.inf)
     return Merge(rows.video[dropped], rows.video[torch.cat(into)], torch.cat(found).to(torch.float32))

@@ -17,7 +17,7 @@ from cg_cli.pruning import registry
 from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.contextguard import ContextGuard, _ordinary
 from cg_cli.pruning.contextguard_online import ContextGuardOnline
-from cg_cli.pruning.grids import LAG, merge_nearest, table
+from cg_cli.pruning.grids import merge_nearest, table
 from cg_cli.pruning.predictor import A2VPredictor, Card
 from cg_cli.pruning.ridge import RIDGE, leave_one_out
 from cg_cli.pruning.segments import depth, segments
@@ -109,10 +109,7 @@ def _nearest_by_loops(point, grid, run, kept):
     """What merge_nearest does, token by token: {dropped: kept one that takes it, or None}."""
     out = {}
     for i in set(range(len(point))) - set(kept):
-        cost = {
-            j: float((point[i] - point[j]).square().sum() + LAG * point[i].square().sum() * abs(grid[i] - grid[j]))
-            for j in kept if run[grid[i]] == run[grid[j]]
-        }  # fmt: skip
+        cost = {j: float((point[i] - point[j]).norm()) for j in kept if run[grid[i]] == run[grid[j]]}
         out[i] = min(cost, key=cost.get) if cost else None
     return out
 
