@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
@@ -101,7 +101,7 @@ def measure(pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int,
             taken = seconds(run, device)
             times[name] += [taken] if turn else []
     median = {name: statistics.median(values) for name, values in times.items()}
-    sizes = cost.TextSizes(width, SHAPE["intermediate_size"], LAYERS, SHAPE["num_attention_heads"], SHAPE["num_key_value_heads"], 128, 8)
+    sizes = replace(cost.TextSizes.from_config(model.config), layers=LAYERS)
     video, audio = clip.grids * clip.rows * clip.columns, AUDIO_A_SECOND * clip.grids
     flops = {"select": pruner.flops(budget, audio, video, clip.grids, width), "prefill": cost.decoder_flops(sizes, len(stream), 0, 0)}
     whole = median["prefill"] * LAYERS / layers

@@ -97,11 +97,12 @@ def spread(member: Tensor, count: Tensor | int) -> Tensor:
     Returns a mask [n] bool. Counts in integers, as a line is drawn on a pixel grid, so that the number is exact; never
     waits for the device, hence ``count`` may be a tensor. A count below 1 picks nothing.
     """
-    rank = member.cumsum(0)
-    total = member.sum().clamp_min(1)
-    picked_so_far = (rank * count + total // 2) // total
-    picked_before = ((rank - 1) * count + total // 2) // total
-    return member & (picked_so_far > picked_before)
+    return member & in_turn(member.cumsum(0), count, member.sum().clamp_min(1))
+
+
+def in_turn(rank: Tensor, count: Tensor | int, total: Tensor) -> Tensor:
+    """Whether each ``rank``, from 1 to ``total``, is one of ``count`` evenly spaced ones; bool in the shape of ``rank``."""
+    return (rank * count + total // 2) // total > ((rank - 1) * count + total // 2) // total
 
 
 def places(mask: Tensor, count: int) -> Tensor:
@@ -110,6 +111,12 @@ def places(mask: Tensor, count: int) -> Tensor:
     Like ``mask.nonzero()``, but does not wait for the device, since the caller knows the size.
     """
     return torch.argsort((~mask).to(torch.uint8), stable=True)[:count]
+
+
+def others(total: int, kept: Tensor) -> Tensor:
+    """The numbers of ``range(total)`` that are not in ``kept`` [k] int64, distinct: ascending [total - k] int64."""
+    rest = torch.ones(total, dtype=torch.bool, device=kept.device).scatter_(0, kept, False)
+    return places(rest, total - len(kept))
 
 
 def evenly(total: int, count: int, device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .base import Pruner, Rows, check_fits, evenly, rows_of
+from .base import Pruner, Rows, check_fits, evenly, in_turn, others, rows_of
 from .budget import Budget
 from .grids import PAIRS, Grids, merge_nearest, similarity, table
 from .predictor import A2VPredictor
@@ -189,7 +189,7 @@ def _ordinary(grids: Grids, count: Tensor) -> Tensor:
     half = by_length < -(-grids.mask.sum(1, keepdim=True) // 2)
     place, size = half.cumsum(1), half.sum(1, keepdim=True).clamp_min(1)
     count = torch.minimum(count[:, None], size)
-    return half & ((place * count + size // 2) // size > ((place - 1) * count + size // 2) // size)
+    return half & in_turn(place, count, size)
 
 
 def _novelty(grids: Grids, length: Tensor, segment: Tensor) -> Tensor:
@@ -224,10 +224,9 @@ def windows(start_s: Tensor, seconds: float) -> Tensor:
 def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tensor, Merge]:
     """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept one
     before it, or, where none is, the first, if both are in one ``window`` [A]."""
-    total, count, device = len(audio), len(kept), audio.device
-    taker = kept[torch.searchsorted(kept, torch.arange(total, device=device), right=True).clamp_min(1) - 1]
-    stays = torch.zeros(total, dtype=torch.uint8, device=device).scatter_(0, kept, 1)
-    out = torch.argsort(stays, stable=True)[: total - count]
+    everyone = torch.arange(len(audio), device=audio.device)
+    taker = kept[torch.searchsorted(kept, everyone, right=True).clamp_min(1) - 1]
+    out = others(len(audio), kept)
     weight = (window[out] == window[taker[out]]).to(torch.float32)
     return audio[kept], Merge(audio[out], audio[taker[out]], weight)
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Rows, places
+from .base import Rows, in_turn, places
 from .budget import Budget, split, split_each
 from .contextguard import WINDOW_S, ContextGuard, merge_neighbours
 from .grids import Grids
@@ -84,9 +84,8 @@ class ContextGuardOnline(ContextGuard):
             return rows.audio[:count], None
         window = shares.window[rows.audio]
         held = _count(window, len(shares.audio))
-        rank = torch.arange(total, device=window.device) - (held.cumsum(0) - held)[window]
-        size, wanted = held[window], shares.audio[window]
-        stays = ((rank + 1) * wanted + size // 2) // size > (rank * wanted + size // 2) // size
+        rank = torch.arange(1, total + 1, device=window.device) - (held.cumsum(0) - held)[window]
+        stays = in_turn(rank, shares.audio[window], held[window])
         return merge_neighbours(rows.audio, places(stays, count), window)
 
     def _centred(self, grids: Grids) -> Grids:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .base import Rows
+from .base import Rows, others
 from .stream import Merge, TokenStream
 
 PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
@@ -80,8 +80,7 @@ def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
     """
     point = grids.flat(grids.point)
     run = grids.flat(run[:, None].expand_as(grids.index))
-    stays = torch.zeros(grids.total, dtype=torch.uint8, device=kept.device).scatter_(0, kept, 1)
-    dropped = torch.argsort(stays, stable=True)[: grids.total - len(kept)]
+    dropped = others(grids.total, kept)
     into, found = [], []
     for piece in dropped.split(max(1, PAIRS // len(kept))):
         far = point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T  # squared, less the token's own length's square
