@@ -51,6 +51,7 @@ CASES = [
     Case("contextguard"),
     Case("contextguard", predicts=True),
     Case("contextguard", {"detail": False}, predicts=True),
+    Case("contextguard", {"novelty": False}, predicts=True),
     Case("contextguard", {"confident": False}, predicts=True),
     Case("contextguard", {"recover": False}),
     Case("contextguard", {"merge": False}),

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,25 @@ ABLATED_AT = (0.45, 0.25, 0.15)
 ABLATIONS = {
     "without recoverability": {"recover": False},
     "without details": {"detail": False},
+    "without novelty": {"novelty": False},
     "without merging": {"merge": False},
     "without confidence": {"confident": False},
     "oracle prediction": {"prediction": "oracle"},
     "raw audio": {"prediction": "audio"},
     "no predictor": {"prediction": "none"},
     "no predictor, ridge in the clip": {"prediction": "ridge"},
+    "without novelty, oracle prediction": {"novelty": False, "prediction": "oracle"},
 }
-SHUFFLED = "shuffled-audio predictor"
+# Asked with the predictor trained on shuffled sound.
+SHUFFLED, SHUFFLED_ALONE = "shuffled-audio predictor", "without novelty, shuffled-audio predictor"
+CONTROLS = {SHUFFLED: {}, SHUFFLED_ALONE: {"novelty": False}}
+# What sound is good for: with the comparison that ranks repetitions down, and where nothing else does its work.
+SOUND = {
+    "trained": (PRUNERS[0], SHUFFLED),
+    "oracle": ("oracle prediction", SHUFFLED),
+    "trained, without novelty": ("without novelty", SHUFFLED_ALONE),
+    "oracle, without novelty": ("without novelty, oracle prediction", SHUFFLED_ALONE),
+}
 FULL = "full"
 RESAMPLES = 2000  # of the bootstrap
 
@@ -51,7 +62,8 @@ def conditions(shuffled: str | None, keeps: Sequence[float] = KEEPS, ablated_at:
     out += [Condition(name_at(pruner, keep), pruner, keep) for keep in keeps for pruner in PRUNERS]
     for keep in ablated_at:
         out += [Condition(name_at(name, keep), PRUNERS[0], keep, options) for name, options in ABLATIONS.items()]
-        out += [Condition(name_at(SHUFFLED, keep), PRUNERS[0], keep, {}, shuffled)] if shuffled else []
+        if shuffled:
+            out += [Condition(name_at(name, keep), PRUNERS[0], keep, options, shuffled) for name, options in CONTROLS.items()]
     return out
 
 
@@ -156,19 +168,29 @@ def category_table(hits: Hits, keeps: Sequence[float]) -> Table:
 
 def difference_table(hits: Hits, ablated_at: Sequence[float]) -> Table:
     """What each ablation and control costs against ContextGuard, and ContextGuard against the whole clip."""
+    names = (FULL, *PRUNERS[1:], *ABLATIONS, *CONTROLS)
+    return _differences(hits, ablated_at, "against contextguard", {name: (name, PRUNERS[0]) for name in names})
+
+
+def sound_table(hits: Hits, ablated_at: Sequence[float]) -> Table:
+    """What the predictor, and an oracle, are better than a predictor that was trained on shuffled sound."""
+    return _differences(hits, ablated_at, "against shuffled sound", SOUND)
+
+
+def _differences(hits: Hits, ablated_at: Sequence[float], title: str, pairs: Mapping[str, tuple[str, str]]) -> Table:
     table = Table(title="difference in points, 95 % interval, paired by question", title_justify="left")
-    table.add_column("against contextguard")
+    table.add_column(title)
     for keep in ablated_at:
         table.add_column(f"keep {keep:g}", justify="right", no_wrap=True)
-    for name in (FULL, *PRUNERS[1:], *ABLATIONS, SHUFFLED):
+    for label, pair in pairs.items():
         cells = []
         for keep in ablated_at:
-            this, own = FULL if name == FULL else name_at(name, keep), name_at(PRUNERS[0], keep)
-            if this in hits.right:
-                low, high = hits.interval(this, own)
-                cells.append(f"{hits.accuracy(this) - hits.accuracy(own):+.2f} [{low:+.2f} to {high:+.2f}]")
+            this, other = (FULL if name == FULL else name_at(name, keep) for name in pair)
+            if this in hits.right and other in hits.right:
+                low, high = hits.interval(this, other)
+                cells.append(f"{hits.accuracy(this) - hits.accuracy(other):+.2f} [{low:+.2f} to {high:+.2f}]")
         if cells:
-            table.add_row(name, *cells)
+            table.add_row(label, *cells)
     return table
 
 
@@ -190,7 +212,8 @@ def main() -> None:
     names = {c.name for c in wanted}
     hits = Hits(line for line in read(options.out) if line["seed"] in options.seeds and line["condition"] in names)
     console = Console(width=150)
-    console.print(ratio_table(hits, options.keeps), category_table(hits, options.keeps), difference_table(hits, options.ablated_at))
+    console.print(ratio_table(hits, options.keeps), category_table(hits, options.keeps))
+    console.print(difference_table(hits, options.ablated_at), sound_table(hits, options.ablated_at))
     curves = {
         pruner: [(1.0, hits.accuracy(FULL)), *((keep, hits.accuracy(name_at(pruner, keep))) for keep in options.keeps)]
         for pruner in PRUNERS

@@ -47,6 +47,7 @@ class ContextGuard(Pruner):
     Attributes:
         recover: take out what the sound predicts.
         detail: rank by detail; without it, by how little is recoverable.
+        novelty: rank down what a token beside it, or the grid before, shows already.
         merge: average dropped tokens into the nearest kept ones, and let these weigh as many.
         confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
         prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token; or, as
@@ -58,6 +59,7 @@ class ContextGuard(Pruner):
 
     recover: bool = True
     detail: bool = True
+    novelty: bool = True
     merge: bool = True
     confident: bool = True
     prediction: Literal["predictor", "oracle", "audio", "ridge", "none"] = "predictor"
@@ -83,7 +85,7 @@ class ContextGuard(Pruner):
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
         # Each token is compared with its grid and the one before; a dropped one with all that are kept.
-        compared = 2 * video * -(-video // max(grids, 1)) + (video - budget.video) * budget.video * self.merge
+        compared = 2 * video * -(-video // max(grids, 1)) * self.novelty + (video - budget.video) * budget.video * self.merge
         return coarse + 2 * size * compared
 
     def _video(self, stream: TokenStream, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
@@ -145,7 +147,7 @@ class ContextGuard(Pruner):
             point = point - share[:, None, None] * along * direction[:, None]
         length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
         # Whether two tokens show the same thing is told by all of both, what sound says included.
-        return length * _novelty(grids, length, segment)
+        return length * _novelty(grids, length, segment) if self.novelty else length
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
         """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
