@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, NonNegativeFloat, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import UsageError
@@ -96,7 +96,10 @@ class Flops(_Model):
 
 
 class Latency(_Model):
-    """Seconds of wall clock by stage; ``first_token`` is the part of ``decode`` until the first token of the answer."""
+    """Seconds of wall clock by stage; ``first_token`` is the part of ``decode`` until the first token of the answer.
+
+    Of questions answered together, ``decode`` is an equal share, and ``first_token`` unknown.
+    """
 
     media: NonNegativeFloat
     encode: NonNegativeFloat
@@ -132,7 +135,8 @@ class _Record(_Model):
 
 
 class Answer(_Record):
-    """One answered question; ``prefix_reused`` says that an earlier question on the clip paid for stages 1 to 4.
+    """One answered question; ``prefix_reused`` says that an earlier question on the clip paid for stages 1 to 4,
+    ``answered_together`` how many questions on the clip were decoded side by side.
 
     ValidationError for an empty answer: that is a Failure, and has to say why.
     """
@@ -148,14 +152,16 @@ class Answer(_Record):
     latency_s: Latency
     memory: Memory
     prefix_reused: bool = False
+    answered_together: PositiveInt = 1
     warnings: tuple[Text, ...] = ()
 
 
 class Failure(_Record):
-    """One question that was not answered."""
+    """One question that was not answered, in so many attempts."""
 
     ok: Literal[False] = False
     error: Error
+    attempts: PositiveInt = 1
 
 
 Record = Answer | Failure
@@ -164,6 +170,11 @@ _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminato
 # Left alone by JSON, but not by readers: C1 controls and the separators U+2028/2029 end a line or steer a terminal, and
 # a lone surrogate cannot be written as UTF-8 at all. All of them can only sit inside a JSON string.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def failure(identity: Mapping[str, str], stage: str, kind: str, message: str, **more: Any) -> Failure:
+    """The record of a question that was not answered; ``identity`` is its key, video and question."""
+    return Failure(**identity, error=Error(stage=stage, type=kind, message=message), **more)
 
 
 def to_line(record: Record) -> str:

@@ -5,42 +5,43 @@ The session knows no model family and no pruner by name, and prints nothing.
 
 from __future__ import annotations
 
+import gc
 import os
-import platform
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import torch
 
-from . import media, models, records
+from . import accounts, media, models, records
 from .a2v import store
-from .backbones.base import Backbone, Generation, Prefix
-from .config import Settings, decode_options
+from .accounts import Prepared
+from .backbones.base import Backbone, Generation
+from .config import NONE, Settings, decode_options
 from .errors import CgError, ItemError
-from .media.clip import Clip
+from .media.clip import Clip, DecodeOptions
 from .pruning import budget as budgets
 from .pruning import registry
 from .pruning.base import Pruner
-from .pruning.budget import Budget
-from .pruning.stream import AUDIO, TEXT, VIDEO, TokenStream, apply
+from .pruning.stream import apply
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
+OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
+LESS = 0.5  # of the budget, for the one retry after an error of that kind
 
 
-@dataclass
-class Prepared:
-    """A clip that has been read, encoded, pruned and prefilled; questions are answered from it."""
+def _ignore(stage: str) -> None:
+    pass
 
-    clip: Clip
-    full: dict[str, int]  # tokens before pruning: video, audio, text
-    kept: dict[str, int]
-    prefix: Prefix
-    flops: dict[str, int]
-    seconds: dict[str, float]
-    warnings: list[str] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class Reading:
+    """Stage 1 of one clip, done: the Clip or why there is none, and the seconds it took."""
+
+    clip: Clip | ItemError
+    seconds: float
 
 
 @dataclass
@@ -79,15 +80,56 @@ class Session:
             )
         return cls(settings, backbone, pruner, found.label if found else None, (*warnings, *backbone.warnings))
 
+    @property
+    def decode_options(self) -> DecodeOptions:
+        """How a file becomes a Clip that this model can read."""
+        return decode_options(self.settings, self.backbone)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What an answer depends on besides video and question: the other arguments of ``records.record_key``."""
+        s = self.settings
+        return {
+            "model": self.backbone.id,
+            "revision": self.backbone.revision,
+            "pruner": s.pruner,
+            "keep": s.keep,
+            "options": asdict(self.pruner),
+            "predictor": self.predictor,
+            "fps": s.fps,
+            "max_frames": s.max_frames,
+            "max_pixels": s.max_pixels,
+            "audio": s.audio,
+            "max_new_tokens": s.max_new_tokens,
+            "temperature": s.temperature,
+            "seed": s.seed,
+            "prompt_version": self.backbone.prompt_version,
+        }
+
+    def read(self, video: str, decode: Callable[[str, DecodeOptions], Clip] = media.decode) -> Reading:
+        """Stage 1. media: the file becomes a Clip. Never raises for a fault of the file.
+
+        Args:
+            video: path of a media file.
+            decode: does it; may run in any thread, also while the model is at work on another clip.
+        """
+        seconds: dict[str, float] = {}
+        try:
+            with _stage("media", torch.device("cpu"), seconds):
+                clip = decode(video, self.decode_options)
+        except ItemError as error:
+            return Reading(error, seconds["media"])
+        return Reading(clip, seconds["media"])
+
     def ask(
         self,
         video: str,
         questions: Sequence[str],
         *,
-        on_stage: Callable[[str], None] = lambda stage: None,
+        on_stage: Callable[[str], None] = _ignore,
         on_text: Callable[[str], None] | None = None,
     ) -> Iterator[records.Answer | records.Failure]:
-        """One record a question, in order; a failure is a record too. All questions share one prefill.
+        """One record a question, in order, as each is answered; a failure is a record too. All share one prefill.
 
         Args:
             video: path of a media file.
@@ -96,37 +138,121 @@ class Session:
             on_text: told each piece of an answer as it is generated.
         """
         started = time.perf_counter()
-        identity = records.video_identity(video)
+        identities = self._identities(records.video_identity(video), video, questions)
+        on_stage("media")
         try:
-            prepared = self._prepare(video, on_stage)
+            prepared = self._prepare(self.read(video), self.settings.keep, on_stage)
         except ItemError as error:
-            for question in questions:
-                yield self._failure(identity, video, question, error)
+            yield from (_failed(identity, error) for identity in identities)
             return
-        for number, question in enumerate(questions):
+        for number, identity in enumerate(identities):
             on_stage("decode")
+            seconds: dict[str, float] = {}
             try:
-                with _stage("decode", self.backbone.device, prepared.seconds):
-                    generation = self._answer(prepared, question, on_text)
+                with _stage("decode", self.backbone.device, seconds):
+                    generation = self.backbone.answer(prepared.prefix, identity["question"], on_text=on_text, **self._how)
+                    _require_words(generation)
             except ItemError as error:
-                yield self._failure(identity, video, question, error)
+                yield _failed(identity, error)
             else:
-                total = time.perf_counter() - started
-                yield self._answered(identity, video, question, prepared, generation, total, reused=number > 0)
+                seconds["total"] = time.perf_counter() - started
+                yield self._answered(identity, prepared, generation, seconds, reused=number > 0)
             started = time.perf_counter()
 
-    def _prepare(self, video: str, on_stage: Callable[[str], None]) -> Prepared:
-        """Stages 1 to 4. ItemError from whichever fails."""
-        backbone, device, seconds = self.backbone, self.backbone.device, {}
+    def ask_together(
+        self,
+        video: str,
+        questions: Sequence[str],
+        reading: Reading,
+        identity: str,
+        on_stage: Callable[[str], None] = _ignore,
+    ) -> list[records.Answer | records.Failure]:
+        """One record a question, all decoded side by side on one prefill. Out of memory is tried once more with a smaller
+        budget, and the records say so.
+
+        Args:
+            video, reading: a media file, and ``read(video)``.
+            identity: ``records.video_identity(video)``, from before it was read.
+            on_stage: told the name of each stage as it starts.
+        """
+        identities = self._identities(identity, video, questions)
+        try:
+            return self._together(identities, reading, self.settings.keep, on_stage)
+        except ItemError as error:
+            if error.kind != OUT_OF_MEMORY or isinstance(reading.clip, ItemError):
+                return [_failed(identity, error) for identity in identities]
+            stage, device = error.stage, self.backbone.device
+        # Only now that the exception is gone, which held the tensors of its frames.
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        less, keep, how = self._less(reading, stage)
+        try:
+            done = self._together(identities, less, keep, on_stage)
+        except ItemError as error:
+            return [_failed(identity, error, attempts=2) for identity in identities]
+        note = f"out of memory on {device} in {stage}: tried again with {how}"
+        return [r.model_copy(update={"warnings": (*r.warnings, note)}) if r.ok else r for r in done]
+
+    def _less(self, reading: Reading, stage: str) -> tuple[Reading, float, str]:
+        """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
+        not at all, fewer frames. The reading, the keep ratio, and both in words."""
+        clip, keep = reading.clip, self.settings.keep
+        if stage != "encode" and self.settings.pruner != NONE or clip.frames is None or len(clip.frames) < 2:
+            return reading, keep * LESS, f"keep {keep * LESS:g} instead of {keep:g}"
+        step = round(1 / LESS)
+        frames, times = clip.frames[::step], clip.frame_times[::step]
+        slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
+        fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
+        return replace(reading, clip=fewer), keep, f"{len(frames)} frames instead of {len(clip.frames)}"
+
+    def _together(self, identities: list[dict[str, str]], reading: Reading, keep: float, on_stage) -> list:
+        """The records of ``ask_together``. ItemError from stages 1 to 4, and for want of memory."""
+        prepared = self._prepare(reading, keep, on_stage)
+        on_stage("decode")
+        seconds: dict[str, float] = {}
+        try:
+            with _stage("decode", self.backbone.device, seconds):
+                generations = self.backbone.answer_all(prepared.prefix, [i["question"] for i in identities], **self._how)
+        except ItemError as error:
+            if error.kind == OUT_OF_MEMORY or len(identities) == 1:
+                raise
+            # One question may have spoilt it for all: apart, the others get their answers.
+            return [self._alone(identity, prepared, reused=n > 0) for n, identity in enumerate(identities)]
+        share = seconds["decode"] / len(identities)
+        before = sum(prepared.seconds.values())
+        out = []
+        for number, (identity, generation) in enumerate(zip(identities, generations)):
+            try:
+                _require_words(generation)
+            except ItemError as error:
+                out.append(_failed(identity, error))
+                continue
+            took = {"decode": share, "total": share + (0 if number else before)}
+            out.append(self._answered(identity, prepared, generation, took, reused=number > 0, together=len(identities)))
+        return out
+
+    def _alone(self, identity: dict[str, str], prepared: Prepared, reused: bool) -> records.Answer | records.Failure:
+        seconds: dict[str, float] = {}
+        try:
+            with _stage("decode", self.backbone.device, seconds):
+                generation = self.backbone.answer(prepared.prefix, identity["question"], **self._how)
+                _require_words(generation)
+        except ItemError as error:
+            return _failed(identity, error)
+        seconds["total"] = seconds["decode"] + (0 if reused else sum(prepared.seconds.values()))
+        return self._answered(identity, prepared, generation, seconds, reused=reused)
+
+    def _prepare(self, reading: Reading, keep: float, on_stage: Callable[[str], None]) -> Prepared:
+        """Stages 2 to 4, after the reading. ItemError from whichever fails, the reading's own included."""
+        backbone, device, seconds = self.backbone, self.backbone.device, {"media": reading.seconds}
+        clip = reading.clip
+        if isinstance(clip, ItemError):
+            raise clip
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-        # 1. media: the file becomes a Clip
-        on_stage("media")
-        with _stage("media", device, seconds):
-            clip = media.decode(video, decode_options(self.settings, backbone))
-
-        # 2. encode: the towers turn it into tokens
+        # 2. encode: the towers turn the clip into tokens
         on_stage("encode")
         with _stage("encode", device, seconds):
             stream = backbone.encode(clip)
@@ -134,9 +260,9 @@ class Session:
         # 3. prune: some of them stay
         on_stage("prune")
         with _stage("prune", device, seconds):
-            budget = budgets.plan(stream, self.settings.keep)
+            budget = budgets.plan(stream, keep)
             pruned = apply(stream, self.pruner.select(stream, budget))
-            full, kept = _counts(stream), _counts(pruned)
+            full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
             if kept["video"] + kept["audio"] != budget.count:
                 raise ItemError(
                     "prune", f"pruner {self.settings.pruner} kept {kept} tokens where {budget} was the budget", "budget"
@@ -147,139 +273,43 @@ class Session:
         with _stage("prefill", device, seconds):
             prefix = backbone.prefill(pruned)
 
-        vision, audio = backbone.encode_flops(clip)
-        flops = {
-            "vision": vision,
-            "audio": audio,
-            "predictor": 0 if budget.count == full["video"] + full["audio"] else self._selection_flops(stream, budget, full),
-            "prefill": backbone.decoder_flops(len(pruned), 0, 0),
-            "prefill_full": backbone.decoder_flops(len(stream), 0, 0),
-        }
+        flops = accounts.clip_flops(backbone, self.pruner, clip, stream, pruned, budget, full)
         warnings = [*self.warnings, *clip.warnings]
-        if self.predictor and not full["audio"] and self.settings.keep < 1:
+        if self.predictor and not full["audio"] and keep < 1:
             warnings.append(f"no sound to predict the picture from: {self.settings.pruner} prunes by detail and time alone")
         if prefix.next_position + self.settings.max_new_tokens > backbone.context_length:
             warnings.append(
                 f"the clip reaches position {prefix.next_position} of the {backbone.context_length} that the model was made "
                 f"for: answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
-        return Prepared(clip, full, kept, prefix, flops, seconds, warnings)
+        return Prepared(clip, keep, full, kept, prefix, flops, seconds, warnings)
 
-    def _selection_flops(self, stream: TokenStream, budget: Budget, full: dict[str, int]) -> int:
-        grids = int(stream.grid.max()) + 1
-        return self.pruner.flops(budget, full["audio"], full["video"], grids, self.backbone.hidden_size)
-
-    def _answer(self, prepared: Prepared, question: str, on_text: Callable[[str], None] | None) -> Generation:
-        """Stage 5. decode: the question is read after the prefix, and answered token by token."""
-        generation = self.backbone.answer(
-            prepared.prefix,
-            question,
-            max_new_tokens=self.settings.max_new_tokens,
-            temperature=self.settings.temperature,
-            seed=self.settings.seed,
-            on_text=on_text,
-        )
-        if not generation.text.strip():
-            raise ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
-        return generation
-
-    def _answered(
-        self,
-        identity: str,
-        video: str,
-        question: str,
-        prepared: Prepared,
-        generation: Generation,
-        total: float,
-        reused: bool,
-    ) -> records.Answer:
-        clip, backbone, settings = prepared.clip, self.backbone, self.settings
-        full, kept = prepared.full, prepared.kept
-        # The last token chosen is not fed back, so a generation of n tokens takes the question and n - 1 steps more;
-        # one that stopped by itself also computed the mark that stopped it.
-        steps = len(generation.token_ids) - (generation.finish == "length")
-        asked = generation.question_tokens
-        decode = backbone.decoder_flops(asked, prepared.prefix.length, 1) + sum(
-            backbone.decoder_flops(1, prepared.prefix.length + asked + i, 1) for i in range(steps)
-        )
-        height, width = clip.frames.shape[1:3] if clip.frames is not None else (0, 0)
-        media_tokens = full["video"] + full["audio"]
-        return records.Answer(
-            key=self._key(identity, question),
-            video=video,
-            question=question,
-            answer=generation.text.strip(),
-            finish=generation.finish,
-            prefix_reused=reused,
-            model=records.Model(
-                id=backbone.id,
-                revision=backbone.revision,
-                family=type(backbone).__module__.rpartition(".")[2],
-                device=str(backbone.device),
-                device_name=_device_name(backbone.device),
-                dtype=str(backbone.dtype).removeprefix("torch."),
-            ),
-            pruner=records.Pruning(
-                name=settings.pruner, preset=settings.preset, keep=settings.keep, predictor=self.predictor, options=asdict(self.pruner)
-            ),
-            media=records.Media(
-                duration_s=round(clip.duration_s, 6),
-                frames=0 if clip.frames is None else len(clip.frames),
-                fps=round(1 / clip.seconds_per_frame, 6) if clip.seconds_per_frame else 0.0,
-                width=width,
-                height=height,
-                source_width=clip.source_width,
-                source_height=clip.source_height,
-                audio=clip.audio_status,
-                audio_s=round(clip.audio_s, 6),
-                complete=clip.complete,
-            ),
-            tokens=records.Tokens(
-                video=full["video"],
-                video_kept=kept["video"],
-                audio=full["audio"],
-                audio_kept=kept["audio"],
-                text=full["text"],
-                keep=round((kept["video"] + kept["audio"]) / media_tokens, 6),
-                question=generation.question_tokens,
-                answer=len(generation.token_ids),
-            ),
-            flops=records.Flops(**prepared.flops, decode=decode),
-            latency_s=records.Latency(
-                **prepared.seconds, total=total, first_token=generation.seconds_to_first_token
-            ),
-            memory=records.Memory(peak_bytes=_peak_bytes(backbone.device), kv_bytes=prepared.prefix.kv_bytes),
-            warnings=tuple(prepared.warnings),
-        )
-
-    def _failure(self, identity: str, video: str, question: str, error: ItemError) -> records.Failure:
-        return records.Failure(
-            key=self._key(identity, question),
-            video=video,
-            question=question,
-            error=records.Error(stage=error.stage, type=error.kind, message=str(error)),
-        )
-
-    def _key(self, identity: str, question: str) -> str:
+    @property
+    def _how(self) -> dict[str, Any]:
+        """Stage 5. decode: how questions are answered."""
         s = self.settings
-        return records.record_key(
-            video=identity,
-            question=question,
-            model=self.backbone.id,
-            revision=self.backbone.revision,
-            pruner=s.pruner,
-            keep=s.keep,
-            options=asdict(self.pruner),
-            predictor=self.predictor,
-            fps=s.fps,
-            max_frames=s.max_frames,
-            max_pixels=s.max_pixels,
-            audio=s.audio,
-            max_new_tokens=s.max_new_tokens,
-            temperature=s.temperature,
-            seed=s.seed,
-            prompt_version=self.backbone.prompt_version,
+        return {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature, "seed": s.seed}
+
+    def _answered(self, identity, prepared: Prepared, generation: Generation, seconds, **more) -> records.Answer:
+        return accounts.answered(
+            identity, self.settings, self.backbone, self.pruner, self.predictor, prepared, generation, seconds, **more
         )
+
+    def _identities(self, identity: str, video: str, questions: Sequence[str]) -> list[dict[str, str]]:
+        """Key, video and question of each record."""
+        recipe = self.recipe
+        return [
+            {"key": records.record_key(video=identity, question=q, **recipe), "video": video, "question": q} for q in questions
+        ]
+
+
+def _failed(identity: dict[str, str], error: ItemError, **more) -> records.Failure:
+    return records.failure(identity, error.stage, error.kind, str(error), **more)
+
+
+def _require_words(generation: Generation) -> None:
+    if not generation.text.strip():
+        raise ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
 
 
 def _make_pruner(settings: Settings) -> Pruner:
@@ -305,7 +335,7 @@ def _stage(name: str, device: torch.device, seconds: dict[str, float]) -> Iterat
         if device.type == "cuda":
             torch.cuda.empty_cache()
         advice = "try fewer --max-frames, a smaller --max-pixels, or a smaller --keep"
-        raise ItemError(name, f"out of memory on {device}: {advice}", "out_of_memory") from error
+        raise ItemError(name, f"out of memory on {device}: {advice}", OUT_OF_MEMORY) from error
     except Exception as error:
         if os.environ.get("CG_DEBUG") == "1":
             raise
@@ -313,31 +343,3 @@ def _stage(name: str, device: torch.device, seconds: dict[str, float]) -> Iterat
         raise ItemError(name, f"{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)", "internal") from error
     finally:
         seconds[name] = time.perf_counter() - started
-
-
-def _counts(stream: TokenStream) -> dict[str, int]:
-    """Tokens by modality, off the real tensor; waits for the device once."""
-    kinds = {"video": VIDEO, "audio": AUDIO, "text": TEXT}
-    counts = torch.stack([(stream.modality == kind).sum() for kind in kinds.values()]).tolist()
-    return dict(zip(kinds, counts))
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Peak bytes of tensors on a CUDA device since the clip began; on the CPU, of the whole process since it started."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-

@@ -70,6 +70,7 @@ ANSWER: dict[str, Any] = {
     },
     "memory": {"peak_bytes": 1, "kv_bytes": 2},
     "prefix_reused": True,
+    "answered_together": 1,
     "warnings": ["audio resampled"],
 }
 FAILURE: dict[str, Any] = {
@@ -80,8 +81,9 @@ FAILURE: dict[str, Any] = {
     "video": "b.mp4",
     "question": "Where?",
     "error": {"stage": "media", "type": "not_found", "message": "b.mp4: no such file"},
+    "attempts": 2,
 }
-WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "warnings"}
+WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings"}
 KEY_INPUTS: dict[str, Any] = {
     "video": "10:20:aa",
     "question": "Who?",

@@ -19,11 +19,11 @@ from ..backbones.base import Backbone
 from ..checkpoints import save_whole
 from ..errors import ItemError, UsageError
 from ..media.clip import DecodeOptions
+from ..media.files import VIDEO_SUFFIXES, walk
 from ..pruning.stream import AUDIO, VIDEO, TokenStream
 from ..records import video_identity
 
 SAMPLE = 64  # single video tokens kept of a clip
-MEDIA_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".ogv", ".wmv")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find_videos(inputs: Sequence[Path]) -> list[Path]:
     out: dict[Path, None] = {}
     for item in inputs:
         if item.is_dir():
-            out |= dict.fromkeys(sorted(p for p in item.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file()))
+            out |= dict.fromkeys(walk(item, VIDEO_SUFFIXES, _refuse))
         elif item.exists():
             out[item] = None
         else:
@@ -60,6 +60,10 @@ def find_videos(inputs: Sequence[Path]) -> list[Path]:
     if not out:
         raise UsageError(f"no video in {', '.join(map(str, inputs))}: name video files, or folders that hold some")
     return list(out)
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
 def cut(stream: TokenStream, window_s: float) -> Sounding:

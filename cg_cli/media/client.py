@@ -10,22 +10,20 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from cg_cli.errors import ItemError
+from cg_cli.wire import Reader, send, start
 
 from .clip import Clip, DecodeOptions
 from .facts import Probe, StreamFacts
-from .wire import Reader, send
 
 START_TIMEOUT_S = 120.0  # a cold disk or a busy machine may take long to import PyAV
 PROBE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 REQUESTS_BEFORE_RENEWAL = 100  # libav's memory grows slowly over many files (PyAV issue 1117)
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class DecodeWorker:
@@ -69,7 +67,7 @@ class DecodeWorker:
 
         Raises:
             ItemError: stage "media"; kind not_found, is_directory, not_a_file, empty, not_media, no_streams, too_large,
-                unreadable, timeout or crashed. The worker stays usable.
+                unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays usable.
         """
         shown = os.fspath(path)
         parts = _ClipParts(shown)
@@ -136,7 +134,7 @@ class DecodeWorker:
             cause = self._cause_of_death()
             remedy = f"run `{sys.executable} -m cg_cli.media.worker` to see why"
             text = f"the decoder for {shown!r} did not start ({cause}): {remedy}"
-            raise ItemError("media", text, "crashed") from None
+            raise ItemError("media", text, "no_decoder") from None
 
     def _read(self, size: int) -> bytes:
         """Up to ``size`` bytes of the process's output. Raises TimeoutError at the deadline."""
@@ -158,19 +156,9 @@ class DecodeWorker:
 
 
 def _start() -> subprocess.Popen:
-    paths = [PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     # One BLAS thread: the pool's buffers would count against the memory limit.
-    extra = {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        # -P: a file named av.py in the current folder must not be imported.
-        [sys.executable, "-P", "-m", "cg_cli.media.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("CG_DEBUG") == "1" else subprocess.DEVNULL,
-        bufsize=0,
-        env=os.environ | extra,
-        start_new_session=True,  # Ctrl-C in the terminal is the parent's business
-    )
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return start("cg_cli.media.worker", None if os.environ.get("CG_DEBUG") == "1" else subprocess.DEVNULL, threads)
 
 
 class _ClipParts:

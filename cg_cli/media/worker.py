@@ -1,4 +1,4 @@
-"""The decode process: requests on stdin, messages on stdout (see ``wire``). Started by DecodeWorker, never by hand.
+"""The decode process: requests on stdin, messages on stdout (see ``cg_cli.wire``). Started by DecodeWorker, never by hand.
 
 It imports PyAV but no torch, so the two cannot hang each other; it may be killed at any time, and ends with its parent.
 """
@@ -6,12 +6,8 @@ It imports PyAV but no torch, so the two cannot hang each other; it may be kille
 from __future__ import annotations
 
 import os
-import queue
 import resource
-import select
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -20,27 +16,21 @@ import av
 import numpy as np
 
 from cg_cli.errors import ItemError
+from cg_cli.wire import send, serve
 
 from .clip import DecodeOptions
 from .decoding import decode_clip, probe_file
 from .source import fault
-from .wire import Reader, send
 
 MEMORY_LIMIT = 1 << 30  # bytes of writable memory; a decoder that asks for more gets an error, not the machine's swap
-PARENT_CHECK_S = 1.0
 
 
 def main() -> None:
     """Serves requests until stdin closes or the parent is gone."""
-    # Messages keep the real stdout; whatever else prints goes where stderr goes.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out, requests = serve()
     _limit_memory()
     av.logging.set_level(av.logging.ERROR)  # scan.py counts the demuxer's errors
     av.logging.set_skip_repeated(False)
-    requests: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, os.getppid()), daemon=True).start()
     send(out, {"event": "ready"})
     while True:
         request = requests.get()
@@ -76,23 +66,6 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # elsewhere the limit is not enforced, or counts address space
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
-
-
-def _listen(requests: queue.SimpleQueue, parent: int) -> None:
-    """Queues requests; ends the process, whatever it is doing, when the parent closes the pipe or is gone."""
-
-    def read(size: int) -> bytes:
-        while not select.select([0], [], [], PARENT_CHECK_S)[0]:
-            if os.getppid() != parent:  # a sibling may hold the pipe open
-                os._exit(0)
-        return os.read(0, size)
-
-    reader = Reader(read)
-    try:
-        while True:
-            requests.put(reader.receive()[0])
-    except EOFError:
-        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from media_files import beeps, number_of, steady, write
 
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeOptions, DecodeWorker, client
-from cg_cli.media.wire import Reader, send
+from cg_cli import wire
+from cg_cli.wire import Reader, send
 
 MIB = 1 << 20
 
@@ -44,7 +45,7 @@ def test_the_worker_never_imports_torch_and_the_parent_never_imports_av(worker, 
     mapped = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "libavcodec" in mapped and "torch" not in mapped
     code = "import sys, cg_cli.media; sys.exit(bool({'av', 'torch'} & set(sys.modules)))"
-    root = Path(client.PACKAGE_ROOT)
+    root = Path(wire.PACKAGE_ROOT)
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
 
 
@@ -118,7 +119,7 @@ def test_the_process_ends_with_its_parent_and_has_its_own_session(talkie):
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(talkie)],
-        cwd=client.PACKAGE_ROOT,
+        cwd=wire.PACKAGE_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
