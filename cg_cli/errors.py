@@ -36,3 +36,9 @@ class NothingToDo(CgError):
     """There was no question, or no input (exit code 4)."""
 
     exit_code = 4
+
+
+class Interrupted(CgError):
+    """Somebody asked for the end; what was done is safe (exit code 130)."""
+
+    exit_code = 130

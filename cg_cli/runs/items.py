@@ -138,11 +138,15 @@ def _json_rows(lines: Iterable[str], where: str, base: Path | None, fault: Fault
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_refuse)
         except ValueError as error:
             fault(f"{where}:{number}: not JSON ({error}); line left out")
             continue
         yield from _placed(row, f"{where}:{number}", base, fault)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _table_rows(text: str, where: str, base: Path, fault: Fault) -> Iterator[Named]:

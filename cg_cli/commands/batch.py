@@ -1,0 +1,112 @@
+"""``cg batch``: questions about many videos, into JSONL."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options as opt
+
+RUN = "Batch"
+
+
+def batch(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="files, folders, glob patterns, manifests (.jsonl, .csv, .txt), or - for a list on stdin"),
+    ],
+    question: Annotated[
+        list[str] | None, typer.Option("-q", "--question", help="asked of every video without a question of its own; repeat it for more")
+    ] = None,
+    questions: Annotated[Path | None, typer.Option(metavar="FILE", help="more such questions, one a line")] = None,
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="FILE", help="one record a line; also the archive that a second run goes on from; - is stdout")
+    ] = None,
+    null: Annotated[bool, typer.Option("--null", help="the list on stdin has a NUL after each path (find -print0)")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="start again with an empty file")] = False,
+    no_retry: Annotated[bool, typer.Option("--no-retry", help="leave what failed before as it is")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first video that fails")] = False,
+    max_failures: Annotated[int | None, typer.Option(help="stop once so many videos have failed", min=1)] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="N|all", help="a worker on each of N CUDA devices, or on all")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: the actors of a Ray cluster")] = "local",
+    model: opt.Model = None,
+    preset: opt.Preset = None,
+    keep: opt.Keep = None,
+    pruner: opt.Pruner = None,
+    predictor: opt.Predictor = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    fps: opt.Fps = None,
+    max_frames: opt.MaxFrames = None,
+    max_pixels: opt.MaxPixels = None,
+    no_audio: opt.NoAudio = None,
+    decode_timeout: opt.DecodeTimeout = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    temperature: opt.Temperature = None,
+    seed: opt.Seed = None,
+    offline: opt.Offline = None,
+    config: opt.Config = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no table, no progress, no warnings on stderr")] = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Ask questions about many videos: one record a line, through crashes.
+
+    All questions about a video share one reading of it. Run the same command again after an interruption: what is
+    answered stays, what failed is tried again.
+
+    \b
+    cg batch videos/ -q "What is happening?" -o answers.jsonl
+    cg batch labelled.jsonl -o answers.jsonl --keep 0.25
+    cg batch 'talks/**/*.mp4' -q "Who speaks?" -q "What about?" -o - | jq -r .answer
+    find . -name '*.mkv' -print0 | cg batch - --null -q "Is it raining?" -o rain.jsonl
+    cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
+    """
+    from ..config import resolve
+    from ..output import Talk
+    from ..runs import engines, items, shard as shards
+    from ..runs.batch import Plan
+
+    given = {
+        "model": model, "preset": preset, "keep": keep, "pruner": pruner, "predictor": predictor, "device": device,
+        "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
+        "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "offline": offline,
+    }  # fmt: skip
+    settings = resolve(given, config)
+    if out is None and not dry_run:
+        raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
+    asked = [*(question or []), *(items.read_questions(questions) if questions else [])]
+    plan = Plan(
+        settings=settings,
+        collected=items.collect(inputs, asked, stdin=sys.stdin.buffer if items.STDIN in inputs else None, null=null),
+        out=out or "-",
+        shard=shards.parse(shard, os.environ) if shard else None,
+        overwrite=overwrite,
+        retry=not no_retry,
+        max_failures=1 if fail_fast else max_failures,
+        command=sys.argv[1:],
+    )
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the workers' huggingface_hub reads it
+    talk = Talk(quiet=quiet)
+    if verbose:
+        talk.settings(settings)
+    if dry_run:
+        raise typer.Exit(_foresee(plan, talk))
+
+    from .. import progress
+    from ..runs.batch import run
+
+    with progress.watching(talk) as watch:
+        report = run(plan, engines.make(engine, settings, gpus), watch)
+    progress.report(talk, plan, report)
+    raise typer.Exit(report.end(plan))
