@@ -104,7 +104,7 @@ def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
     return settings
 
 
-def decode_options(settings: Settings, backbone: Backbone) -> DecodeOptions:
+def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> DecodeOptions:
     """How a file becomes a Clip that ``backbone`` can read."""
     return DecodeOptions(
         fps=settings.fps,

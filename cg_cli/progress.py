@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,26 @@ def report(talk: Talk, plan: Plan, done: Report) -> None:
     """The table at the end."""
     if not talk.quiet:
         talk.err.print(summary(plan, done))
+
+
+def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
+    """What would run: a JSON object a video on stdout, the sums on stderr."""
+    clips = questions = settled = faulty = full = kept = 0
+    for fault in plan.collected.faults:
+        talk.line("error", fault)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+        clips += 1
+        settled += line["settled"]
+        questions += line["questions"]
+        faulty += "error" in line
+        if line["questions"] and "tokens" in line:
+            tokens = line["tokens"]
+            full += tokens["video"] + tokens["audio"]
+            kept += tokens["video_kept"] + tokens["audio_kept"]
+    if not talk.quiet:
+        left = f"{questions:,} questions on {clips:,} videos, {kept:,} of {full:,} tokens"
+        talk.line("dry run", f"{left}; {settled:,} questions are settled already, {faulty:,} videos cannot be read")
 
 
 def summary(plan: Plan, done: Report) -> Table:

@@ -61,7 +61,7 @@ class Session:
         Raises:
             UsageError: an unknown pruner, option, device or model, or a model that cannot be loaded.
         """
-        pruner = _make_pruner(settings)
+        pruner = make_pruner(settings)
         warnings = []
         if settings.predictor and not pruner.needs_predictor:
             warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
@@ -88,23 +88,7 @@ class Session:
     @property
     def recipe(self) -> dict[str, Any]:
         """What an answer depends on besides video and question: the other arguments of ``records.record_key``."""
-        s = self.settings
-        return {
-            "model": self.backbone.id,
-            "revision": self.backbone.revision,
-            "pruner": s.pruner,
-            "keep": s.keep,
-            "options": asdict(self.pruner),
-            "predictor": self.predictor,
-            "fps": s.fps,
-            "max_frames": s.max_frames,
-            "max_pixels": s.max_pixels,
-            "audio": s.audio,
-            "max_new_tokens": s.max_new_tokens,
-            "temperature": s.temperature,
-            "seed": s.seed,
-            "prompt_version": self.backbone.prompt_version,
-        }
+        return recipe(self.settings, self.backbone, self.backbone.id, self.backbone.revision, self.pruner, self.predictor)
 
     def read(self, video: str, decode: Callable[[str, DecodeOptions], Clip] = media.decode) -> Reading:
         """Stage 1. media: the file becomes a Clip. Never raises for a fault of the file.
@@ -303,6 +287,28 @@ class Session:
         ]
 
 
+def recipe(
+    settings: Settings, backbone: Backbone | type[Backbone], model: str, revision: str, pruner: Pruner, predictor: str | None
+) -> dict[str, Any]:
+    """``Session.recipe``, which can be told before the model ``model`` at ``revision`` is loaded."""
+    return {
+        "model": model,
+        "revision": revision,
+        "pruner": settings.pruner,
+        "keep": settings.keep,
+        "options": asdict(pruner),
+        "predictor": predictor,
+        "fps": settings.fps,
+        "max_frames": settings.max_frames,
+        "max_pixels": settings.max_pixels,
+        "audio": settings.audio,
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "seed": settings.seed,
+        "prompt_version": backbone.prompt_version,
+    }
+
+
 def _failed(identity: dict[str, str], error: ItemError, **more) -> records.Failure:
     return records.failure(identity, error.stage, error.kind, str(error), **more)
 
@@ -312,7 +318,7 @@ def _require_words(generation: Generation) -> None:
         raise ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
 
 
-def _make_pruner(settings: Settings) -> Pruner:
+def make_pruner(settings: Settings) -> Pruner:
     """The pruner with its options; one that has a ``seed`` takes the run's, unless the preset sets it."""
     options = dict(settings.pruner_options)
     cls = registry.find(settings.pruner).load()

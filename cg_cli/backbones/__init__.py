@@ -1,6 +1,6 @@
 """Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
 
-A new family is a file with a ``load(checkpoint, *, device, dtype) -> Backbone`` and its name in FAMILIES. Importing
+A new family is a file with ``load(checkpoint, *, device, dtype) -> Backbone``, its class as ``BACKBONE``, and its name in FAMILIES. Importing
 this package imports nothing heavy.
 """
 
@@ -51,3 +51,11 @@ def load(path_or_id: str, *, device: str, dtype: str, offline: bool, revision: s
     found = checkpoint.find(path_or_id, offline=offline, revision=revision, check=family)
     module = importlib.import_module(f".{family(found.config)}", __name__)
     return module.load(found, device=device, dtype=dtype)
+
+
+def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
+    """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
+    from . import checkpoint
+
+    config, found = checkpoint.look(path_or_id, offline=offline, revision=revision)
+    return importlib.import_module(f".{family(config)}", __name__).BACKBONE, found

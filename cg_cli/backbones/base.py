@@ -77,6 +77,12 @@ class Backbone(ABC):
     hidden_size: int
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    @abstractmethod
+    def media_tokens(cls, frames: int, height: int, width: int, samples: int) -> tuple[int, int, int]:
+        """How many (grids, video tokens, audio tokens) a clip becomes: ``frames`` of ``height`` x ``width`` pixels, and
+        ``samples`` of sound."""
+
     @abstractmethod
     def encode(self, clip: Clip) -> TokenStream:
         """Run the encoders: the clip as the language model would read it, up to and with the end-of-media mark.

@@ -59,21 +59,38 @@ def find(
     Raises:
         UsageError: nothing usable there; the message says what to do.
     """
-    directory = Path(path_or_id).expanduser()
-    if directory.is_dir():
-        if revision is not None:
-            raise UsageError(f"{path_or_id} is a directory; a revision is for a model on the hub. Leave it out")
+    directory = _named(path_or_id, revision)
+    if directory:
         config = read_config(directory / CONFIG)
         check(config)
         return Checkpoint(path_or_id, directory, config, content_hash(directory))
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path_or_id):
-        raise UsageError(
-            f"no model directory {path_or_id}; give a directory with config.json, or OWNER/NAME on the hub"
-        )
     hub = _Hub(path_or_id, revision, offline)
     config = read_config(hub.fetch(CONFIG))
     check(config)
     return Checkpoint(path_or_id, hub.directory(), config, hub.commit)
+
+
+def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
+    """The config and the revision of a checkpoint, of which nothing else is fetched. UsageError as for ``find``."""
+    directory = _named(path_or_id, revision)
+    if directory:
+        return read_config(directory / CONFIG), content_hash(directory)
+    hub = _Hub(path_or_id, revision, offline)
+    return read_config(hub.fetch(CONFIG)), hub.commit
+
+
+def _named(path_or_id: str, revision: str | None) -> Path | None:
+    """The local directory that a name stands for; None if it stands for a model on the hub. UsageError if for neither."""
+    directory = Path(path_or_id).expanduser()
+    if directory.is_dir():
+        if revision is not None:
+            raise UsageError(f"{path_or_id} is a directory; a revision is for a model on the hub. Leave it out")
+        return directory
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path_or_id):
+        raise UsageError(
+            f"no model directory {path_or_id}; give a directory with config.json, or OWNER/NAME on the hub"
+        )
+    return None
 
 
 def read_config(path: Path) -> dict[str, Any]:

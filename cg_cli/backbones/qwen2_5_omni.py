@@ -25,6 +25,8 @@ from .checkpoint import Checkpoint, read_config
 from .device import resolve_device, resolve_dtype
 from .weighted import ROWS, WeightedCache
 
+SIDE = 28  # pixels of a merged patch: 2 x 2 patches of 14
+FRAMES = 2  # of a grid
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -67,8 +69,8 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> Backbone:
 class Qwen25Omni(Backbone):
     """A loaded thinker. See ``Backbone`` for the contract."""
 
-    side_multiple = 28  # a merged patch: 2 x 2 patches of 14 pixels
-    frame_multiple = 2
+    side_multiple = SIDE
+    frame_multiple = FRAMES
     prompt_version = "qwen-chat/1"
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
@@ -96,6 +98,11 @@ class Qwen25Omni(Backbone):
     @property
     def stop_ids(self) -> frozenset[int]:
         return self._stop_ids
+
+    @classmethod
+    def media_tokens(cls, frames: int, height: int, width: int, samples: int) -> tuple[int, int, int]:
+        shape = _media_shape(frames, height, width, samples)
+        return shape.grids, shape.video, shape.audio
 
     @torch.no_grad()
     def encode(self, clip: Clip) -> TokenStream:
@@ -170,18 +177,9 @@ class Qwen25Omni(Backbone):
         return -(-count // self._vision.temporal_patch), height // self._vision.patch, width // self._vision.patch
 
     def _shape(self, clip: Clip) -> qwen_layout.MediaShape:
-        grids = height = width = audio = 0
-        if clip.frames is not None:
-            grids, height, width = self._patch_grid(clip)
-        if clip.audio is not None:
-            audio = qwen_layout.audio_token_count(qwen_inputs.mel_frame_count(len(clip.audio)))
-        return qwen_layout.MediaShape(
-            grids=grids,
-            rows=height // self._vision.merge,
-            columns=width // self._vision.merge,
-            audio=audio,
-            seconds_per_grid=self._vision.temporal_patch * clip.seconds_per_frame,
-        )
+        frames, height, width = (0, 0, 0) if clip.frames is None else clip.frames.shape[:3]
+        samples = 0 if clip.audio is None else len(clip.audio)
+        return _media_shape(frames, height, width, samples, self.frame_multiple * clip.seconds_per_frame)
 
     def _see(self, clip: Clip) -> Tensor:
         """Video features [V, D], grid by grid in raster order."""
@@ -251,6 +249,16 @@ class Qwen25Omni(Backbone):
             )
 
 
+def _media_shape(frames: int, height: int, width: int, samples: int, seconds_per_grid: float = 0.0) -> qwen_layout.MediaShape:
+    return qwen_layout.MediaShape(
+        grids=-(-frames // FRAMES),
+        rows=height // SIDE,
+        columns=width // SIDE,
+        audio=qwen_layout.audio_token_count(qwen_inputs.mel_frame_count(samples)) if samples else 0,
+        seconds_per_grid=seconds_per_grid,
+    )
+
+
 def _preprocessing(
     checkpoint: Checkpoint, mel_bins: int
 ) -> tuple[qwen_inputs.PixelNorm, WhisperFeatureExtractor, tuple[str, ...]]:
@@ -269,3 +277,6 @@ def _preprocessing(
     if given != (mel_bins, SAMPLE_RATE, qwen_inputs.HOP, qwen_inputs.N_FFT):
         raise UsageError(f"{path} does not fit the audio tower: mel bins, rate, hop and window are {given}")
     return norm, extractor, ()
+
+
+BACKBONE = Qwen25Omni

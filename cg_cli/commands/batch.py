@@ -100,12 +100,14 @@ def batch(
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)
-    if dry_run:
-        raise typer.Exit(_foresee(plan, talk))
-
     from .. import progress
     from ..runs.batch import run
 
+    if dry_run:
+        from ..runs.forecast import forecast
+
+        progress.foretold(talk, plan, forecast(plan))
+        return
     with progress.watching(talk) as watch:
         report = run(plan, engines.make(engine, settings, gpus), watch)
     progress.report(talk, plan, report)

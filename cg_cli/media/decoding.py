@@ -99,6 +99,8 @@ def probe_file(path: str, shown: str) -> Probe:
         duration_s=float(max(ends, default=origin) - origin),
         video_codec=codec.get(found.video_index, ""),
         audio_codec=codec.get(found.audio_index, ""),
+        film_s=float(found.video.duration) if found.video and resizer else 0.0,
+        sound_s=float(max(0, found.audio.end - origin)) if found.audio else 0.0,
         complete=damage.complete,
         warnings=tuple(damage.lines),
     )

@@ -29,6 +29,7 @@ class Probe:
         width, height: displayed size of the video in pixels (pixel aspect and rotation applied); 0 without video.
         rotation: degrees counterclockwise already applied to width and height: 0, 90, 180 or 270.
         duration_s: length on the Clip's clock, from the packets of the file, never from its header.
+        film_s, sound_s: how long pictures and sound last on that clock; 0 without.
         video_codec, audio_codec: of the streams that ``decode`` would use; "" without one.
         complete: False when part of the file could not be read.
         warnings: one line each.
@@ -43,6 +44,8 @@ class Probe:
     duration_s: float
     video_codec: str
     audio_codec: str
+    film_s: float = 0.0
+    sound_s: float = 0.0
     complete: bool = True
     warnings: tuple[str, ...] = ()
 

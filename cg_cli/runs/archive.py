@@ -12,38 +12,26 @@ import json
 import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from ..errors import CgError, UsageError
 from ..records import SCHEMA, Record, to_line
-from .job import POISON
+from .history import History, about, parse
 
 BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()  # of every line
 SYNC_S = 5.0  # seconds of records that a power failure may take
 
 
 class Sink(Protocol):
-    """Takes records, and knows those that were there before."""
+    """Takes records; ``history`` knows those that were there before."""
 
-    def claim(self, key: str, video: str) -> bool | None: ...
-
-    def attempts(self, video: str, question: str, id: Any) -> int: ...
+    history: History
 
     def append(self, records: Sequence[Record]) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """A record that no run makes again."""
-
-    video: str
-    ok: bool
 
 
 class Archive:
@@ -51,9 +39,8 @@ class Archive:
 
     Args:
         path: a regular file, or one that is not there yet; its folder exists.
-        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the file moved.
+        videos, retry: as for ``History``.
         overwrite: start from nothing.
-        retry: try failures again.
 
     Raises:
         UsageError: the file holds something else than records.
@@ -62,10 +49,7 @@ class Archive:
 
     def __init__(self, path: Path, videos: Collection[str], *, overwrite: bool = False, retry: bool = True):
         self.path = Path(os.path.realpath(path))  # a link stays one when the file behind it is replaced
-        self._videos, self._retry = videos, retry
-        self._settled: dict[str, list[_Settled]] = defaultdict(list)
-        self._failed: dict[tuple[str, str, Any], int] = {}  # attempts of the failures in the file, by whom they are about
-        self._stale = False  # whether a failure in the file has been tried again
+        self.history = History(videos, retry)
         self._synced = time.monotonic()
         self.torn = 0  # bytes of a torn line that were cut off
         self._file = self._locked()
@@ -78,20 +62,6 @@ class Archive:
             self._file.close()
             raise
 
-    def claim(self, key: str, video: str) -> bool | None:
-        """Whether the file has a record with ``key`` that is settled: True for an answer, False for a failure, None for neither.
-        Each record is claimed once, so that two copies of a file have a record each."""
-        known = self._settled.get(key, [])
-        moved = [entry for entry in known if entry.video not in self._videos]
-        for entry in [entry for entry in known if entry.video == video] + moved:
-            known.remove(entry)
-            return entry.ok
-        return None
-
-    def attempts(self, video: str, question: str, id: Any) -> int:
-        """How often this failed before."""
-        return self._failed.get((video, question, id), 0)
-
     def append(self, records: Sequence[Record]) -> None:
         """Write ``records``, a line each, at once. CgError, with the file as it was, if it cannot be done."""
         data = b"".join(to_line(record).encode() + b"\n" for record in records)
@@ -100,15 +70,16 @@ class Archive:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._size)
-            raise CgError(f"cannot write {self.path}: {error.strerror}; the records before are safe") from error
+            safe = "the records before are safe; make room, and run the same command again"
+            raise CgError(f"cannot write {self.path}: {error.strerror}; {safe}") from error
         self._size += len(data)
-        self._stale |= any((r.video, r.question, r.id) in self._failed for r in records)
+        self.history.stale |= any(self.history.attempts((r.video, r.question, r.id)) for r in records)
 
     def close(self) -> None:
         """Drop the lines that later ones replace, and let the file go."""
         try:
             os.fsync(self._file.fileno())
-            if self._stale:
+            if self.history.stale:
                 self._compact()
         except OSError as error:
             raise CgError(f"cannot write {self.path}: {error.strerror}") from error
@@ -167,27 +138,19 @@ class Archive:
 
     def _load(self) -> None:
         for number, line in enumerate(self._file_lines(), start=1):
-            if not line.strip():
-                continue
-            record = self._parsed(number, line)
-            self._stale |= _about(record) in self._failed
-            if record["ok"]:
-                self._settled[record["key"]].append(_Settled(record["video"], True))
-                continue
-            if record["error"]["type"] == POISON or not self._retry:
-                self._settled[record["key"]].append(_Settled(record["video"], False))
-            self._failed[_about(record)] = max(self._failed.get(_about(record), 0), record.get("attempts", 1))
+            if line.strip():
+                self.history.add(parse(line, f"{self.path}:{number}"))
 
     def _compact(self) -> None:
         """Rewrite the file without the failures that a later line replaces, in one step."""
         lines = lambda: ((line, json.loads(line)) for line in self._file_lines() if line.strip())  # noqa: E731
-        last = {_about(record): number for number, (_, record) in enumerate(lines()) if _about(record) in self._failed}
+        last = {about(record): number for number, (_, record) in enumerate(lines()) if self.history.attempts(about(record))}
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with open(temporary, "wb") as file:
                 os.fchmod(file.fileno(), os.fstat(self._file.fileno()).st_mode & 0o7777)
                 for number, (line, record) in enumerate(lines()):
-                    if record["ok"] or last[_about(record)] == number:
+                    if record["ok"] or last.get(about(record), number) == number:
                         file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -199,38 +162,17 @@ class Archive:
         with open(self.path, "rb") as file:
             yield from file
 
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-            if record["schema"] != SCHEMA or not (record["ok"] or record["error"]["type"]):
-                raise ValueError
-            record["key"], record["video"], record["question"]
-        except (ValueError, TypeError, KeyError):
-            raise UsageError(
-                f"{self.path}:{number} is no record of cg: name another -o, --overwrite it, or remove that line"
-            ) from None
-        return record
-
-
-def _about(record: dict[str, Any]) -> tuple[str, str, Any]:
-    return record["video"], record["question"], record.get("id")
-
 
 class Stream:
     """Records on stdout, or into anything else that is no regular file; nothing is known from before."""
 
     def __init__(self, path: Path | None = None):
+        self.history = History((), retry=True)
         self._name = str(path) if path else "stdout"
         try:
             self._file = open(path, "wb") if path else sys.stdout.buffer
         except OSError as error:
             raise UsageError(f"-o {path}: {error.strerror}") from error
-
-    def claim(self, key: str, video: str) -> None:
-        return None
-
-    def attempts(self, video: str, question: str, id: Any) -> int:
-        return 0
 
     def append(self, records: Sequence[Record]) -> None:
         """Write ``records`` at once. CgError if it cannot be done."""

@@ -247,7 +247,7 @@ def _jobs(
         identity = known.get(item.video) or records.video_identity(item.video)
         asked = []
         for question in item.questions:
-            ok = sink.claim(records.record_key(video=identity, question=question.text, **recipe), item.video)
+            ok = sink.history.claim(records.record_key(video=identity, question=question.text, **recipe), item.video)
             totals.before += ok is True
             totals.failed_before += ok is False
             asked += [question] if ok is None else []
@@ -272,7 +272,7 @@ def _records(asked: _Asked, outcome: Outcome, recipe: Mapping[str, Any], sink: S
         own = {*type(record).model_fields, "schema"}
         more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
         if not record.ok:
-            more["attempts"] = record.attempts + sink.attempts(video, question.text, question.id)
+            more["attempts"] = record.attempts + sink.history.attempts((video, question.text, question.id))
         out.append(record.model_copy(update={"id": question.id, **more}))
     return out
 

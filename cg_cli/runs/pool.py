@@ -111,7 +111,7 @@ class Pool:
     settings: Settings
     devices: Sequence[str]
     decoders: int
-    _workers: dict[str, _Worker] = field(default_factory=dict)
+    _workers: dict[int, _Worker] = field(default_factory=dict)
     _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     _again: deque[_Task] = field(default_factory=deque)
     _stopping: bool = False
@@ -128,13 +128,13 @@ class Pool:
             CgError: no worker starts.
             KeyboardInterrupt: ``stop`` was called meanwhile.
         """
-        for device in self.devices:
-            self._start(device)
+        for slot in range(len(self.devices)):
+            self._start(slot)
         while True:
             if self._stopping:
                 raise KeyboardInterrupt
-            device, message = self._next()
-            for _ in self._take(device, message):
+            slot, message = self._next()
+            for _ in self._take(slot, message):
                 pass  # nobody has work yet
             if message and message["event"] == "ready":
                 return message
@@ -143,8 +143,8 @@ class Pool:
         """The outcomes of ``jobs``, numbered as they come, each once, in the order in which they are done."""
         tasks = (_Task(number, job) for number, job in enumerate(jobs))
         while self._feed(tasks):
-            device, message = self._next()
-            yield from self._take(device, message)
+            slot, message = self._next()
+            yield from self._take(slot, message)
 
     def stop(self) -> None:
         """Begin nothing more: ``run`` ends with what the models are at. Safe in a signal handler."""
@@ -156,25 +156,25 @@ class Pool:
             worker.kill()
         self._workers.clear()
 
-    def _start(self, device: str) -> None:
-        self._workers[device] = _Worker(replace(self.settings, device=device), self.decoders, self._events)
+    def _start(self, slot: int) -> None:
+        self._workers[slot] = _Worker(replace(self.settings, device=self.devices[slot]), self.decoders, self._events)
 
-    def _next(self) -> tuple[str | None, dict[str, Any] | None]:
-        """A worker's device and message (None: it ended), or (None, {}) when it is time to look around."""
+    def _next(self) -> tuple[int | None, dict[str, Any] | None]:
+        """A worker's number and message (None: it ended), or (None, {}) when it is time to look around."""
         try:
             worker, message = self._events.get(timeout=LOOK_S)
         except queue.Empty:
             return None, {}
-        device = next((d for d, w in self._workers.items() if w is worker), None)
-        return (device, message) if device is not None else (None, {})  # of a worker that has been replaced
+        slot = next((s for s, w in self._workers.items() if w is worker), None)
+        return (slot, message) if slot is not None else (None, {})  # of a worker that has been replaced
 
     def _feed(self, tasks: Iterator[_Task]) -> bool:
         """Give every worker enough to do. False when there is nothing left, and nobody at work."""
         if self._stopping:
-            for device, worker in list(self._workers.items()):
+            for slot, worker in list(self._workers.items()):
                 if not worker.ready:
                     worker.kill()
-                    del self._workers[device]
+                    del self._workers[slot]
                 elif not worker.told:
                     worker.told = True
                     worker.send({"event": "stop"})
@@ -187,13 +187,13 @@ class Pool:
             min(idle, key=lambda w: len(w.tasks)).give(task)
         return True
 
-    def _take(self, device: str | None, message: dict[str, Any] | None) -> Iterator[Outcome]:
-        if device is None:
+    def _take(self, slot: int | None, message: dict[str, Any] | None) -> Iterator[Outcome]:
+        if slot is None:
             return
-        worker = self._workers[device]
+        worker = self._workers[slot]
         match message:
             case None:
-                yield from self._bury(device, worker)
+                yield from self._bury(slot, worker)
             case {"event": "refused"}:
                 kind = UsageError if message["exit_code"] == UsageError.exit_code else CgError
                 raise kind(message["message"])
@@ -209,10 +209,10 @@ class Pool:
                 timing = {name: message[name] for name in ("waited_s", "worked_s", "read_s")}
                 yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
 
-    def _bury(self, device: str, worker: _Worker) -> Iterator[Outcome]:
+    def _bury(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
         """A worker ended: the task that its model was at has one life less, the others wait for the next worker."""
-        del self._workers[device]
-        cause = worker.cause_of_death()
+        del self._workers[slot]
+        device, cause = self.devices[slot], worker.cause_of_death()
         worker.kill()
         if self._stopping:
             return
@@ -229,4 +229,4 @@ class Pool:
             self._fruitless += 1
             if self._fruitless >= FRUITLESS:
                 raise CgError(f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file")
-        self._start(device)
+        self._start(slot)
