@@ -167,7 +167,8 @@ class Report:
         if self.status == "interrupted":
             raise Interrupted(f"interrupted: {left}; {again}")
         if self.status == "stopped":
-            raise CgError(f"stopped after {self.totals.clips_failed} failed clips: {left}; {again}")
+            failed = f"{self.totals.clips_failed} clip{'s' * (self.totals.clips_failed != 1)} failed"
+            raise CgError(f"stopped, as {failed}: {left}; {again}")
         return 3 if self.totals.incomplete else 0
 
 
