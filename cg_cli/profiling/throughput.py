@@ -1,0 +1,181 @@
+"""How fast a folder is answered: against a plain transformers script, and against what decoding and model take apart.
+
+``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder, three ways in
+turn on the same machine:
+
+* plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no pruning.
+* cg, keep 1: ``cg batch`` without pruning. What it gains are one encoding and prefill for all questions of a clip, questions
+  decoded side by side, and decoding of the next clips meanwhile.
+* cg: ``cg batch`` as it comes.
+
+Loading the model is not counted. The second table sets the time of a folder beside the sums of its parts: where reading runs
+ahead of the model, it is near the larger of the two. There, on a CPU, the model has one core less than there are, which is
+the decoder's. Times vary with the machine; ratios are of one run. The last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration, WhisperFeatureExtractor
+from transformers.utils import logging as transformers_logging
+
+from .. import media, models
+from ..accounts import device_name
+from ..backbones import qwen_inputs, qwen_layout
+from ..backbones.device import resolve_device, resolve_dtype
+from ..config import NONE, Settings, resolve
+from ..media.clip import SAMPLE_RATE, Clip, DecodeOptions
+from ..media.files import VIDEO_SUFFIXES, walk
+from ..output import Talk
+from ..progress import Watch
+from ..pruning.stream import AUDIO, TEXT, VIDEO
+from ..runs import engines
+from ..runs.batch import Plan, Totals, run
+from ..runs.items import collect
+
+QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "What colour is it?", "What happens first?")
+THREADS = "OMP_NUM_THREADS"  # of worker processes
+
+
+class Plain:
+    """A script as one writes it with transformers alone; it knows the layout of the prompt, and no more of this project.
+
+    ``cg_cli.media`` reads the clips, so that both see the same frames.
+    """
+
+    def __init__(self, settings: Settings):
+        place = resolve_device(settings.device)
+        source = models.source(settings.model)
+        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, dtype=resolve_dtype(settings.dtype, place))
+        self.model = self.model.eval().to(place)
+        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.extractor = WhisperFeatureExtractor.from_pretrained(source)
+        self.worker = media.DecodeWorker()  # one process for all clips: as fast as decoding right here
+        self.options = DecodeOptions(settings.fps, settings.max_frames, settings.max_pixels)
+        self.limit = settings.max_new_tokens
+
+    @torch.no_grad()
+    def answers(self, video: str, questions: Sequence[str]) -> list[str]:
+        clip = self.worker.decode(video, self.options)
+        inputs = self._inputs(clip)
+        out = []
+        for question in questions:
+            asked = self.tokenizer(question + qwen_layout.QUESTION_END, return_tensors="pt")["input_ids"].to(self.model.device)
+            ids = torch.cat([inputs["input_ids"], asked], dim=1)
+            told = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            said = self.model.generate(**told, max_new_tokens=self.limit, do_sample=False, pad_token_id=self.tokenizer.pad_token_id or 0)
+            out.append(self.tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip())
+        return out
+
+    def _inputs(self, clip: Clip) -> dict:
+        device, frames = self.model.device, qwen_inputs.even_frames(clip.frames, 2)
+        grid = len(frames) // 2, clip.frames.shape[1] // 14, clip.frames.shape[2] // 14
+        pixels = qwen_inputs.patchify(torch.tensor(frames, device=device), qwen_inputs.PixelNorm(), patch=14, merge=2, temporal=2)
+        mel = self.extractor(clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt", truncation=False)
+        audio = qwen_layout.audio_token_count(int(mel["attention_mask"].sum()))
+        header = self.tokenizer(qwen_layout.HEADER)["input_ids"]
+        shape = qwen_layout.MediaShape(grid[0], grid[1] // 2, grid[2] // 2, audio, 2 * clip.seconds_per_frame)
+        kind = qwen_layout.prefix_layout(len(header), shape).modality
+        ids = torch.empty(len(kind), dtype=torch.long)
+        config = self.model.config
+        ids[kind == VIDEO], ids[kind == AUDIO] = config.video_token_id, config.audio_token_id
+        marks = [self.tokenizer("".join(names))["input_ids"] for names in qwen_layout.marks(shape)]
+        ids[kind == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
+        return {
+            "input_ids": ids[None].to(device),
+            "pixel_values_videos": pixels.to(self.model.dtype),
+            "video_grid_thw": torch.tensor([grid], device=device),
+            "video_second_per_grid": torch.tensor([2 * clip.seconds_per_frame], device=device),
+            "input_features": mel["input_features"].to(device, self.model.dtype),
+            "feature_attention_mask": mel["attention_mask"].to(device),
+            "use_audio_in_video": True,
+        }
+
+
+def plainly(plain: Plain, videos: Sequence[str], questions: Sequence[str]) -> tuple[float, list[str]]:
+    """Seconds for a folder, and the answers."""
+    started = time.perf_counter()
+    answers = [answer for video in videos for answer in plain.answers(video, questions)]
+    return time.perf_counter() - started, answers
+
+
+def batched(settings: Settings, videos: Sequence[str], questions: Sequence[str]) -> tuple[Totals, list[str]]:
+    """The totals of one ``cg batch``, and the answers in the order of ``videos`` and ``questions``."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out.jsonl")
+        plan = Plan(settings, collect(videos, questions), str(out))
+        report = run(plan, engines.make("local", settings, None), Watch(Talk(quiet=True), None))
+        records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    found = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
+    return report.totals, [found[video, question] for video in videos for question in questions]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cg_cli.profiling.throughput", description=__doc__.partition("\n")[0])
+    transformers_logging.disable_progress_bar()
+    parser.add_argument("clips", type=Path, help="a folder of videos with sound")
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--keep", type=float)
+    parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown")
+    parser.add_argument("--max-new-tokens", type=int, default=32)
+    options = parser.parse_args()
+    given = {"model": options.model, "keep": options.keep, "max_new_tokens": options.max_new_tokens}
+    ours = resolve(given)
+    whole = resolve({**given, "keep": 1.0, "pruner": NONE})
+    videos = list(map(str, walk(options.clips, VIDEO_SUFFIXES, on_error=_stop)))
+    plain = Plain(ours)
+    plain.answers(videos[0], QUESTIONS[:1])  # warm-up; the workers of a batch have one clip for that, too
+    console = Console(width=120)
+    result = {"model": options.model, "device": device_name(plain.model.device), "clips": len(videos), "keep": ours.keep, "speed": {}}
+
+    table = Table(title=f"{options.model}, {len(videos)} clips, {result['device']}: as fast as plain transformers", title_justify="left")
+    for name in ("questions a clip", "plain", "cg, keep 1", f"cg, keep {ours.keep:g}", "answers of cg, keep 1, equal to plain"):
+        table.add_column(name, justify="right")
+    for questions in (QUESTIONS[:1], QUESTIONS):
+        ratios, same = [], 0.0
+        for _ in range(options.repeat):
+            seconds, expected = plainly(plain, videos, questions)
+            unpruned, said = batched(whole, videos, questions)
+            pruned, _ = batched(ours, videos, questions)
+            ratios.append((seconds / unpruned.seconds, seconds / pruned.seconds))
+            same = sum(map(str.__eq__, said, expected)) / len(expected)
+        middle = [statistics.median(column) for column in zip(*ratios)]
+        spread = [f"{m:.2f} x ({min(c):.2f}-{max(c):.2f})" for m, c in zip(middle, zip(*ratios))]
+        table.add_row(str(len(questions)), "1 x", *spread, f"{same:.1%}")
+        result["speed"][len(questions)] = {"keep_1": middle[0], "pruned": middle[1], "equal_answers": same}
+    console.print(table)
+
+    if plain.model.device.type == "cpu":
+        os.environ[THREADS] = str(max(1, (os.cpu_count() or 1) - 1))
+    del plain
+    rounds = [batched(ours, videos, QUESTIONS)[0] for _ in range(options.repeat)]
+    totals = sorted(rounds, key=lambda totals: totals.seconds)[options.repeat // 2]
+    longer, both = max(totals.read_s, totals.worked_s), totals.read_s + totals.worked_s
+    table = Table(title="time of the folder, 5 questions a clip, against its parts", title_justify="left")
+    for name in ("against max(decoding, model)", "against decoding + model", "decoding / model", "model waited for decoding"):
+        table.add_column(name, justify="right")
+    waited = totals.waited_s / (totals.waited_s + totals.worked_s)
+    table.add_row(f"{totals.seconds / longer:.2f}", f"{totals.seconds / both:.2f}", f"{totals.read_s / totals.worked_s:.2f}", f"{waited:.1%}")
+    console.print(table)
+    result["overlap"] = {"to_longer": totals.seconds / longer, "to_sum": totals.seconds / both, "waited": waited}
+    print(json.dumps(result))
+
+
+def _stop(error: OSError) -> None:
+    sys.exit(f"{error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
