@@ -134,6 +134,8 @@ def summary(plan: Plan, done: Report) -> Table:
         prefill = f"{count(totals.flops_prefill, 'FLOP')} of {count(totals.flops_prefill_full, 'FLOP')}"
         table.add_row("prefill", share(totals.flops_prefill, totals.flops_prefill_full), prefill)
     if totals.seconds:
-        waited = f"{share(totals.waited_s, totals.waited_s + totals.worked_s)} of it the model waited for decoding"
+        waited = ""
+        if totals.worked_s:
+            waited = f"{share(totals.waited_s, totals.waited_s + totals.worked_s)} of it the model waited for decoding"
         table.add_row("time", duration(totals.seconds), waited)
     return table

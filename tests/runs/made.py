@@ -1,10 +1,34 @@
-"""Records as a run leaves them, without a model."""
+"""Clips for a run, and records as a run leaves them."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 from cg_cli import records
+
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.mp4"))
+
+
+def folder_of(path: Path, count: int) -> Path:
+    """``count`` clips, every one of another age and so with a key of its own."""
+    path.mkdir()
+    for i in range(count):
+        shutil.copy(SAMPLES[i % len(SAMPLES)], path / f"c{i:03d}.mp4")
+        os.utime(path / f"c{i:03d}.mp4", (1e9 + i, 1e9 + i))
+    return path
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def told(record: dict) -> tuple:
+    """What has to be the same however a batch came to its end."""
+    return record["key"], record["video"], record["question"], record["ok"], record.get("answer"), (record.get("error") or {}).get("type")
 
 
 def answer(video: str = "a.mp4", question: str = "q?", key: str | None = None, **more: Any) -> records.Answer:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import subprocess
 import sys
 
 import pytest
-from made import answer, failed
+from made import answer, failed, lines
 
 from cg_cli.errors import CgError, UsageError
 from cg_cli.records import to_line
 from cg_cli.runs.archive import Archive, Stream, open_sink
-
-
-def lines(path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def opened(path, videos=("a.mp4", "b.mp4"), **more) -> Archive:

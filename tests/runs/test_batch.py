@@ -13,23 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+from made import SAMPLES, folder_of, lines, told
 
 from cg_cli import records
 from cg_cli.config import resolve
 from cg_cli.runs.job import Job
 from cg_cli.runs.pool import Pool
 
-SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.mp4"))
 QUESTIONS = ["-q", "What is happening?", "-q", "What do you hear?"]
-
-
-def folder_of(path: Path, count: int) -> Path:
-    """``count`` clips, every one of another age and so with a key of its own."""
-    path.mkdir()
-    for i in range(count):
-        shutil.copy(SAMPLES[i % len(SAMPLES)], path / f"c{i:03d}.mp4")
-        os.utime(path / f"c{i:03d}.mp4", (1e9 + i, 1e9 + i))
-    return path
 
 
 @pytest.fixture
@@ -49,15 +40,6 @@ def cg(work: Path, *arguments: str, **more) -> tuple[int, str, str]:
     process = start(work, *arguments, **more)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def told(record: dict) -> tuple:
-    """What has to be the same however a batch came to its end."""
-    return record["key"], record["video"], record["question"], record["ok"], record.get("answer"), (record.get("error") or {}).get("type")
 
 
 def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(work):
@@ -220,58 +202,6 @@ def test_twenty_kills_lose_nothing_and_duplicate_nothing(tmp_path):
     time.sleep(2)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path) not in listed  # no process is left behind
-
-
-PLUGIN = """
-import os
-from dataclasses import dataclass
-import torch
-from cg_cli.pruning.random import Random
-from cg_cli.pruning.stream import AUDIO, VIDEO
-
-@dataclass(frozen=True)
-class Killer(Random):
-    "Kills its process at a clip without sound."
-    def select(self, stream, budget):
-        if not (stream.modality == AUDIO).any():
-            os.kill(os.getpid(), 9)
-        return super().select(stream, budget)
-
-@dataclass(frozen=True)
-class Greedy(Random):
-    "Runs out of memory at a clip of 8 s unless the budget is small, and always at one without sound."
-    def select(self, stream, budget):
-        if budget.count > 200 and (stream.modality == VIDEO).sum() == 512 or not (stream.modality == AUDIO).any():
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return super().select(stream, budget)
-"""
-
-
-@pytest.fixture
-def plugin(tmp_path):
-    """A package with pruners that misbehave, for ``PYTHONPATH``."""
-    place = tmp_path / "plugin"
-    (place / "bad-1.0.dist-info").mkdir(parents=True)
-    (place / "bad_pruners.py").write_text(PLUGIN)
-    (place / "bad-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
-    (place / "bad-1.0.dist-info" / "entry_points.txt").write_text(
-        "[cg_cli.pruners]\nkiller = bad_pruners:Killer\ngreedy = bad_pruners:Greedy\n"
-    )
-    return place
-
-
-@pytest.fixture
-def silent(tmp_path) -> Path:
-    import av
-
-    path = tmp_path / "silent.mp4"
-    with av.open(str(SAMPLES[0])) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return path
 
 
 def test_a_file_that_kills_its_worker_twice_is_poison_and_the_others_are_answered(work, plugin, silent):
