@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .output import Talk, count, duration, share
@@ -24,15 +24,15 @@ def watching(talk: Talk) -> Iterator[Watch]:
     bar = None
     if talk.err.is_terminal and not talk.quiet:
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[more]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=talk.err, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn(compact=True),
+            console=talk.err, transient=True,
         )  # fmt: skip
     watch = Watch(talk, bar)
     if bar is None:
         yield watch
     else:
         with bar:
-            bar.add_task("loading the model", total=None, more="")
+            bar.add_task("loading the model", total=None)
             yield watch
 
 
@@ -59,13 +59,16 @@ class Watch:
 
     def settled(self, totals: Totals) -> None:
         if self.bar:
-            kept = f" · kept {share(totals.tokens_kept, totals.tokens_full)}" if totals.tokens_full else ""
-            speed = f" · {totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else ""
-            failed = f" · {totals.failed + totals.failed_before} failed" if totals.failed or totals.failed_before else ""
-            clips = f"{totals.clips_before + totals.clips_done} of {totals.clips} clips{kept}{speed}{failed}"
-            self.bar.update(
-                self.bar.task_ids[0], description="questions", total=totals.questions, completed=totals.settled, more=clips
-            )
+            failed = totals.failed + totals.failed_before
+            parts = [
+                f"{totals.clips_before + totals.clips_done}/{totals.clips} clips",
+                f"{totals.settled}/{totals.questions} questions",
+                f"kept {share(totals.tokens_kept, totals.tokens_full)}" if totals.tokens_full else "",
+                f"{totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else "",
+                f"{failed} failed" if failed else "",
+            ]
+            told = " · ".join(filter(None, parts))
+            self.bar.update(self.bar.task_ids[0], description=told, total=totals.questions, completed=totals.settled)
 
     def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
         self.settled(totals)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as ``cg`` does: tests start processes beside this one
 
 
 @pytest.fixture(autouse=True)

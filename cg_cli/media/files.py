@@ -15,10 +15,10 @@ AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".m4a", ".aac", ".ogg", ".oga", ".opu
 
 def walk(folder: Path, suffixes: tuple[str, ...], on_error: Callable[[OSError], None]) -> Iterator[Path]:
     """The files below ``folder`` whose names end in one of ``suffixes`` (lower case), in order of name; hidden ones
-    (``._clip.mp4``) are left out. ``on_error`` is told of a folder that cannot be listed, and may raise."""
+    (``._clip.mp4``) are left out, broken links are not. ``on_error`` is told of a folder that cannot be listed, and may raise."""
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in suffixes and path.is_file():
+            if not name.startswith(".") and path.suffix.lower() in suffixes:
                 yield path

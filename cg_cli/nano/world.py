@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -85,7 +86,8 @@ def _make(seed: int, out: Path, longest: int, index: int) -> list[dict]:
 def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1]) -> Path:
     """Write ``count`` clips of world ``seed`` and their questions to ``out``; returns the path of ``labelled.jsonl``."""
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor() as pool:
+    # Not forked: this process may have threads of torch, whose locks a fork would copy as they are.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         lines = list(pool.map(partial(_make, seed, out, longest), range(count), chunksize=4))
     labelled = out / "labelled.jsonl"
     labelled.write_text("".join(json.dumps(row) + "\n" for rows in lines for row in rows), encoding="utf-8")

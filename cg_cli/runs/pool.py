@@ -6,6 +6,7 @@ This side loads no model and imports no torch, so it outlives whatever happens o
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
 import tempfile
@@ -60,7 +61,8 @@ class _Worker:
         self.current: int | None = None  # number of the task that the model is at
         self.stage = "encode"
         self._stderr = tempfile.TemporaryFile()
-        self.process = start("cg_cli.runs.worker", self._stderr, {})
+        debug = os.environ.get("CG_DEBUG") == "1"
+        self.process = start("cg_cli.runs.worker", None if debug else self._stderr, {})
         self.send({"settings": asdict(settings), "decoders": decoders})
         self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
         self._thread.start()
