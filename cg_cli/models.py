@@ -22,6 +22,7 @@ class KnownModel:
     download: str  # for people; the weights of the Thinker in bfloat16
     memory_bytes: int  # weights, plus room for the activations of a few minutes of video
     warning: str = ""  # goes into every record
+    shape: str = ""  # family and size, for random weights in the same sizes
     predictor: str = ""  # file of the audio-to-visual predictor that comes with it
 
 
@@ -34,8 +35,8 @@ NANO = KnownModel(
 )
 KNOWN = {
     "nano": NANO,
-    "qwen2.5-omni-3b": KnownModel("Qwen/Qwen2.5-Omni-3B", "about 9.4 GB", 14 * GIB),
-    "qwen2.5-omni-7b": KnownModel("Qwen/Qwen2.5-Omni-7B", "about 18 GB", 24 * GIB),
+    "qwen2.5-omni-3b": KnownModel("Qwen/Qwen2.5-Omni-3B", "about 9.4 GB", 14 * GIB, shape="qwen2_5_omni/3b"),
+    "qwen2.5-omni-7b": KnownModel("Qwen/Qwen2.5-Omni-7B", "about 18 GB", 24 * GIB, shape="qwen2_5_omni/7b"),
 }
 AUTO = "auto"
 _AUTO_ORDER = ("qwen2.5-omni-7b", "qwen2.5-omni-3b")
@@ -54,6 +55,23 @@ def load(name: str, *, device: str, dtype: str, offline: bool) -> Backbone:
     backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline)
     backbone.id = name
     return backbone
+
+
+def imagine(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing is
+    downloaded. It costs what ``name`` costs, and says nothing that means anything.
+
+    Raises:
+        UsageError: a model whose shape is not known here, or one that does not fit the device.
+    """
+    from . import backbones
+
+    known = KNOWN.get(name.lower())
+    if not known or not known.shape:
+        shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
+        raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
+    family, _, size = known.shape.partition("/")
+    return backbones.imagine(family, size, layers, device=device, dtype=dtype)
 
 
 def choose(name: str, device: str) -> str:

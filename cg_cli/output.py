@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -136,6 +137,21 @@ class Talk:
         if not self.quiet:
             self.line("written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}")
 
+    @contextmanager
+    def profiling(self) -> Iterator[Profiling]:
+        """Progress of a profile."""
+        with self.working("loading the model") as working:
+            yield Profiling(self, working)
+
+    def profiled(self, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """The table of a profile and where its files are on stderr, the summary as the last line of stdout."""
+        from .profiling.table import table
+
+        if not self.quiet:
+            self.err.print(table(summary))
+            self.line("written", ", ".join(map(str, files)))
+        print(json.dumps(summary), flush=True)
+
     def summary(self, done: Sequence[Answer | Failure], json: bool) -> None:
         """The table of a clip, unless there is no answer to sum up or nobody wants it."""
         answers = [record for record in done if isinstance(record, Answer)]
@@ -208,3 +224,25 @@ class Learning:
             told = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
             found = f"recall@1 {figures['recall_at_1']:.1%} (chance {figures['chance']:.1%})"
             self.talk.line(f"step {step}", f"{told}, {found}")
+
+
+@dataclass
+class Profiling:
+    """A profile in work."""
+
+    talk: Talk
+    working: Working
+
+    def fault(self, message: str) -> None:
+        self.talk.line("error", message)
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        if not self.talk.quiet:
+            model, layers = facts["model"], f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else ""
+            self.talk.line("model", f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}")
+
+    def measured(self, done: int, total: int) -> None:
+        if self.working.status:
+            self.working.status.update(f"measuring: {done} of {total} clips")
+        elif not self.talk.quiet and (done == total or done % 10 == 0):
+            self.talk.line("measured", f"{done} of {total} clips")

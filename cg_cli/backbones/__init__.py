@@ -59,3 +59,12 @@ def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tupl
 
     config, found = checkpoint.look(path_or_id, offline=offline, revision=revision)
     return importlib.import_module(f".{family(config)}", __name__).BACKBONE, found
+
+
+def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """A model of ``family`` in a built-in size with random weights, with at most ``layers`` layers in each part.
+
+    Raises:
+        UsageError: it does not fit the device.
+    """
+    return importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)

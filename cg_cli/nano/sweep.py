@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from ..profiling.plots import accuracy_plot
+from ..profiling.stats import interval
 from .judge import Condition, by_clip, judge_clips
-from .plot import accuracy_plot
 from .questions import CATEGORIES
 from .script import SECONDS
 from .world import write_world
@@ -51,7 +52,6 @@ SOUND = {
     "oracle, without novelty": ("without novelty, oracle prediction", SHUFFLED_ALONE),
 }
 FULL = "full"
-RESAMPLES = 2000  # of the bootstrap
 
 Lines = list[dict]  # of DIR/answers.jsonl: seed, video, condition, category (of each question), right (of each question)
 
@@ -135,10 +135,8 @@ class Hits:
         """95 % interval in percent of the accuracy of ``name``, or of its difference to ``other``, question by question;
         clips are drawn anew, since the questions on one clip hang together."""
         value = self.right[name] - (self.right[other] if other else 0)
-        total = np.bincount(self.clip, value)
-        size = np.bincount(self.clip)
-        drawn = np.random.default_rng(0).integers(len(total), size=(RESAMPLES, len(total)))
-        return tuple(100 * np.percentile(total[drawn].sum(1) / size[drawn].sum(1), [2.5, 97.5]))
+        low, high = interval(value, self.clip)
+        return 100 * low, 100 * high
 
 
 def ratio_table(hits: Hits, keeps: Sequence[float]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cg_cli.nano import sweep
-from cg_cli.nano.plot import accuracy_plot
+from cg_cli.profiling.plots import accuracy_plot
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -95,7 +95,7 @@ def test_the_plot_shows_every_point_where_it_belongs():
     tree = ElementTree.fromstring(accuracy_plot(curves, "title <1>"))
     space = "{http://www.w3.org/2000/svg}"
     texts = [t.text for t in tree.iter(f"{space}text")]
-    assert {"a & b", "c", "title <1>", "40 %", "90 %", "0.5"} <= set(texts)
+    assert {"a & b", "c", "title <1>", "40", "90", "0.5"} <= set(texts)
     dots = [(float(c.get("cx")), float(c.get("cy"))) for c in tree.iter(f"{space}circle") if c.get("r") == "3"]
     assert len(dots) == 5 and dots[0] == dots[3]
     assert dots[0][0] > dots[1][0] > dots[2][0] and dots[0][1] < dots[1][1] < dots[2][1]

@@ -1,0 +1,99 @@
+"""``cg profile``: what pruning buys on this device, and what it costs in accuracy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options as opt
+
+SOME_FAILED = 3  # exit code
+KEEPS = "1,.65,.45,.35,.25,.15,.10"
+QUICK_KEEPS = "1,.45,.25"
+QUICK_CLIPS = 10
+
+
+def profile(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers")
+    ] = None,
+    keep: Annotated[str | None, typer.Option(metavar="LIST", help=f"keep ratios (default: {KEEPS})")] = None,
+    pruner: Annotated[str | None, typer.Option(metavar="LIST", help="pruners (default: all that are known)")] = None,
+    repeat: Annotated[int, typer.Option(help="timed rounds, in which all cells take turns", min=1)] = 3,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="measurements, tables, plots and report; an interrupted run goes on")] = Path("profile"),
+    synthetic: Annotated[str | None, typer.Option(metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")] = None,
+    weights: Annotated[str, typer.Option(help="trained, or random: the model's real shape without its download")] = "trained",
+    layers: Annotated[int | None, typer.Option(help="with random weights: layers of each part at most", min=1)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help=f"keep {QUICK_KEEPS}, one round, the first {QUICK_CLIPS} clips")] = False,
+    model: opt.Model = None,
+    predictor: opt.Predictor = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    fps: opt.Fps = None,
+    max_frames: opt.MaxFrames = None,
+    max_pixels: opt.MaxPixels = None,
+    no_audio: opt.NoAudio = None,
+    decode_timeout: opt.DecodeTimeout = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    seed: opt.Seed = None,
+    offline: opt.Offline = None,
+    config: opt.Config = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are labelled.
+
+    Every figure is set against the whole clip in the same round. The last line on stdout is the summary as JSON; the
+    folder gets it too, with CSV, plots and report.html.
+
+    \b
+    cg profile labelled.jsonl --model nano --quick
+    cg profile videos/*.mp4 --model qwen2.5-omni-7b --pruner contextguard,random -o profile-7b
+    cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
+    """
+    from ..config import resolve
+    from ..output import Talk
+    from ..pruning import registry
+    from ..runs import items
+
+    given = {
+        "model": model, "predictor": predictor, "device": device, "dtype": dtype, "fps": fps, "max_frames": max_frames,
+        "max_pixels": max_pixels, "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
+        "max_new_tokens": max_new_tokens, "seed": seed, "offline": offline,
+    }  # fmt: skip
+    settings = resolve(given, config)
+    if weights not in ("trained", "random"):
+        raise UsageError(f"--weights {weights}: give trained or random")
+    if layers is not None and weights != "random":
+        raise UsageError("--layers cuts a model with random weights: give --weights random, too")
+    if not inputs and synthetic is None:
+        raise UsageError("nothing to measure on: give a labelled manifest, clips, or --synthetic 60s")
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
+    talk = Talk(quiet=quiet)
+    with talk.profiling() as listener:
+        from ..profiling import cells, report, sweep, synthetic as made_up
+
+        found = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
+        for fault in found.faults:
+            listener.fault(fault)
+        names = pruner.split(",") if pruner else [name for name in registry.known()]
+        wanted = sweep.Profile(
+            settings=settings,
+            items=found.items[:QUICK_CLIPS] if quick else found.items,
+            cells=cells.cells(names, keep or (QUICK_KEEPS if quick else KEEPS)),
+            out=out,
+            repeat=1 if quick else repeat,
+            synthetic_s=made_up.seconds(synthetic) if synthetic else None,
+            random=weights == "random",
+            layers=layers,
+        )
+        summary = sweep.run(wanted, listener)
+        files = report.write(summary, out)
+    talk.profiled(summary, files)
+    if summary["failed"] or found.faults:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,32 @@
+"""Which pruner at which ratio: from the words of a command line to cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import NONE
+from ..errors import UsageError
+from ..pruning import registry
+from .measure import WHOLE, Cell
+
+
+def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
+    """Every one of ``pruners`` at every ratio of ``keeps``, numbers with commas between; ratio 1 is the whole clip.
+
+    Raises:
+        UsageError: an unknown pruner, or what is no ratio.
+    """
+    names = [name.strip() for name in pruners if name.strip()]
+    for name in names:
+        registry.find(name)
+    ratios = []
+    for text in keeps.split(","):
+        try:
+            ratio = float(text)
+        except ValueError:
+            raise UsageError(f"--keep {keeps}: {text!r} is no number") from None
+        if not 0 < ratio <= 1:
+            raise UsageError(f"--keep {keeps}: ratios are above 0 and at most 1, not {text}")
+        ratios.append(ratio)
+    pruned = [Cell(name, ratio) for name in names if name != NONE for ratio in ratios if ratio < 1]
+    return list(dict.fromkeys([WHOLE, *pruned]))

@@ -1,0 +1,133 @@
+"""One clip under every cell: what it costs, stage by stage, and what is answered.
+
+Prefill is bound by arithmetic, decoding by memory: pruning makes the one shorter and leaves the other nearly as it is. So
+the stages are timed apart. Each is run after a synchronisation and ends with one. Cells take turns, so that drift of the
+machine hits all alike, and the whole clip is a cell of each round, against which the others are set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .. import accounts
+from ..backbones.base import Backbone
+from ..config import NONE
+from ..media.clip import Clip
+from ..pruning import budget as budgets
+from ..pruning.base import Pruner
+from ..pruning.stream import TokenStream, apply
+from .matching import right
+
+STEPS = 16  # tokens that are decoded to time a step
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A pruner at a keep ratio."""
+
+    pruner: str
+    keep: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.pruner} {self.keep:g}"
+
+
+WHOLE = Cell(NONE, 1.0)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question, and the answer that is expected, if it is labelled."""
+
+    text: str
+    expected: str | None = None
+    choices: tuple[str, ...] = ()
+    category: str = ""
+
+
+@dataclass
+class Bench:
+    """A model and the pruners of all cells.
+
+    Attributes:
+        pruners: by cell; WHOLE is one of them.
+        max_new_tokens: of an answer, where answers are compared.
+    """
+
+    backbone: Backbone
+    pruners: Mapping[Cell, Pruner]
+    max_new_tokens: int
+    _warm: bool = field(default=False, init=False)
+
+    def clip(self, clip: Clip, asks: Sequence[Ask], repeat: int) -> dict[str, Any]:
+        """What came out: ``encode_s``, and by name of the cell in ``cells`` counts, FLOPs, ``repeat`` times of each stage and,
+        where a question is labelled, whether its answer was right."""
+        encode_s = []
+        for _ in range(max(repeat, 1)):
+            taken, stream = self._timed(lambda: self.backbone.encode(clip))
+            encode_s.append(taken)
+        cells = list(self.pruners)
+        if repeat and not self._warm:
+            for cell in cells:
+                self._round(stream, cell, asks[0].text)
+            self._warm = True
+        out = {cell.name: {**self._counts(clip, stream, cell), "times": []} for cell in cells}
+        for turn in range(repeat):
+            for cell in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
+                out[cell.name]["times"].append(self._round(stream, cell, asks[0].text))
+        labelled = [ask for ask in asks if ask.expected is not None]
+        if labelled:
+            for cell in cells:
+                out[cell.name]["right"] = self._right(stream, cell, labelled)
+        return {"encode_s": encode_s, "category": [ask.category for ask in labelled], "cells": out}
+
+    def _pruned(self, stream: TokenStream, cell: Cell) -> TokenStream:
+        return apply(stream, self.pruners[cell].select(stream, budgets.plan(stream, cell.keep)))
+
+    def _counts(self, clip: Clip, stream: TokenStream, cell: Cell) -> dict[str, Any]:
+        pruned = self._pruned(stream, cell)
+        full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
+        budget = budgets.plan(stream, cell.keep)
+        flops = accounts.clip_flops(self.backbone, self.pruners[cell], clip, stream, pruned, budget, full)
+        return {"tokens": {**full, "video_kept": kept["video"], "audio_kept": kept["audio"]}, "flops": flops}
+
+    def _round(self, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
+        """Seconds of each stage of one answer, and bytes."""
+        cuda = self.backbone.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self.backbone.device)
+        select_s, pruned = self._timed(lambda: self._pruned(stream, cell))
+        prefill_s, prefix = self._timed(lambda: self.backbone.prefill(pruned))
+        answer_s, said = self._timed(lambda: self.backbone.answer(prefix, question, max_new_tokens=STEPS))
+        steps = len(said.token_ids) - (said.finish == "length")  # after the first token
+        return {
+            "select_s": select_s,
+            "prefill_s": prefill_s,
+            "first_token_s": said.seconds_to_first_token,
+            "decode_s": answer_s - said.seconds_to_first_token,
+            "decode_steps": steps,
+            "kv_bytes": prefix.kv_bytes,
+            "peak_bytes": torch.cuda.max_memory_allocated(self.backbone.device) if cuda else None,
+        }
+
+    def _right(self, stream: TokenStream, cell: Cell, asks: Sequence[Ask]) -> list[bool]:
+        prefix = self.backbone.prefill(self._pruned(stream, cell))
+        said = self.backbone.answer_all(prefix, [ask.text for ask in asks], max_new_tokens=self.max_new_tokens)
+        return [right(answer.text, ask.expected, ask.choices) for ask, answer in zip(asks, said)]
+
+    def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        """Seconds of ``work``, the device's part included, and what it returned."""
+        cuda = self.backbone.device.type == "cuda"
+        if cuda:
+            torch.cuda.synchronize(self.backbone.device)
+        started = time.perf_counter()
+        out = work()
+        if cuda:
+            torch.cuda.synchronize(self.backbone.device)
+        return time.perf_counter() - started, out

@@ -1,0 +1,37 @@
+"""What this device can do at best, measured on the spot: its matrix rate, and how fast it moves memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+ROUNDS = 5
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
+BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}  # that are copied
+
+
+def roofline(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """``flops_per_s`` of a large matrix product in ``dtype``, ``bytes_per_s`` of a copy (read and written); the best of a few."""
+    side = SIDE.get(device.type, SIDE["cpu"])
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    source = torch.empty(BYTES.get(device.type, BYTES["cpu"]), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    product = _best(lambda: left @ right, device)
+    copy = _best(lambda: target.copy_(source), device)
+    return {"flops_per_s": 2 * side**3 / product, "bytes_per_s": 2 * source.nbytes / copy}
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    """The shortest time of ``work`` in seconds, after one to warm up."""
+    taken = []
+    for _ in range(ROUNDS + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - started)
+    return min(taken[1:])

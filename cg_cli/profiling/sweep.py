@@ -1,0 +1,206 @@
+"""``cg profile``: clips under every pruner at every keep ratio, measured on this device, in four numbered stages.
+
+Measurements go to a JSONL file, a line a clip, as they are made: a run that was interrupted goes on from there. Costs are
+timed on the first TIMED clips, whose times add up to the figures; answers are compared on all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import __version__, models
+from ..a2v import store
+from ..accounts import device_name
+from ..backbones.base import Backbone
+from ..config import NONE, Settings, decode_options
+from ..errors import CgError, ItemError, UsageError
+from ..media import DecodeWorker
+from ..media.clip import Clip
+from ..pruning.base import Pruner
+from ..records import video_identity
+from ..runs.items import GOLD, Item
+from ..session import make_pruner
+from . import synthetic
+from .measure import WHOLE, Ask, Bench, Cell
+from .roofline import roofline
+from .summary import summarise
+
+TIMED = 16
+QUESTION = "What is happening?"
+MEASUREMENTS = "measurements.jsonl"
+
+
+class Listener(Protocol):
+    """Who is told how it goes."""
+
+    def fault(self, message: str) -> None: ...
+
+    def loaded(self, facts: Mapping[str, Any]) -> None: ...
+
+    def measured(self, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What to measure.
+
+    Attributes:
+        items: clips with their questions.
+        synthetic_s: seconds of a clip that no file holds; None for none.
+        cells: pruners at ratios; the whole clip is always measured with them.
+        random: random weights in the model's shape, with at most ``layers`` layers in each part.
+        out: folder of the measurements.
+    """
+
+    settings: Settings
+    items: Sequence[Item]
+    cells: Sequence[Cell]
+    out: Path
+    repeat: int = 3
+    synthetic_s: float | None = None
+    random: bool = False
+    layers: int | None = None
+
+
+def run(profile: Profile, listener: Listener) -> dict[str, Any]:
+    """Measure what ``profile.out`` does not have yet. Returns the summary of all.
+
+    Raises:
+        UsageError: settings that cannot be carried out.
+        CgError: not a single clip could be measured, or the folder cannot be written.
+    """
+    settings = profile.settings
+    # 1. the model, and every pruner
+    if profile.random:
+        backbone = models.imagine(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
+    else:
+        name = models.choose(settings.model, settings.device)
+        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+    cells = list(dict.fromkeys([WHOLE, *profile.cells]))
+    pruners, labels = _pruners(cells, settings, backbone, profile.random)
+    facts = _facts(profile, backbone, labels)
+    listener.loaded(facts)
+
+    # 2. what is missing, clip by clip
+    lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16])
+    clips, faults = _clips(profile), 0
+    for number, (identity, asks, clip) in enumerate(clips):
+        repeat = profile.repeat if number < TIMED else 0
+        missing = [cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))]
+        if missing:
+            try:
+                read = clip(backbone)
+                bench = Bench(backbone, {cell: pruners[cell] for cell in dict.fromkeys([WHOLE, *missing])}, settings.max_new_tokens)
+                lines.add(identity, bench.clip(read, asks, repeat))
+            except ItemError as error:
+                faults += 1
+                listener.fault(str(error))
+        listener.measured(number + 1, len(profile.items) + (profile.synthetic_s is not None))
+
+    # 3. this device at its best, in the same run
+    peak = roofline(backbone.device, backbone.dtype)
+
+    # 4. what it comes to
+    chosen = lines.chosen([identity for identity, _, _ in _clips(profile)])
+    if not chosen:
+        raise CgError("no clip could be measured")
+    return {"schema": "cg.profile/1", **facts, "clips": len(chosen), "failed": faults, "roofline": peak, **summarise(cells, chosen)}
+
+
+def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
+    """Identity, questions, and a function from the backbone to the Clip."""
+    settings = profile.settings
+    if profile.synthetic_s is not None:
+        length = profile.synthetic_s
+        yield f"synthetic:{length:g}", [Ask(QUESTION)], lambda b: synthetic.clip(length, decode_options(settings, b))
+    worker = DecodeWorker()
+    for item in profile.items:
+        asks = [
+            Ask(q.text, None if q.more.get(GOLD) is None else str(q.more[GOLD]), tuple(map(str, q.more.get("choices") or ())), str(q.more.get("category") or ""))
+            for q in item.questions
+        ]  # fmt: skip
+
+        def read(backbone: Backbone, video: str = item.video) -> Clip:
+            return worker.decode(video, decode_options(settings, backbone))
+
+        yield video_identity(item.video), asks, read
+    worker.close()
+
+
+def _pruners(cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
+    """The pruner of each cell, and by name of a pruner the predictor that it reads."""
+    out, labels = {}, {}
+    for cell in cells:
+        pruner = make_pruner(replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={}))
+        if pruner.needs_predictor:
+            if random:
+                from .overhead import predictor_of
+
+                pruner, labels[cell.pruner] = pruner.with_predictor(predictor_of(backbone.hidden_size, backbone.device)), "random weights"
+            else:
+                found = store.find(settings.predictor, backbone)
+                labels[cell.pruner] = found.label if found else None
+                pruner = pruner.with_predictor(found.predictor) if found else pruner
+        out[cell] = pruner
+    return out, labels
+
+
+def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> dict[str, Any]:
+    settings = profile.settings
+    return {
+        "model": {"id": backbone.id, "revision": backbone.revision, "weights": "random" if profile.random else "trained", "layers": profile.layers},
+        "device": str(backbone.device),
+        "device_name": device_name(backbone.device),
+        "threads": os.cpu_count() if backbone.device.type == "cpu" else None,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "predictors": dict(labels),
+        "sampling": {"fps": settings.fps, "max_frames": settings.max_frames, "max_pixels": settings.max_pixels, "audio": settings.audio},
+        "max_new_tokens": settings.max_new_tokens,
+        "seed": settings.seed,
+        "versions": {"cg": __version__, **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}},
+    }
+
+
+class _Lines:
+    """The measurements of all runs into one folder; those of other settings (``recipe``) are left alone and not used."""
+
+    def __init__(self, file: Path, recipe: str):
+        self.file, self.recipe = file, recipe
+        self._by_clip: dict[str, list[dict[str, Any]]] = {}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text = file.read_bytes() if file.exists() else b""
+            if not text.endswith(b"\n") and text:  # a kill tore the last line
+                text = text[: text.rfind(b"\n") + 1]
+                os.truncate(file, len(text))
+        except OSError as error:
+            raise UsageError(f"-o {file.parent}: {error.strerror}") from error
+        for line in text.splitlines():
+            measured = json.loads(line)
+            if measured["recipe"] == recipe:
+                self._by_clip.setdefault(measured["clip"], []).append(measured)
+
+    def have(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
+        """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled questions."""
+        found = [line["cells"][cell] for line in self._by_clip.get(clip, []) if cell in line["cells"]]
+        return any(len(f["times"]) >= repeat and len(f.get("right", ())) == labelled for f in found)
+
+    def add(self, clip: str, measured: Mapping[str, Any]) -> None:
+        line = {"recipe": self.recipe, "clip": clip, **measured}
+        try:
+            with self.file.open("ab", buffering=0) as file:
+                file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise CgError(f"cannot write {self.file}: {error.strerror}") from error
+        self._by_clip.setdefault(clip, []).append(line)
+
+    def chosen(self, clips: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """The lines of each of ``clips`` that has any."""
+        return [self._by_clip[clip] for clip in dict.fromkeys(clips) if clip in self._by_clip]

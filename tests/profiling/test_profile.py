@@ -1,0 +1,226 @@
+"""``cg profile``: figures that follow from the measurements, measurements that follow from the model, and runs that go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cg_cli import main as cli
+from cg_cli import models
+from cg_cli.backbones import qwen2_5_omni
+from cg_cli.errors import UsageError
+from cg_cli.media.clip import DecodeOptions
+from cg_cli.profiling import report, stats, summary, synthetic
+from cg_cli.profiling.cells import cells
+from cg_cli.profiling.measure import WHOLE, Cell
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+HALF = Cell("random", 0.5)
+
+
+@pytest.fixture
+def cg(capsys):
+    def run(*arguments: str):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def time(select: float, prefill: float, first: float = 1.0, decode: float = 1.0, steps: int = 10) -> dict:
+    return {"select_s": select, "prefill_s": prefill, "first_token_s": first, "decode_s": decode, "decode_steps": steps, "kv_bytes": 8, "peak_bytes": None}
+
+
+def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list[dict]:
+    """The lines of one clip: 80 video and 20 audio tokens, of which HALF keeps 50."""
+    tokens = {"video": 80, "audio": 20, "text": 5}
+    counts = {WHOLE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
+    found = {
+        name: {
+            "tokens": {**tokens, "video_kept": counts[name][0], "audio_kept": counts[name][1]},
+            "flops": {"vision": 1, "audio": 1, "predictor": 10 * (name != WHOLE.name), "prefill": counts[name][2], "prefill_full": 100},
+            "times": times[name],
+            "right": right[name],
+        }
+        for name in counts
+    }
+    return [{"encode_s": [1.0, 3.0, 2.0], "category": ["a", "a", "b"], "cells": found}]
+
+
+def test_figures_worked_out_by_hand():
+    one = measured({WHOLE.name: [time(0, 10), time(0, 20)], HALF.name: [time(1, 4), time(2, 3)]},
+                   {WHOLE.name: [True, True, False], HALF.name: [True, False, False]})  # fmt: skip
+    two = measured({WHOLE.name: [time(0, 30), time(0, 10)], HALF.name: [time(1, 4), time(2, 3)]},
+                   {WHOLE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
+    whole, half = summary.summarise([WHOLE, HALF], [one, two])["cells"]
+    assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "prefill_flops": 0.4}
+    assert half["promised"] == 100 / (40 + 10)
+    assert half["prefill_speedup"] == {"median": 3.5, "min": 3.0, "max": 4.0}  # rounds: 40 s against 10, 30 against 10
+    assert half["efficiency"] == 3.5 / 2
+    assert half["selection_share"] == pytest.approx((2 / 40 + 4 / 30) / 2)
+    assert half["ttft_speedup"]["max"] == 42 / 12 and half["decode_tokens_per_s"] == 10 and half["encode_s"] == 4.0
+    assert whole["prefill_speedup"]["median"] == 1 and whole["efficiency"] == 1
+    assert half["accuracy"]["value"] == 3 / 6 and half["against_whole"]["value"] == pytest.approx(-2 / 6)
+    assert half["by_category"] == {"a": {"value": 0.75, "questions": 4}, "b": {"value": 0.0, "questions": 2}}
+    assert whole["against_whole"]["interval"] == (0, 0)  # paired with itself
+
+
+def test_a_cell_measured_later_is_set_against_the_whole_clip_of_its_own_round():
+    first = measured({WHOLE.name: [time(0, 10)], HALF.name: [time(0, 5)]}, {WHOLE.name: [True], HALF.name: [True]})[0]
+    del first["cells"][HALF.name]
+    later = measured({WHOLE.name: [time(0, 100)], HALF.name: [time(0, 50)]}, {WHOLE.name: [True], HALF.name: [True]})[0]
+    first["category"] = later["category"] = ["a"]
+    _, half = summary.summarise([WHOLE, HALF], [[first, later]])["cells"]
+    assert half["prefill_speedup"]["median"] == 2
+
+
+def test_the_interval_knows_that_questions_on_one_clip_hang_together():
+    rng = np.random.default_rng(1)
+    clip = np.repeat(np.arange(40), 10)
+    together = np.repeat(rng.random(40) < 0.7, 10).astype(float)
+    apart = (rng.random(400) < 0.7).astype(float)
+    wide, narrow = (np.diff(stats.interval(value, clip))[0] for value in (together, apart))
+    assert 2 < wide / narrow < 5  # about the root of 10
+    low, high = stats.interval(together, clip)
+    assert low < together.mean() < high
+
+
+def test_cells_from_words():
+    assert cells(["random", "none", "evs"], "1,.5,0.5,.25") == [
+        WHOLE, Cell("random", 0.5), Cell("random", 0.25), Cell("evs", 0.5), Cell("evs", 0.25)]  # fmt: skip
+    for names, keeps, message in ((["magic"], "1", "magic"), (["random"], "1,x", "'x' is no number"), (["random"], "0", "ratios")):
+        with pytest.raises(UsageError, match=message):
+            cells(names, keeps)
+
+
+def test_a_made_up_clip_is_as_long_as_it_says():
+    assert (synthetic.seconds("60s"), synthetic.seconds("2m"), synthetic.seconds("1.5")) == (60, 120, 1.5)
+    for text in ("", "x", "0s", "-3s"):
+        with pytest.raises(UsageError, match="--synthetic"):
+            synthetic.seconds(text)
+    clip = synthetic.clip(10, DecodeOptions())
+    assert len(clip.frames) == 20 and len(clip.audio) == 160_000 and clip.seconds_per_frame == 0.5
+    assert clip.frames.shape[1] % 28 == clip.frames.shape[2] % 28 == 0 and clip.frames[0].size <= 3 * 128 * 28 * 28
+    assert (synthetic.clip(10, DecodeOptions()).frames == clip.frames).all()
+    assert synthetic.clip(10, DecodeOptions(audio=False)).audio is None
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed in order, and what the page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
+    shutil.copytree(SAMPLES, tmp_path / "clips")
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"junk")
+    rows = [json.loads(line) for line in (SAMPLES / "labelled.jsonl").read_text().splitlines()]
+    rows += [{"video": "broken.mp4", "question": "What?", "answer": "x"}]
+    (tmp_path / "clips" / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    command = ["profile", str(tmp_path / "clips" / "all.jsonl"), "--model", "nano", "--keep", "1,.45", "--repeat", "2", "-o", str(out)]
+    code, said, err = cg(*command, "--pruner", "random")
+    assert code == 3 and "broken.mp4" in err and "against whole" in err
+    found = json.loads(said.splitlines()[-1])
+    assert found["schema"] == "cg.profile/1" and (found["clips"], found["compared_clips"], found["failed"]) == (5, 5, 1)
+    whole, random = found["cells"]
+    assert whole["accuracy"] == {"value": 1.0, "interval": [1.0, 1.0], "questions": len(rows) - 1}  # samples are picked so
+    assert random["kept"]["input"] == pytest.approx(0.45, abs=0.005) and random["tokens"]["video"] == whole["tokens"]["video"]
+    assert random["promised"] == pytest.approx(random["flops"]["prefill_full"] / random["flops"]["prefill"])
+    assert random["prefill_speedup"]["min"] <= random["prefill_speedup"]["median"] <= random["prefill_speedup"]["max"]
+    assert found["roofline"]["flops_per_s"] > 1e9
+
+    before = (out / "measurements.jsonl").read_bytes()
+    assert before.count(b"\n") == 5
+    code, said, _ = cg(*command, "--pruner", "random", "--quiet")
+    assert (out / "measurements.jsonl").read_bytes() == before  # nothing is measured twice
+    assert json.loads(said)["cells"][1]["prefill_speedup"] == random["prefill_speedup"]
+    (out / "measurements.jsonl").write_bytes(before[:-100])  # a kill in the middle of a line
+    code, said, _ = cg(*command, "--pruner", "random,contextguard", "--quiet")
+    third = json.loads(said)
+    assert [cell["pruner"] for cell in third["cells"]] == ["none", "random", "contextguard"] and third["compared_clips"] == 5
+    assert third["predictors"]["contextguard"].startswith("predictor@")
+
+    rows = list(csv.DictReader((out / "profile.csv").open()))
+    assert [(r["pruner"], float(r["keep"])) for r in rows] == [("none", 1.0), ("random", 0.45), ("contextguard", 0.45)]
+    assert float(rows[1]["accuracy"]) == third["cells"][1]["accuracy"]["value"]
+    for name in ("accuracy", "prefill", "pareto"):
+        ElementTree.fromstring((out / f"{name}.svg").read_text())
+    text = (out / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == [] and not page.links and text.count("<svg") == 3
+    assert not re.search(r"https?://(?!www.w3.org/2000/svg)", text)  # nothing to fetch
+    assert json.loads((out / "profile.json").read_text()) == third
+
+
+def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypatch):
+    small = {**qwen2_5_omni.SIZES["3b"], "vocab_size": 2000, "intermediate_size": 512}
+    monkeypatch.setitem(qwen2_5_omni.SIZES, "3b", small)
+    monkeypatch.setattr(qwen2_5_omni, "VISION_WIDTH", 320)
+    code, said, err = cg(
+        "profile", "--synthetic", "4s", "--model", "qwen2.5-omni-3b", "--weights", "random", "--layers", "1", "--keep", ".45",
+        "--pruner", "contextguard", "--repeat", "1", "-o", str(tmp_path / "o"), "--max-pixels", "25088",
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(said)
+    assert found["model"] == {"id": "random 3b", "revision": "random-3b-1", "weights": "random", "layers": 1}
+    assert "random weights, 1 layers of each part" in err
+    assert found["predictors"] == {"contextguard": "random weights"} and "accuracy" not in found["cells"][1]
+    assert found["cells"][1]["tokens"]["audio"] == 100 and found["cells"][1]["tokens"]["video"] % 4 == 0
+
+
+def test_the_built_in_shapes_are_the_real_ones():
+    with pytest.raises(UsageError, match="the shape of nano is not built in; there are qwen2.5-omni-3b, qwen2.5-omni-7b"):
+        models.imagine("nano", 1, device="cpu", dtype="float32")
+    seven, three = qwen2_5_omni.SIZES["7b"], qwen2_5_omni.SIZES["3b"]
+    for size in (seven, three):
+        assert size["hidden_size"] == 128 * size["num_attention_heads"]
+    per_layer = lambda s: s["hidden_size"] * (2 * s["hidden_size"] + 256 * s["num_key_value_heads"] + 3 * s["intermediate_size"])  # noqa: E731
+    total = lambda s: s["num_hidden_layers"] * per_layer(s) + 2 * s["hidden_size"] * s["vocab_size"]  # noqa: E731
+    assert total(seven) == pytest.approx(7.6e9, rel=0.02) and total(three) == pytest.approx(3.4e9, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "nothing to measure on"),
+        (["--synthetic", "4s", "--layers", "2"], "--weights random"),
+        (["--synthetic", "4s", "--weights", "none"], "give trained or random"),
+        (["--synthetic", "long"], "60s or 2m"),
+        (["--synthetic", "4s", "--keep", "2"], "at most 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(cg, arguments, message):
+    code, out, err = cg("profile", *arguments, "--model", "nano")
+    assert code == 2 and message in err and not out
+
+
+def test_rows_of_a_cell_without_times_are_empty():
+    (lines,) = [measured({WHOLE.name: [], HALF.name: []}, {WHOLE.name: [True] * 3, HALF.name: [True] * 3})]
+    found = {"cells": summary.summarise([WHOLE, HALF], [lines])["cells"]}
+    assert report.row(found["cells"][1])["prefill_speedup"] is None
+    assert report.table(found).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")
