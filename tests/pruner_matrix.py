@@ -17,12 +17,13 @@ WIDTH = 16  # of the tokens that ``make_stream`` makes
 @dataclass(frozen=True)
 class Case:
     """A pruner by its registry name; ``whole_only`` for one that refuses any budget but the whole stream; ``predicts`` for
-    one that reads a predictor, here one with random weights."""
+    one that reads a predictor, here one with random weights; ``in_turn`` for one that picks a window's tokens one by one."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     whole_only: bool = False
     predicts: bool = False
+    in_turn: bool = False
 
     def __str__(self) -> str:
         parts = [f"{key}={value}" for key, value in self.options.items()] + ["predicts"] * self.predicts
@@ -60,5 +61,12 @@ CASES = [
     Case("contextguard", {"prediction": "ridge"}),
     Case("contextguard-online"),
     Case("contextguard-online", predicts=True),
+    Case("vidcom2"),
+    Case("dycoke"),
+    Case("divprune", in_turn=True),
+    Case("divprune", {"window": 1}, in_turn=True),
+    Case("visionzip"),
+    Case("omnizip"),
+    Case("omnisift"),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]

@@ -47,6 +47,12 @@ MANIFEST: dict[str, Entry] = {
     "random": Entry("cg_cli.pruning.random:Random", "random tokens, seeded"),
     "uniform": Entry("cg_cli.pruning.uniform:Uniform", "evenly spaced whole grids"),
     "evs": Entry("cg_cli.pruning.evs:Evs", "video tokens that change over time (arXiv 2510.14624)"),
+    "vidcom2": Entry("cg_cli.pruning.vidcom2:VidCom2", "video tokens and grids that stand out (arXiv 2505.14454)"),
+    "dycoke": Entry("cg_cli.pruning.dycoke:DyCoke", "every fourth grid, and what changes after it (arXiv 2411.15024)"),
+    "divprune": Entry("cg_cli.pruning.divprune:DivPrune", "video tokens far from each other (arXiv 2503.02175)"),
+    "visionzip": Entry("cg_cli.pruning.visionzip:VisionZip", "dominant tokens, some to stand for the rest (arXiv 2412.04467)"),
+    "omnizip": Entry("cg_cli.pruning.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"),
+    "omnisift": Entry("cg_cli.pruning.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"),
 }
 
 

@@ -197,7 +197,10 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
 
 @all_cases
 def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monkeypatch: pytest.MonkeyPatch):
-    """One read of counts a selection; the number of tensor operations does not grow with the stream."""
+    """One read of counts a selection; the number of tensor operations does not grow with the stream.
+
+    With what one window picks it may, where picks depend on each other; see that method's own test for how far.
+    """
     seen = []
     for scale in (1, 5):
         stream = make_stream(grids=4 * scale, height=3 * scale)
@@ -207,7 +210,7 @@ def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monke
             pruner.select(stream, budget)
         assert reads.total() + counter.waits <= 1
         seen.append(counter.operations)
-    assert seen[0] == seen[1] > 0
+    assert case.in_turn or seen[0] == seen[1] > 0
 
 
 def test_the_counters_of_the_test_above_can_count(monkeypatch: pytest.MonkeyPatch):
