@@ -11,14 +11,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic import TypeAdapter, ValidationError
-
-from .errors import UsageError
 
 SCHEMA = "cg.answer/1"
 MIB = 1024 * 1024  # bytes; how much of either end of a file goes into its identity
@@ -194,30 +192,6 @@ def from_line(line: str | bytes) -> Record:
         first = error.errors(include_url=False)[0]
         # A union's location starts with the branch taken, which is no key of the record.
         raise ValueError(f"{'.'.join(map(str, first['loc'][1:])) or 'ok'}: {first['msg']}") from error
-
-
-def read_lines(path: str | Path, warn: Callable[[str], None] | None = None) -> Iterator[Record]:
-    """The records of a JSONL file in order; blank lines are passed over.
-
-    A last line that was torn in the middle of a write is left out; whoever appends to the file has to cut it off, or to
-    end it, first. Any other line that holds no record raises UsageError, or, given ``warn``, is left out and told to it
-    in one line. A file that is not there raises FileNotFoundError.
-    """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = from_line(line)
-            except ValueError as error:
-                torn = not line.endswith(b"\n")
-                message = f"{os.fspath(path)}:{number}: {'torn last line' if torn else error}; line left out"
-                if warn is not None:
-                    warn(message)
-                elif not torn:
-                    raise UsageError(f"{os.fspath(path)}:{number}: {error}; remove that line and try again") from error
-            else:
-                yield record
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,8 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from cg_cli import records
-from cg_cli.errors import UsageError
-from cg_cli.records import Answer, Failure, from_line, read_lines, record_key, to_line, video_identity
+from cg_cli.records import Answer, Failure, from_line, record_key, to_line, video_identity
 
 ANSWER: dict[str, Any] = {
     "schema": "cg.answer/1",
@@ -209,46 +208,21 @@ def test_records_are_frozen():
         record.answer = "no"
 
 
-def test_reading_a_file(tmp_path: Path):
-    path = tmp_path / "out.jsonl"
-    lines = [json.dumps(ANSWER), "", json.dumps(FAILURE)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert [record.ok for record in read_lines(path)] == [True, False]
-    path.write_text("\n".join(lines), encoding="utf-8")  # whole, but for its newline
-    assert [record.ok for record in read_lines(path)] == [True, False]
-
-
-def test_a_last_line_torn_at_any_byte_is_left_out(tmp_path: Path):
-    path = tmp_path / "out.jsonl"
-    whole = to_line(Failure.model_validate(changed(FAILURE, "video", "日本.mp4"))).encode()
-    for cut in range(1, len(whole)):
-        path.write_bytes(json.dumps(ANSWER).encode() + b"\n" + whole[:cut])
-        told: list[str] = []
-        assert [record.ok for record in read_lines(path, told.append)] == [True]
-        assert len(told) == 1 and "out.jsonl:2: torn last line" in told[0]
-    assert [record.ok for record in read_lines(path)] == [True]
-
-
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
         (b"nonsense", "Expecting value"),
         (b'{"schema": "other/1"}', "not a cg.answer/1 record"),
         (b"[1]", "not a cg.answer/1 record"),
-        (b"\xff\xfe", "decode"),
+        (b'"\xff"', "decode"),
         (json.dumps(changed(ANSWER, "tokens.video", "many")).encode(), "tokens.video: "),
         (json.dumps(changed(ANSWER, "ok", "perhaps")).encode(), "ok: "),
     ],
 )
-def test_a_broken_line_before_the_last_is_named_or_told(tmp_path: Path, line: bytes, problem: str):
-    path = tmp_path / "out.jsonl"
-    path.write_bytes(line + b"\n" + json.dumps(FAILURE).encode() + b"\n")
-    with pytest.raises(UsageError, match=f"out.jsonl:1: .*{problem}") as caught:
-        list(read_lines(path))
+def test_a_line_without_a_record_says_in_one_line_what_is_wrong(line: bytes, problem: str):
+    with pytest.raises(ValueError, match=problem) as caught:
+        from_line(line)
     assert "\n" not in str(caught.value)
-    told: list[str] = []
-    assert [record.ok for record in read_lines(path, told.append)] == [False]
-    assert len(told) == 1 and problem in told[0]
 
 
 def test_schema_names_every_key_of_both_shapes():

@@ -20,7 +20,7 @@ Model = Annotated[
 ]
 Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING)]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
-Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, uniform, evs, none, or one that a package brings", PRUNING)]
+Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING)]
 Predictor = Annotated[str | None, _option("predictor", "file of an audio-to-visual predictor, for pruners that use one (default: the model's own)", PRUNING)]
 Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN)]
 Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN)]
