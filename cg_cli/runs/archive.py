@@ -52,6 +52,7 @@ class Archive:
         self.history = History(videos, retry)
         self._synced = time.monotonic()
         self.torn = 0  # bytes of a torn line that were cut off
+        self._new = not self.path.exists()
         self._file = self._locked()
         try:
             if overwrite:
@@ -76,11 +77,13 @@ class Archive:
         self.history.stale |= any(self.history.attempts((r.video, r.question, r.id)) for r in records)
 
     def close(self) -> None:
-        """Drop the lines that later ones replace, and let the file go."""
+        """Drop the lines that later ones replace, and let the file go. A new file that got no line is not left behind."""
         try:
             os.fsync(self._file.fileno())
             if self.history.stale:
                 self._compact()
+            elif self._new and not self._size:
+                self.path.unlink(missing_ok=True)
         except OSError as error:
             raise CgError(f"cannot write {self.path}: {error.strerror}") from error
         finally:
@@ -126,7 +129,7 @@ class Archive:
         if size == whole:
             return size
         tail = last.strip(b"\0")  # what a file system may leave after a power failure
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, AttributeError):
             if json.loads(tail).get("schema") == SCHEMA and len(tail) == len(last):
                 self._write(b"\n")
                 return size + 1

@@ -54,7 +54,7 @@ def test_zeros_after_a_power_failure_are_torn_too(tmp_path):
     assert len(lines(out)) == 1
 
 
-@pytest.mark.parametrize("content", ['{"video": "a.mp4"}\n', "a.mp4\nb.mp4\n", "no newline", '{"video": "x", "question": "q"}', "[]\n", "\n5\n"])
+@pytest.mark.parametrize("content", ['{"video": "a.mp4"}\n', "a.mp4\nb.mp4\n", "no newline", '{"video": "x", "question": "q"}', "[]\n", "\n5\n", "5"])
 def test_a_file_of_something_else_is_left_alone(tmp_path, content):
     out = tmp_path / "o.jsonl"
     out.write_text(content)
@@ -129,6 +129,13 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     assert "File too large" in done.stderr and "run the same command again" in done.stderr
     assert out.read_bytes().endswith(b"\n") and 0 < len(lines(out)) and len(lines(out)) % 2 == 0
     opened(out).close()
+
+
+def test_a_new_file_that_got_nothing_is_not_left_behind(tmp_path):
+    opened(tmp_path / "new.jsonl").close()
+    (tmp_path / "old.jsonl").touch()
+    opened(tmp_path / "old.jsonl").close()
+    assert os.listdir(tmp_path) == ["old.jsonl"]
 
 
 def test_places_that_are_no_files(tmp_path):
