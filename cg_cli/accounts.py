@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import resource
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
 from . import records
-from .backbones.base import Backbone, Generation, Prefix
+from .backbones.base import Backbone, Generation, Narrowing, Prefix
 from .config import Settings
 from .media.clip import Clip
 from .pruning.base import Pruner
@@ -20,16 +20,21 @@ from .pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
 @dataclass
 class Prepared:
-    """A clip that has been read, encoded, pruned and prefilled; questions are answered from it."""
+    """A clip that has been read, encoded and pruned; questions are answered from its prefix or, where the pruner reads the
+    question (``prefix`` is None), each from a reading of ``stream`` of its own."""
 
     clip: Clip
     keep: float  # that was asked of the pruner
     full: dict[str, int]  # tokens before pruning: video, audio, text
     kept: dict[str, int]
-    prefix: Prefix
+    stream: TokenStream  # what enters the language model
+    budget: Budget
+    prefix: Prefix | None
+    kv_bytes: int
     flops: dict[str, int]
     seconds: dict[str, float]  # by stage, up to prefill
     warnings: list[str] = field(default_factory=list)
+    rows: tuple[int, ...] = ()  # that each layer read, where they differ
 
 
 def token_counts(stream: TokenStream) -> dict[str, int]:
@@ -56,6 +61,36 @@ def clip_flops(
     }
 
 
+def narrowed(prepared: Prepared, found: Narrowing, backbone: Backbone, asked: int) -> Prepared:
+    """``prepared`` as the question of ``asked`` tokens found it that ``found`` has read."""
+    video, audio = found.kept
+    flops = {
+        "prefill": sum(backbone.layer_flops(n, 0) for n in found.rows),
+        "prefill_full": backbone.decoder_flops(sum(prepared.full.values()) + asked, 0, 0),
+    }
+    return replace(
+        prepared,
+        kept={**prepared.full, "video": video, "audio": audio},
+        kv_bytes=found.kv_bytes,
+        flops={**prepared.flops, **flops},
+        seconds={**prepared.seconds, "prefill": found.seconds},
+        rows=found.rows,
+    )
+
+
+def decode_flops(backbone: Backbone, prepared: Prepared, generation: Generation) -> int:
+    """Operations of an answer: the question, unless the prefill had it already, and one step a token."""
+    # The last token chosen is not fed back, so a generation of n tokens takes the question and n - 1 steps more;
+    # one that stopped by itself also computed the mark that stopped it.
+    steps = len(generation.token_ids) - (generation.finish == "length")
+    if prepared.prefix is None:
+        logits = backbone.decoder_flops(0, 0, 1)
+        return logits * (1 + steps) + sum(backbone.layer_flops(1, n + i) for i in range(steps) for n in prepared.rows)
+    length, asked = prepared.prefix.length, generation.question_tokens
+    question = backbone.decoder_flops(asked, length, 1)
+    return question + sum(backbone.decoder_flops(1, length + asked + i, 1) for i in range(steps))
+
+
 def answered(
     identity: Mapping[str, str],
     settings: Settings,
@@ -78,13 +113,6 @@ def answered(
         together: questions decoded side by side.
     """
     clip, full, kept = prepared.clip, prepared.full, prepared.kept
-    # The last token chosen is not fed back, so a generation of n tokens takes the question and n - 1 steps more;
-    # one that stopped by itself also computed the mark that stopped it.
-    steps = len(generation.token_ids) - (generation.finish == "length")
-    asked = generation.question_tokens
-    decode = backbone.decoder_flops(asked, prepared.prefix.length, 1) + sum(
-        backbone.decoder_flops(1, prepared.prefix.length + asked + i, 1) for i in range(steps)
-    )
     height, width = clip.frames.shape[1:3] if clip.frames is not None else (0, 0)
     return records.Answer(
         **identity,
@@ -125,11 +153,11 @@ def answered(
             question=generation.question_tokens,
             answer=len(generation.token_ids),
         ),
-        flops=records.Flops(**prepared.flops, decode=decode),
+        flops=records.Flops(**prepared.flops, decode=decode_flops(backbone, prepared, generation)),
         latency_s=records.Latency(
             **prepared.seconds, **seconds, first_token=generation.seconds_to_first_token if together == 1 else None
         ),
-        memory=records.Memory(peak_bytes=peak_bytes(backbone.device), kv_bytes=prepared.prefix.kv_bytes),
+        memory=records.Memory(peak_bytes=peak_bytes(backbone.device), kv_bytes=prepared.kv_bytes),
         warnings=tuple(prepared.warnings),
     )
 

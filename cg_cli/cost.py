@@ -94,10 +94,15 @@ class AudioSizes:
 
 def decoder_flops(sizes: TextSizes, new: int, past: int, logit_rows: int) -> int:
     """Operations of the language model for ``new`` tokens after ``past`` cached ones and ``logit_rows`` of logits."""
+    return sizes.layers * layer_flops(sizes, new, past) + 2 * logit_rows * sizes.hidden * sizes.vocab
+
+
+def layer_flops(sizes: TextSizes, new: int, past: int) -> int:
+    """Operations of one layer of the language model for ``new`` tokens after ``past`` cached ones."""
     query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     weights = sizes.hidden * (2 * query + 2 * key + 3 * sizes.intermediate)
     attention = 4 * new * (past + new) * query
-    return sizes.layers * (2 * new * weights + attention) + 2 * logit_rows * sizes.hidden * sizes.vocab
+    return 2 * new * weights + attention
 
 
 def vision_flops(sizes: VisionSizes, grids: int, height: int, width: int) -> int:

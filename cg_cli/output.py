@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .config import Settings
-from .records import Answer, Failure, to_line
+from .records import Answer, Failure, prefills, to_line
 
 if TYPE_CHECKING:
     from .a2v.job import Report
@@ -85,13 +85,15 @@ def summary(answers: Sequence[Answer]) -> Table:
     row("encode", towers, towers, "", duration(seconds.encode))
     predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
     row("prune", "-", predictor, "", duration(seconds.prune))
-    prefill = count(flops.prefill_full, "FLOP"), count(flops.prefill, "FLOP")
-    row("prefill", *prefill, share(flops.prefill, flops.prefill_full), duration(seconds.prefill))
+    read = prefills(answers)
+    prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
+    took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
+    row("prefill", *prefill, share(read, flops.prefill_full), duration(took))
     decode = sum(a.flops.decode for a in answers)
     questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
     row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers)))
     before = flops.vision + flops.audio
-    full, used = before + flops.prefill_full, before + flops.predictor + flops.prefill
+    full, used = before + flops.prefill_full, before + flops.predictor + read
     total = duration(sum(a.latency_s.total for a in answers))
     row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total)
     table.add_section()

@@ -111,7 +111,7 @@ def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None
         if line["questions"] and "tokens" in line:
             tokens = line["tokens"]
             full += tokens["video"] + tokens["audio"]
-            kept += tokens["video_kept"] + tokens["audio_kept"]
+            kept += tokens["kept"]
     if not talk.quiet:
         left = f"{questions:,} questions on {clips:,} videos, {kept:,} of {full:,} tokens"
         talk.line("dry run", f"{left}; {settled:,} questions are settled already, {faulty:,} videos cannot be read")

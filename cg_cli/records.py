@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -173,6 +173,12 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def failure(identity: Mapping[str, str], stage: str, kind: str, message: str, **more: Any) -> Failure:
     """The record of a question that was not answered; ``identity`` is its key, video and question."""
     return Failure(**identity, error=Error(stage=stage, type=kind, message=message), **more)
+
+
+def prefills(answers: Sequence[Answer]) -> int:
+    """Operations of all the prefills that the answers on one clip took: one, or one each where the pruner read the question."""
+    own = [answer for answer in answers if not answer.prefix_reused] or answers[:1]
+    return sum(answer.flops.prefill for answer in own)
 
 
 def to_line(record: Record) -> str:

@@ -25,6 +25,7 @@ from .media.clip import Clip, DecodeOptions
 from .pruning import budget as budgets
 from .pruning import registry
 from .pruning.base import Pruner
+from .pruning.budget import Budget
 from .pruning.stream import apply
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
@@ -133,14 +134,12 @@ class Session:
             on_stage("decode")
             seconds: dict[str, float] = {}
             try:
-                with _stage("decode", self.backbone.device, seconds):
-                    generation = self.backbone.answer(prepared.prefix, identity["question"], on_text=on_text, **self._how)
-                    _require_words(generation)
+                generation, own = self._reply(prepared, identity["question"], seconds, on_text)
             except ItemError as error:
                 yield _failed(identity, error)
             else:
                 seconds["total"] = time.perf_counter() - started
-                yield self._answered(identity, prepared, generation, seconds, reused=number > 0)
+                yield self._answered(identity, own, generation, seconds, reused=number > 0)
             started = time.perf_counter()
 
     def ask_together(
@@ -194,6 +193,8 @@ class Session:
         """The records of ``ask_together``. ItemError from stages 1 to 4, and for want of memory."""
         prepared = self._prepare(reading, keep, on_stage)
         on_stage("decode")
+        if prepared.prefix is None:
+            return [self._alone(identity, prepared, first=n == 0) for n, identity in enumerate(identities)]
         seconds: dict[str, float] = {}
         try:
             with _stage("decode", self.backbone.device, seconds):
@@ -202,30 +203,53 @@ class Session:
             if error.kind == OUT_OF_MEMORY or len(identities) == 1:
                 raise
             # One question may have spoilt it for all: apart, the others get their answers.
-            return [self._alone(identity, prepared, reused=n > 0) for n, identity in enumerate(identities)]
+            return [self._alone(identity, prepared, first=n == 0) for n, identity in enumerate(identities)]
         share = seconds["decode"] / len(identities)
         before = sum(prepared.seconds.values())
         out = []
         for number, (identity, generation) in enumerate(zip(identities, generations)):
-            try:
-                _require_words(generation)
-            except ItemError as error:
-                out.append(_failed(identity, error))
+            if not generation.text.strip():
+                out.append(_failed(identity, _wordless()))
                 continue
             took = {"decode": share, "total": share + (0 if number else before)}
             out.append(self._answered(identity, prepared, generation, took, reused=number > 0, together=len(identities)))
         return out
 
-    def _alone(self, identity: dict[str, str], prepared: Prepared, reused: bool) -> records.Answer | records.Failure:
+    def _alone(self, identity: dict[str, str], prepared: Prepared, first: bool) -> records.Answer | records.Failure:
+        """The record of one question of several; the ``first`` also takes the time of the clip. ItemError for want of memory."""
         seconds: dict[str, float] = {}
         try:
-            with _stage("decode", self.backbone.device, seconds):
-                generation = self.backbone.answer(prepared.prefix, identity["question"], **self._how)
-                _require_words(generation)
+            generation, own = self._reply(prepared, identity["question"], seconds)
         except ItemError as error:
+            if error.kind == OUT_OF_MEMORY:
+                raise
             return _failed(identity, error)
-        seconds["total"] = seconds["decode"] + (0 if reused else sum(prepared.seconds.values()))
-        return self._answered(identity, prepared, generation, seconds, reused=reused)
+        stages = STAGES[:4] if first else () if own.prefix else ("prefill",)
+        seconds["total"] = seconds["decode"] + sum(own.seconds[stage] for stage in stages)
+        return self._answered(identity, own, generation, seconds, reused=not first)
+
+    def _reply(
+        self, prepared: Prepared, question: str, seconds: dict[str, float], on_text: Callable[[str], None] | None = None
+    ) -> tuple[Generation, Prepared]:
+        """Stage 5. decode: the answer to one question, and the clip as this question found it; sets ``seconds["decode"]``."""
+        own = prepared
+        with _stage("decode", self.backbone.device, seconds):
+            if prepared.prefix is not None:
+                generation = self.backbone.answer(prepared.prefix, question, on_text=on_text, **self._how)
+            else:
+                found = self.backbone.narrow(prepared.stream, question, self.pruner, prepared.budget)
+                if sum(found.kept) != prepared.budget.count:
+                    raise self._off_budget(found.kept, prepared.budget)
+                generation = self.backbone.answer_narrowed(found, question, on_text=on_text, **self._how)
+                own = accounts.narrowed(prepared, found, self.backbone, generation.question_tokens)
+            if not generation.text.strip():
+                raise _wordless()
+        if own is not prepared:
+            seconds["decode"] -= own.seconds["prefill"]
+        return generation, own
+
+    def _off_budget(self, kept: Any, budget: Budget) -> ItemError:
+        return ItemError("prune", f"pruner {self.settings.pruner} kept {kept} tokens where {budget} was the budget", "budget")
 
     def _prepare(self, reading: Reading, keep: float, on_stage: Callable[[str], None]) -> Prepared:
         """Stages 2 to 4, after the reading. ItemError from whichever fails, the reading's own included."""
@@ -247,36 +271,40 @@ class Session:
             budget = budgets.plan(stream, keep)
             pruned = apply(stream, self.pruner.select(stream, budget))
             full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
-            if kept["video"] + kept["audio"] != budget.count:
-                raise ItemError(
-                    "prune", f"pruner {self.settings.pruner} kept {kept} tokens where {budget} was the budget", "budget"
-                )
+            if self.pruner.stage == "input" and kept["video"] + kept["audio"] != budget.count:
+                raise self._off_budget(kept, budget)
 
-        # 4. prefill: the language model reads them once, for all questions
-        on_stage("prefill")
-        with _stage("prefill", device, seconds):
-            prefix = backbone.prefill(pruned)
+        # 4. prefill: the language model reads them once, for all questions, unless the pruner reads the question, too
+        prefix, seconds["prefill"] = None, 0.0
+        if not self.pruner.needs_question:
+            on_stage("prefill")
+            with _stage("prefill", device, seconds):
+                prefix = backbone.prefill(pruned)
 
         flops = accounts.clip_flops(backbone, self.pruner, clip, stream, pruned, budget, full)
         warnings = [*self.warnings, *clip.warnings]
         if self.predictor and not full["audio"] and keep < 1:
             warnings.append(f"no sound to predict the picture from: {self.settings.pruner} prunes by detail and time alone")
-        if prefix.next_position + self.settings.max_new_tokens > backbone.context_length:
+        if prefix is None:
+            warnings.append(f"pruner {self.settings.pruner} reads the question: every question pays for a prefill of its own")
+        if pruned.next_position + self.settings.max_new_tokens > backbone.context_length:
             warnings.append(
-                f"the clip reaches position {prefix.next_position} of the {backbone.context_length} that the model was made "
+                f"the clip reaches position {pruned.next_position} of the {backbone.context_length} that the model was made "
                 f"for: answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
-        return Prepared(clip, keep, full, kept, prefix, flops, seconds, warnings)
+        kv_bytes = prefix.kv_bytes if prefix else 0
+        return Prepared(clip, keep, full, kept, pruned, budget, prefix, kv_bytes, flops, seconds, warnings)
 
     @property
     def _how(self) -> dict[str, Any]:
-        """Stage 5. decode: how questions are answered."""
+        """How questions are answered."""
         s = self.settings
         return {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature, "seed": s.seed}
 
-    def _answered(self, identity, prepared: Prepared, generation: Generation, seconds, **more) -> records.Answer:
+    def _answered(self, identity, own: Prepared, generation: Generation, seconds, *, reused: bool, **more) -> records.Answer:
+        reused = reused and own.prefix is not None
         return accounts.answered(
-            identity, self.settings, self.backbone, self.pruner, self.predictor, prepared, generation, seconds, **more
+            identity, self.settings, self.backbone, self.pruner, self.predictor, own, generation, seconds, reused=reused, **more
         )
 
     def _identities(self, identity: str, video: str, questions: Sequence[str]) -> list[dict[str, str]]:
@@ -313,9 +341,8 @@ def _failed(identity: dict[str, str], error: ItemError, **more) -> records.Failu
     return records.failure(identity, error.stage, error.kind, str(error), **more)
 
 
-def _require_words(generation: Generation) -> None:
-    if not generation.text.strip():
-        raise ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
+def _wordless() -> ItemError:
+    return ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
 
 
 def make_pruner(settings: Settings) -> Pruner:

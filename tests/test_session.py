@@ -119,3 +119,24 @@ def test_an_answer_without_a_word_is_a_failure_of_its_question(session, monkeypa
     monkeypatch.setattr(session.backbone, "answer_all", mute)
     records = together(session)
     assert [r.ok for r in records] == [False, True, True] and records[0].error.type == "empty_answer"
+
+
+def test_a_pruner_that_reads_the_question_pays_for_each(nano):
+    session = Session.open(resolve({"model": "nano", "pruner": "fastv", "keep": 0.45, "offline": True}))
+    apart, side = list(session.ask(CLIP, QUESTIONS)), together(session)
+    for one, other in zip(apart, side, strict=True):
+        assert one.answer == other.answer and one.tokens == other.tokens and one.flops == other.flops
+        assert not one.prefix_reused and not other.prefix_reused and other.answered_together == 1
+        assert one.tokens.keep == pytest.approx(0.45, abs=0.001) and one.latency_s.prefill > 0
+        assert any("reads the question: every question pays" in warning for warning in one.warnings)
+    whole = next(iter(nano.ask(CLIP, QUESTIONS[:1])))
+    backbone, asked = session.backbone, apart[0].tokens.question
+    clip = apart[0].tokens.video + apart[0].tokens.audio + apart[0].tokens.text
+    layers, kept = 5, round(0.45 * (clip - apart[0].tokens.text)) + apart[0].tokens.text + asked
+    assert apart[0].flops.prefill == 2 * backbone.layer_flops(clip + asked, 0) + (layers - 2) * backbone.layer_flops(kept, 0)
+    assert apart[0].flops.prefill_full == backbone.decoder_flops(clip + asked, 0, 0) > whole.flops.prefill_full
+    everything = Session.open(resolve({"model": "nano", "pruner": "fastv", "keep": 1.0, "offline": True}))
+    full = Session.open(resolve({"model": "nano", "pruner": "none", "offline": True}))
+    assert [r.answer for r in together(everything)] == [r.answer for r in together(full)]
+    total, parts = side[1].latency_s, side[1].latency_s
+    assert total.total == pytest.approx(parts.prefill + parts.decode)

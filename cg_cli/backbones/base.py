@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..media.clip import Clip
+from ..pruning.budget import Budget
+from ..pruning.decoder import DecoderPruner
 from ..pruning.stream import TokenStream
 from . import decoding
 
@@ -50,6 +52,29 @@ class Generation:
     finish: str
     question_tokens: int
     seconds_to_first_token: float
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """A clip and a question, read by layers that see fewer and fewer rows (decoder-stage pruning).
+
+    Attributes:
+        cache: the family's KV cache; its layers differ in length.
+        logits: [vocabulary] after the question.
+        rows: of each layer, how many rows it read.
+        kept: of the rows that the last layer read, how many are (video, audio).
+        next_position: rotary position of the answer's first token.
+        kv_bytes: bytes of keys and values.
+        seconds: that reading took.
+    """
+
+    cache: Any
+    logits: Tensor
+    rows: tuple[int, ...]
+    kept: tuple[int, int]
+    next_position: int
+    kv_bytes: int
+    seconds: float
 
 
 class Backbone(ABC):
@@ -99,12 +124,24 @@ class Backbone(ABC):
         """
 
     @abstractmethod
+    def narrow(self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget) -> Narrowing:
+        """Run the language model over a stream and a question, dropping rows between layers as ``pruner`` says.
+
+        Raises:
+            ValueError: rows that stand for several tokens, which no such pruner has been made for.
+        """
+
+    @abstractmethod
     def encode_flops(self, clip: Clip) -> tuple[int, int]:
         """Operations that ``encode(clip)`` takes: (vision, audio)."""
 
     @abstractmethod
     def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
         """Operations for ``new`` tokens after ``past`` cached ones, with logits for ``logit_rows`` of them."""
+
+    @abstractmethod
+    def layer_flops(self, new: int, past: int) -> int:
+        """Operations of one layer for ``new`` tokens after ``past`` cached ones."""
 
     @property
     @abstractmethod
@@ -168,16 +205,38 @@ class Backbone(ABC):
         started = time.perf_counter()
         question_ids = self.question_ids(question)
         talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
-        ids, position, first_s = question_ids, prefix.next_position, None
         try:
-            while talk.finish is None:
-                talk.hear(self.step(ids, position, prefix.cache), self.stop_ids, max_new_tokens)
-                first_s = first_s or time.perf_counter() - started
-                position += len(ids)
-                ids = talk.tokens[-1:]
+            logits = self.step(question_ids, prefix.next_position, prefix.cache)
+            first_s = self._speak(talk, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started)
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
         return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(question_ids), first_s)
+
+    def answer_narrowed(
+        self,
+        narrowed: Narrowing,
+        question: str,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Generation:
+        """The answer to the question that ``narrowed`` has read; its cache grows, and serves no other. As ``answer`` otherwise."""
+        decoding.check(max_new_tokens, temperature)
+        started = time.perf_counter()
+        talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
+        first_s = self._speak(talk, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started)
+        return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(self.question_ids(question)), first_s)
+
+    def _speak(self, talk: decoding.Talk, logits: Tensor, position: int, cache: Any, max_new_tokens: int, started: float) -> float:
+        """Choose tokens from ``logits`` on until ``talk`` is finished. Returns the seconds from ``started`` to the first choice."""
+        talk.hear(logits, self.stop_ids, max_new_tokens)
+        first_s = time.perf_counter() - started
+        while talk.finish is None:
+            talk.hear(self.step(talk.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
+            position += 1
+        return first_s
 
     def answer_all(
         self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from transformers import (
     Qwen2_5OmniThinkerForConditionalGeneration,
     WhisperFeatureExtractor,
 )
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb
 from transformers.utils import logging as transformers_logging
 
 from .. import cost
 from ..errors import ItemError, UsageError
 from ..media.clip import SAMPLE_RATE, Clip
 from ..models import NANO
+from ..pruning.budget import Budget
+from ..pruning.decoder import DecoderPruner, LayerView
 from ..pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 from . import grouped_attention, qwen_inputs, qwen_layout
-from .base import Backbone, Prefix
+from .base import Backbone, Narrowing, Prefix
 from .checkpoint import Checkpoint, read_config
 from .device import resolve_device, resolve_dtype
-from .weighted import ROWS, WeightedCache
+from .weighted import ROWS, UnevenCache, WeightedCache
 
 SIDE = 28  # pixels of a merged patch: 2 x 2 patches of 14
 FRAMES = 2  # of a grid
@@ -182,6 +186,39 @@ class Qwen25Omni(Backbone):
         return Prefix(cache, len(stream), stream.next_position, size)
 
     @torch.no_grad()
+    def narrow(self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget) -> Narrowing:
+        if stream.stands_for is not None:
+            raise ValueError("decoder-stage pruning does not know rows that stand for several tokens")
+        started = time.perf_counter()
+        asked = self.question_ids(question)
+        after = torch.arange(len(asked), device=self.device) + stream.next_position
+        rows = torch.cat([stream.embeddings, self._embed(asked)])
+        positions = torch.cat([stream.positions, after.expand(3, -1)], dim=1)
+        fill = lambda values, value: torch.cat([values, values.new_full((len(asked),), value)])  # noqa: E731
+        modality, grid, time_s = fill(stream.modality, TEXT), fill(stream.grid, -1), fill(stream.time_s, -1)
+        decoder, cache, read = self.model.model.language_model, UnevenCache(config=self.model.config), []
+        turn = decoder.rotary_emb(rows[None], positions[:, None])
+        for number, layer in enumerate(decoder.layers):
+            before, read = rows, [*read, len(rows)]
+            rows = layer(rows[None], attention_mask=None, position_embeddings=turn, past_key_values=cache, use_cache=True)[0]
+
+            def attention(of: Tensor, layer=layer, before=before, turn=turn, number=number) -> Tensor:
+                return _attention(layer, before[of], tuple(x[:, of] for x in turn), cache.layers[number].keys, of)
+
+            view = LayerView(number, len(decoder.layers), modality, grid, time_s, len(asked), rows, attention)
+            stays = pruner.after(view, budget)
+            if stays is not None:
+                rows, modality, grid, time_s = (x[stays] for x in (rows, modality, grid, time_s))
+                turn = tuple(x[:, stays] for x in turn)
+        logits = self.model.lm_head(decoder.norm(rows[-1]))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        kept = torch.stack([(modality == kind).sum() for kind in (VIDEO, AUDIO)]).tolist()
+        size = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+        seconds = time.perf_counter() - started
+        return Narrowing(cache, logits, tuple(read), tuple(kept), stream.next_position + len(asked), size, seconds)
+
+    @torch.no_grad()
     def step(self, ids: Sequence[int], position: int, cache: Any) -> Tensor:
         positions = torch.arange(position, position + len(ids), device=self.device).expand(3, -1)
         hidden = self._decode(self._embed(ids), positions, cache)
@@ -211,6 +248,9 @@ class Qwen25Omni(Backbone):
 
     def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
         return cost.decoder_flops(self._text, new, past, logit_rows)
+
+    def layer_flops(self, new: int, past: int) -> int:
+        return cost.layer_flops(self._text, new, past)
 
     def _patch_grid(self, clip: Clip) -> tuple[int, int, int]:
         """Grids, and patches down and across, of a clip with frames."""
@@ -288,6 +328,22 @@ class Qwen25Omni(Backbone):
             raise UsageError(
                 f"{self.id} has merged patches of {geometry}, not ({self.side_multiple}, {self.frame_multiple})"
             )
+
+
+def _attention(layer: Any, rows: Tensor, turn: tuple[Tensor, Tensor], keys: Tensor, of: Tensor) -> Tensor:
+    """Attention [q, n] float32, the mean over heads, that ``rows`` [q, D], which stand at ``of`` [q], paid in ``layer``.
+
+    Args:
+        turn: cosines and sines of their positions, [1, q, head] each.
+        keys: [1, key heads, n, head] that the layer has in its cache.
+    """
+    attention = layer.self_attn
+    query = attention.q_proj(layer.input_layernorm(rows)).view(1, len(rows), -1, attention.head_dim).transpose(1, 2)
+    query, _ = apply_rotary_pos_emb(query, query, *turn)
+    grouped = query[0].view(keys.shape[1], -1, *query.shape[2:]).float()
+    scores = grouped @ keys[0][:, None].float().mT * attention.scaling
+    later = torch.arange(keys.shape[2], device=keys.device) > of[:, None]
+    return scores.masked_fill(later, -torch.inf).softmax(-1).mean((0, 1))
 
 
 def _media_shape(frames: int, height: int, width: int, samples: int, seconds_per_grid: float = 0.0) -> qwen_layout.MediaShape:

@@ -41,3 +41,13 @@ class WeightedCache(DynamicCache):
         bias[:known] = self.bias[:known]
         scores = bias.to(dtype).expand(new, -1).masked_fill(~seen, torch.finfo(dtype).min)
         return {"full_attention": scores[None, None]}
+
+
+class UnevenCache(DynamicCache):
+    """A ``DynamicCache`` whose layers differ in length; a single new row sees all of each."""
+
+    def mask(self, new: int, dtype: torch.dtype, seen: Tensor | None = None) -> dict[str, None]:
+        """As ``WeightedCache.mask``. ValueError for more than one row, whose mask would differ from layer to layer."""
+        if new != 1 or seen is not None:
+            raise ValueError("only one row at a time follows layers of different lengths")
+        return {"full_attention": None}

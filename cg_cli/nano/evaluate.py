@@ -32,8 +32,8 @@ ALL = "all"
 
 
 def conditions(keep: float) -> list[Condition]:
-    """The columns of the table: everything, each pruner at ``keep``, and less than the clip."""
-    pruners = [Condition(name, name, keep) for name in registry.known() if name != NONE]
+    """The columns of the table: everything, each pruner before the language model at ``keep``, and less than the clip."""
+    pruners = [Condition(name, name, keep) for name, entry in registry.known().items() if name != NONE and entry.load().stage == "input"]
     return [Condition("full"), *pruners, *(Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING))]
 
 

@@ -77,7 +77,7 @@ class Bench:
             for cell in cells:
                 self._round(stream, cell, asks[0].text)
             self._warm = True
-        out = {cell.name: {**self._counts(clip, stream, cell), "times": []} for cell in cells}
+        out = {cell.name: {**self._counts(clip, stream, cell, asks[0].text), "times": []} for cell in cells}
         for turn in range(repeat):
             for cell in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
                 out[cell.name]["times"].append(self._round(stream, cell, asks[0].text))
@@ -90,21 +90,37 @@ class Bench:
     def _pruned(self, stream: TokenStream, cell: Cell) -> TokenStream:
         return apply(stream, self.pruners[cell].select(stream, budgets.plan(stream, cell.keep)))
 
-    def _counts(self, clip: Clip, stream: TokenStream, cell: Cell) -> dict[str, Any]:
+    def _counts(self, clip: Clip, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
+        """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean layer."""
         pruned = self._pruned(stream, cell)
         full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
-        budget = budgets.plan(stream, cell.keep)
-        flops = accounts.clip_flops(self.backbone, self.pruners[cell], clip, stream, pruned, budget, full)
-        return {"tokens": {**full, "video_kept": kept["video"], "audio_kept": kept["audio"]}, "flops": flops}
+        budget, pruner = budgets.plan(stream, cell.keep), self.pruners[cell]
+        flops = accounts.clip_flops(self.backbone, pruner, clip, stream, pruned, budget, full)
+        entered = mean = kept["video"] + kept["audio"]
+        if pruner.needs_question:
+            found = self.backbone.narrow(pruned, question, pruner, budget)
+            kept["video"], kept["audio"] = found.kept
+            asked = len(self.backbone.question_ids(question))
+            mean = sum(found.rows) / len(found.rows) - kept["text"] - asked
+            flops["prefill"] = sum(self.backbone.layer_flops(n, 0) for n in found.rows)
+            flops["prefill_full"] = self.backbone.decoder_flops(len(stream) + asked, 0, 0)
+        tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered, "layer_mean": mean}
+        return {"tokens": tokens, "flops": flops}
 
     def _round(self, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
-        """Seconds of each stage of one answer, and bytes."""
-        cuda = self.backbone.device.type == "cuda"
+        """Seconds of each stage of one answer, and bytes. A pruner that reads the question has it read in its prefill."""
+        backbone, pruner = self.backbone, self.pruners[cell]
+        cuda = backbone.device.type == "cuda"
         if cuda:
-            torch.cuda.reset_peak_memory_stats(self.backbone.device)
+            torch.cuda.reset_peak_memory_stats(backbone.device)
         select_s, pruned = self._timed(lambda: self._pruned(stream, cell))
-        prefill_s, prefix = self._timed(lambda: self.backbone.prefill(pruned))
-        answer_s, said = self._timed(lambda: self.backbone.answer(prefix, question, max_new_tokens=STEPS))
+        if pruner.needs_question:
+            budget = budgets.plan(stream, cell.keep)
+            prefill_s, prefix = self._timed(lambda: backbone.narrow(pruned, question, pruner, budget))
+            answer_s, said = self._timed(lambda: backbone.answer_narrowed(prefix, question, max_new_tokens=STEPS))
+        else:
+            prefill_s, prefix = self._timed(lambda: backbone.prefill(pruned))
+            answer_s, said = self._timed(lambda: backbone.answer(prefix, question, max_new_tokens=STEPS))
         steps = len(said.token_ids) - (said.finish == "length")  # after the first token
         return {
             "select_s": select_s,
@@ -113,12 +129,17 @@ class Bench:
             "decode_s": answer_s - said.seconds_to_first_token,
             "decode_steps": steps,
             "kv_bytes": prefix.kv_bytes,
-            "peak_bytes": torch.cuda.max_memory_allocated(self.backbone.device) if cuda else None,
+            "peak_bytes": torch.cuda.max_memory_allocated(backbone.device) if cuda else None,
         }
 
     def _right(self, stream: TokenStream, cell: Cell, asks: Sequence[Ask]) -> list[bool]:
-        prefix = self.backbone.prefill(self._pruned(stream, cell))
-        said = self.backbone.answer_all(prefix, [ask.text for ask in asks], max_new_tokens=self.max_new_tokens)
+        backbone, pruner, pruned = self.backbone, self.pruners[cell], self._pruned(stream, cell)
+        if pruner.needs_question:
+            budget = budgets.plan(stream, cell.keep)
+            read = [(backbone.narrow(pruned, ask.text, pruner, budget), ask.text) for ask in asks]
+            said = [backbone.answer_narrowed(found, text, max_new_tokens=self.max_new_tokens) for found, text in read]
+        else:
+            said = backbone.answer_all(backbone.prefill(pruned), [ask.text for ask in asks], max_new_tokens=self.max_new_tokens)
         return [right(answer.text, ask.expected, ask.choices) for ask, answer in zip(asks, said)]
 
     def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:

@@ -43,7 +43,8 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "pruner": cell["pruner"], "keep": cell["keep"],
         "video_tokens": tokens.get("video"), "video_kept": tokens.get("video_kept"),
         "audio_tokens": tokens.get("audio"), "audio_kept": tokens.get("audio_kept"),
-        "kept_input": kept.get("input"), "kept_layer_average": kept.get("layer_average"), "kept_prefill_flops": kept.get("prefill_flops"),
+        "kept_input": kept.get("input"), "kept_layer_average": kept.get("layer_average"), "kept_last_layer": kept.get("last_layer"),
+        "kept_prefill_flops": kept.get("prefill_flops"),
         "promised_speedup": cell.get("promised"), "prefill_speedup": spread["prefill"].get("median"),
         "prefill_speedup_min": spread["prefill"].get("min"), "prefill_speedup_max": spread["prefill"].get("max"),
         "efficiency": cell.get("efficiency"), "selection_share": cell.get("selection_share"), "ttft_speedup": spread["ttft"].get("median"),
@@ -114,7 +115,7 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>cg profile: {escape(summary["model"]["id"])}</title><style>{STYLE}</style>'
         f"<h1>cg profile: {escape(summary['model']['id'])}</h1><dl>{told}</dl>{''.join(drawn.values())}"
         "<p>Speed-ups are of selection plus prefill against the prefill of the whole clip in the same round: median, least and greatest of the rounds. "
-        "Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted in three ways, as papers do. Seconds are of all timed clips together; "
+        "Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
         "on a busy CPU they say little. Intervals are 95 %, over clips; differences are paired question by question.</p>"
         f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{categories}</html>\n'
     )

@@ -30,9 +30,9 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     kept = tokens.get("video_kept", 0) + tokens.get("audio_kept", 0)
     out: dict[str, Any] = {"pruner": cell.pruner, "keep": cell.keep, "tokens": tokens, "flops": flops}
     if media:
-        # Methods before the language model keep one number in all of its layers; papers count in any of these ways.
+        # Papers count in any of these ways; a method before the language model keeps one number in all of its layers.
         share = flops["prefill"] / flops["prefill_full"]
-        out["kept"] = {"input": kept / media, "layer_average": kept / media, "prefill_flops": share}
+        out["kept"] = {"input": tokens["entered"] / media, "layer_average": tokens["layer_mean"] / media, "last_layer": kept / media, "prefill_flops": share}
         out["promised"] = flops["prefill_full"] / (flops["prefill"] + flops["predictor"])
     return out | _times(cell, own, out.get("promised")) | _accuracy(cell, clips)
 

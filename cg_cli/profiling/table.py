@@ -10,11 +10,11 @@ from rich.table import Table
 
 from .report import row
 
-NAMES = ("pruner", "keep", "tokens", "prefill", "eff.", "sel.", "right", "against whole")
+NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """A row a cell: share of the tokens, speed-up against the whole clip in the same rounds, accuracy and what it lost."""
+    """A row a cell: share of the FLOPs, speed-up against the whole clip in the same rounds, accuracy and what it lost."""
     title = f"{summary['model']['id']} on {summary['device_name']}: {summary['compared_clips']} clips"
     out = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     rows = [row(cell) for cell in summary["cells"]]
@@ -28,7 +28,7 @@ def table(summary: Mapping[str, Any]) -> Table:
         before = r["pruner"]
         out.add_row(*_cells(r)[: len(names)])
     out.caption = (
-        "prefill: selection and prefill against the prefill of the whole clip in the same round; eff.: that against what the "
+        "FLOPs: of the prefill, against the whole clip; prefill: selection and prefill against the prefill of the whole clip in the same round; eff.: that against what the "
         "FLOPs promise; sel.: selection against that prefill; in brackets 95 % intervals. More in profile.csv and report.html"
     )
     out.caption_justify = "left"
@@ -43,6 +43,6 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
         right = f"{100 * r['accuracy']:.1f}"
         against = f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.1f},{100 * r['against_whole_high']:.1f}]"
     return [
-        r["pruner"], f"{r['keep']:g}", number(r["kept_input"], ".0%"), times(r["prefill_speedup"]), number(r["efficiency"], ".2f"),
+        r["pruner"], f"{r['keep']:g}", number(r["kept_prefill_flops"], ".0%"), times(r["prefill_speedup"]), number(r["efficiency"], ".2f"),
         number(r["selection_share"], ".0%"), right, against,
     ]  # fmt: skip

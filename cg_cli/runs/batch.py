@@ -105,8 +105,9 @@ class Totals:
             first = answers[0]
             self.tokens_full += first.tokens.video + first.tokens.audio
             self.tokens_kept += first.tokens.video_kept + first.tokens.audio_kept
-            self.flops += first.flops.vision + first.flops.audio + first.flops.predictor + first.flops.prefill
-            self.flops_prefill += first.flops.prefill
+            prefill = records.prefills(answers)
+            self.flops += first.flops.vision + first.flops.audio + first.flops.predictor + prefill
+            self.flops_prefill += prefill
             self.flops_prefill_full += first.flops.prefill_full
             self.media_s += first.media.duration_s
 

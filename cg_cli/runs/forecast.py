@@ -52,10 +52,10 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
             except ItemError as error:
                 yield line | {"error": {"stage": error.stage, "type": error.kind, "message": str(error)}}
             else:
-                yield line | _sizes(probe, options, backbone, settings.keep)
+                yield line | _sizes(probe, options, backbone, settings.keep, pruner.stage)
 
 
-def _sizes(probe: Probe, options: DecodeOptions, backbone: type[Backbone], keep: float) -> dict[str, Any]:
+def _sizes(probe: Probe, options: DecodeOptions, backbone: type[Backbone], keep: float, stage: str) -> dict[str, Any]:
     frames = width = height = 0
     if probe.film_s:
         frames = frame_count(Fraction(probe.film_s), options)
@@ -68,5 +68,7 @@ def _sizes(probe: Probe, options: DecodeOptions, backbone: type[Backbone], keep:
         "frames": frames,
         "width": width,
         "height": height,
-        "tokens": {"video": video, "video_kept": kept.video, "audio": audio, "audio_kept": kept.audio},
+        # Which of them stay in the end is not known before a pruner between layers has seen the question.
+        "tokens": {"video": video, "audio": audio, "kept": kept.count}
+        | ({"video_kept": kept.video, "audio_kept": kept.audio} if stage == "input" else {}),
     }

@@ -47,7 +47,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
     counts = {WHOLE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
     found = {
         name: {
-            "tokens": {**tokens, "video_kept": counts[name][0], "audio_kept": counts[name][1]},
+            "tokens": {**tokens, "video_kept": counts[name][0], "audio_kept": counts[name][1], "entered": sum(counts[name][:2]), "layer_mean": sum(counts[name][:2])},
             "flops": {"vision": 1, "audio": 1, "predictor": 10 * (name != WHOLE.name), "prefill": counts[name][2], "prefill_full": 100},
             "times": times[name],
             "right": right[name],
@@ -63,7 +63,7 @@ def test_figures_worked_out_by_hand():
     two = measured({WHOLE.name: [time(0, 30), time(0, 10)], HALF.name: [time(1, 4), time(2, 3)]},
                    {WHOLE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
     whole, half = summary.summarise([WHOLE, HALF], [one, two])["cells"]
-    assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "prefill_flops": 0.4}
+    assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "last_layer": 0.5, "prefill_flops": 0.4}
     assert half["promised"] == 100 / (40 + 10)
     assert half["prefill_speedup"] == {"median": 3.5, "min": 3.0, "max": 4.0}  # rounds: 40 s against 10, 30 against 10
     assert half["efficiency"] == 3.5 / 2

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Literal
 
 import pytest
-from pruner_matrix import CASES
+from pruner_matrix import CASES, DECODER_CASES
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
@@ -60,7 +60,7 @@ def test_listing_imports_no_torch():
 
 
 def test_every_bundled_pruner_loads_is_described_and_is_in_the_matrix():
-    assert {case.name for case in CASES} == set(registry.MANIFEST)
+    assert {case.name for case in CASES + DECODER_CASES} == set(registry.MANIFEST)
     for name, entry in registry.MANIFEST.items():
         pruner = registry.make(name)
         assert isinstance(pruner, Pruner)
