@@ -89,7 +89,8 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     listener.loaded(facts)
 
     # 2. what is missing, clip by clip
-    lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16])
+    recipe = {name: value for name, value in facts.items() if name != "predictors"}  # which go with their cells
+    lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels)
     clips, faults = _clips(profile), 0
     for number, (identity, asks, clip) in enumerate(clips):
         repeat = profile.repeat if number < TIMED else 0
@@ -169,10 +170,11 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
 
 
 class _Lines:
-    """The measurements of all runs into one folder; those of other settings (``recipe``) are left alone and not used."""
+    """The measurements of all runs into one folder; those of other settings (``recipe``), or of a pruner with another predictor
+    than ``labels`` say, are left alone and not used."""
 
-    def __init__(self, file: Path, recipe: str):
-        self.file, self.recipe = file, recipe
+    def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
+        self.file, self.recipe, self.labels = file, recipe, labels
         self._by_clip: dict[str, list[dict[str, Any]]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,12 @@ class _Lines:
         for line in text.splitlines():
             measured = json.loads(line)
             if measured["recipe"] == recipe:
+                cells = measured["cells"]
+                measured["cells"] = {name: cells[name] for name in cells if cells[name]["predictor"] == self._label(name)}
                 self._by_clip.setdefault(measured["clip"], []).append(measured)
+
+    def _label(self, cell: str) -> str | None:
+        return self.labels.get(cell.rpartition(" ")[0])
 
     def have(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
         """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled questions."""
@@ -193,7 +200,8 @@ class _Lines:
         return any(len(f["times"]) >= repeat and len(f.get("right", ())) == labelled for f in found)
 
     def add(self, clip: str, measured: Mapping[str, Any]) -> None:
-        line = {"recipe": self.recipe, "clip": clip, **measured}
+        cells = {name: {**cell, "predictor": self._label(name)} for name, cell in measured["cells"].items()}
+        line = {"recipe": self.recipe, "clip": clip, **measured, "cells": cells}
         try:
             with self.file.open("ab", buffering=0) as file:
                 file.write(json.dumps(line).encode() + b"\n")

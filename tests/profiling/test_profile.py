@@ -159,13 +159,20 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     assert (out / "measurements.jsonl").read_bytes() == before  # nothing is measured twice
     assert json.loads(said)["cells"][1]["prefill_speedup"] == random["prefill_speedup"]
     (out / "measurements.jsonl").write_bytes(before[:-100])  # a kill in the middle of a line
-    code, said, _ = cg(*command, "--pruner", "random,contextguard", "--quiet")
+    code, said, _ = cg(*command, "--pruner", "random,contextguard,fastv", "--quiet")
     third = json.loads(said)
-    assert [cell["pruner"] for cell in third["cells"]] == ["none", "random", "contextguard"] and third["compared_clips"] == 5
+    lines = [list(json.loads(line)["cells"]) for line in (out / "measurements.jsonl").read_text().splitlines()]
+    new = ["none 1", "contextguard 0.45", "fastv 0.45"]  # the others only where the kill took them
+    assert sorted(lines[4:]) == sorted([new] * 4 + [["none 1", "random 0.45", *new[1:]]])
+    assert [cell["pruner"] for cell in third["cells"]] == ["none", "random", "contextguard", "fastv"] and third["compared_clips"] == 5
+    fastv = third["cells"][3]["kept"]
+    assert fastv["input"] == 1 and fastv["last_layer"] == pytest.approx(0.45, abs=0.005)
+    assert fastv["layer_average"] == pytest.approx((2 + 3 * 0.45) / 5, abs=0.005)  # nano has 5 layers
     assert third["predictors"]["contextguard"].startswith("predictor@")
+    assert third["cells"][1]["accuracy"] == random["accuracy"]
 
     rows = list(csv.DictReader((out / "profile.csv").open()))
-    assert [(r["pruner"], float(r["keep"])) for r in rows] == [("none", 1.0), ("random", 0.45), ("contextguard", 0.45)]
+    assert [(r["pruner"], float(r["keep"])) for r in rows] == [("none", 1.0), ("random", 0.45), ("contextguard", 0.45), ("fastv", 0.45)]
     assert float(rows[1]["accuracy"]) == third["cells"][1]["accuracy"]["value"]
     for name in ("accuracy", "prefill", "pareto"):
         ElementTree.fromstring((out / f"{name}.svg").read_text())
