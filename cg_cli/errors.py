@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SOME_FAILED = 3  # exit code of a run that finished, while some of its items failed
+
 
 class CgError(Exception):
     """An error a user can act on: the message says what is wrong with which input, and the next step."""
@@ -24,7 +26,7 @@ class ItemError(CgError):
         kind: a stable name for the record's ``error.type``, e.g. ``not_found``.
     """
 
-    exit_code = 3
+    exit_code = SOME_FAILED
 
     def __init__(self, stage: str, message: str, kind: str = "error"):
         super().__init__(message)

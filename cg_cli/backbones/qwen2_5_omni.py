@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
-    Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     WhisperFeatureExtractor,
 )
@@ -26,7 +25,7 @@ from ..models import NANO
 from ..pruning.budget import Budget
 from ..pruning.decoder import DecoderPruner, LayerView
 from ..pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
-from . import grouped_attention, qwen_inputs, qwen_layout
+from . import grouped_attention, qwen_inputs, qwen_layout, qwen_shapes
 from .base import Backbone, Narrowing, Prefix
 from .checkpoint import Checkpoint, read_config
 from .device import resolve_device, resolve_dtype
@@ -36,15 +35,6 @@ SIDE = 28  # pixels of a merged patch: 2 x 2 patches of 14
 FRAMES = 2  # of a grid
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 PREPROCESSOR = "preprocessor_config.json"
-# Where 3B and 7B differ; the rest are the family's defaults, except the vision tower's width, whose default fits neither.
-SIZES = {
-    "3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
-           "vocab_size": 151936},
-    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-           "vocab_size": 152064},
-}  # fmt: skip
-VISION_WIDTH = 1280
-MROPE = [16, 24, 24]  # pairs of a head's 128 for time, height, width
 
 
 def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> Backbone:
@@ -85,20 +75,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> Backbone:
 def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
     """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.imagine``."""
     place = resolve_device(device)
-    text = SIZES[size] | {"max_position_embeddings": 32768, "use_sliding_window": False}
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": MROPE}
-    config = Qwen2_5OmniThinkerConfig(
-        text_config=text,
-        vision_config={"hidden_size": VISION_WIDTH, "out_hidden_size": text["hidden_size"]},
-        audio_config={"output_dim": text["hidden_size"]},
-        tie_word_embeddings=False,
-    )
-    if layers is not None:
-        depth = {"num_hidden_layers": config.text_config, "depth": config.vision_config, "encoder_layers": config.audio_config}
-        for name, part in depth.items():
-            setattr(part, name, min(layers, getattr(part, name)))
-        config.text_config.layer_types = config.text_config.layer_types[:layers]
-        config.vision_config.fullatt_block_indexes = [i for i in config.vision_config.fullatt_block_indexes if i < layers]
+    config = qwen_shapes.config(size, layers)
     checkpoint = Checkpoint(f"random {size}", Path(NANO.source), config.to_dict(), f"random-{size}-{layers or 'all'}")
     tokenizer = AutoTokenizer.from_pretrained(NANO.source, local_files_only=True)
     try:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
-from ..errors import NothingToDo
+from ..errors import SOME_FAILED, NothingToDo
 from . import options as opt
 
 DEFAULT_QUESTION = "What is happening?"
-SOME_FAILED = 3  # exit code
 
 
 def ask(
@@ -54,21 +52,12 @@ def ask(
     cg ask clip.mp4 - --json < questions.txt | jq -r .answer
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
-    from ..config import resolve
+    settings = opt.settle(locals())
     from ..output import Talk
 
-    given = {
-        "model": model, "preset": preset, "keep": keep, "pruner": pruner, "predictor": predictor, "device": device,
-        "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
-        "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "offline": offline,
-    }  # fmt: skip
-    settings = resolve(given, config)
     asked = _questions(questions)
     if not asked:
         raise NothingToDo("no question on stdin: nothing to do")
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)

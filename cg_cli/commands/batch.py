@@ -70,18 +70,11 @@ def batch(
     find . -name '*.mkv' -print0 | cg batch - --null -q "Is it raining?" -o rain.jsonl
     cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
     """
-    from ..config import resolve
+    settings = opt.settle(locals())
     from ..output import Talk
     from ..runs import engines, items, shard as shards
     from ..runs.batch import Plan
 
-    given = {
-        "model": model, "preset": preset, "keep": keep, "pruner": pruner, "predictor": predictor, "device": device,
-        "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
-        "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "offline": offline,
-    }  # fmt: skip
-    settings = resolve(given, config)
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
     asked = [*(question or []), *(items.read_questions(questions) if questions else [])]
@@ -95,8 +88,6 @@ def batch(
         max_failures=1 if fail_fast else max_failures,
         command=sys.argv[1:],
     )
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # the workers' huggingface_hub reads it
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)

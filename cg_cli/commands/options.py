@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..config import Settings
 
 PRUNING, MEDIA, ANSWER, RUN = "Pruning", "Reading the video", "Answering", "Model and run"
 
@@ -41,3 +47,25 @@ Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that 
 Json = Annotated[bool, typer.Option("--json", help="print one record a line on stdout, and no table")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the settings in effect")]
+
+
+def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Settings:
+    """The settings that a command's options come to; under ``--offline``, nothing imported later goes to the network.
+
+    Args:
+        options: the command's ``locals()``; what is no setting is passed over.
+        leave_out: options that mean something else to this command.
+
+    Raises:
+        UsageError: as ``config.resolve``.
+    """
+    from ..config import Settings, resolve
+
+    names = {field.name for field in fields(Settings)} - set(leave_out)
+    given = {name: value for name, value in options.items() if name in names}
+    if options.get("no_audio") is not None:
+        given["audio"] = not options["no_audio"]
+    settings = resolve(given, options["config"])
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported, here or in a worker
+    return settings

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import SOME_FAILED, UsageError
 from . import options as opt
 
-SOME_FAILED = 3  # exit code
 KEEPS = "1,.65,.45,.35,.25,.15,.10"
 QUICK_KEEPS = "1,.45,.25"
 QUICK_CLIPS = 10
@@ -55,25 +53,17 @@ def profile(
     cg profile videos/*.mp4 --model qwen2.5-omni-7b --pruner contextguard,random -o profile-7b
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
     """
-    from ..config import resolve
+    settings = opt.settle(locals(), leave_out=("keep", "pruner"))
     from ..output import Talk
     from ..pruning import registry
     from ..runs import items
 
-    given = {
-        "model": model, "predictor": predictor, "device": device, "dtype": dtype, "fps": fps, "max_frames": max_frames,
-        "max_pixels": max_pixels, "audio": None if no_audio is None else not no_audio, "decode_timeout": decode_timeout,
-        "max_new_tokens": max_new_tokens, "seed": seed, "offline": offline,
-    }  # fmt: skip
-    settings = resolve(given, config)
     if weights not in ("trained", "random"):
         raise UsageError(f"--weights {weights}: give trained or random")
     if layers is not None and weights != "random":
         raise UsageError("--layers cuts a model with random weights: give --weights random, too")
     if not inputs and synthetic is None:
         raise UsageError("nothing to measure on: give a labelled manifest, clips, or --synthetic 60s")
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
     talk = Talk(quiet=quiet)
     with talk.profiling() as listener:
         from ..profiling import cells, report, sweep, synthetic as made_up

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import SOME_FAILED
 from . import options as opt
 
-SOME_FAILED = 3  # exit code
 
 
 def train_predictor(
@@ -41,16 +40,9 @@ def train_predictor(
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
     cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
     """
-    from ..config import resolve
+    settings = opt.settle(locals())
     from ..output import Talk
 
-    given = {
-        "model": model, "device": device, "dtype": dtype, "fps": fps, "max_frames": max_frames, "max_pixels": max_pixels,
-        "decode_timeout": decode_timeout, "seed": seed, "offline": offline,
-    }  # fmt: skip
-    settings = resolve(given, config)
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
     talk = Talk(quiet=quiet)
     with talk.learning() as listener:
         from ..a2v.job import train_predictor as run

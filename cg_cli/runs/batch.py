@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from .. import records
 from ..config import Settings
-from ..errors import CgError, Interrupted
+from ..errors import SOME_FAILED, CgError, Interrupted
 from ..records import Answer, Record
 from .archive import Archive, Sink, open_sink
 from .items import Collected, Item, Question
@@ -170,7 +170,7 @@ class Report:
         if self.status == "stopped":
             failed = f"{self.totals.clips_failed} clip{'s' * (self.totals.clips_failed != 1)} failed"
             raise CgError(f"stopped, as {failed}: {left}; {again}")
-        return 3 if self.totals.incomplete else 0
+        return SOME_FAILED if self.totals.incomplete else 0
 
 
 def run(plan: Plan, engine: Engine, listener: Listener) -> Report:

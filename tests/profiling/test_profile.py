@@ -15,7 +15,7 @@ import pytest
 
 from cg_cli import main as cli
 from cg_cli import models
-from cg_cli.backbones import qwen2_5_omni
+from cg_cli.backbones import qwen_shapes
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import report, stats, summary, synthetic
@@ -185,9 +185,9 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
 
 
 def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypatch):
-    small = {**qwen2_5_omni.SIZES["3b"], "vocab_size": 2000, "intermediate_size": 512}
-    monkeypatch.setitem(qwen2_5_omni.SIZES, "3b", small)
-    monkeypatch.setattr(qwen2_5_omni, "VISION_WIDTH", 320)
+    small = {**qwen_shapes.SIZES["3b"], "vocab_size": 2000, "intermediate_size": 512}
+    monkeypatch.setitem(qwen_shapes.SIZES, "3b", small)
+    monkeypatch.setattr(qwen_shapes, "VISION_WIDTH", 320)
     code, said, err = cg(
         "profile", "--synthetic", "4s", "--model", "qwen2.5-omni-3b", "--weights", "random", "--layers", "1", "--keep", ".45",
         "--pruner", "contextguard", "--repeat", "1", "-o", str(tmp_path / "o"), "--max-pixels", "25088",
@@ -203,7 +203,7 @@ def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypa
 def test_the_built_in_shapes_are_the_real_ones():
     with pytest.raises(UsageError, match="the shape of nano is not built in; there are qwen2.5-omni-3b, qwen2.5-omni-7b"):
         models.imagine("nano", 1, device="cpu", dtype="float32")
-    seven, three = qwen2_5_omni.SIZES["7b"], qwen2_5_omni.SIZES["3b"]
+    seven, three = qwen_shapes.SIZES["7b"], qwen_shapes.SIZES["3b"]
     for size in (seven, three):
         assert size["hidden_size"] == 128 * size["num_attention_heads"]
     per_layer = lambda s: s["hidden_size"] * (2 * s["hidden_size"] + 256 * s["num_key_value_heads"] + 3 * s["intermediate_size"])  # noqa: E731
