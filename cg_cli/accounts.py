@@ -64,10 +64,7 @@ def clip_flops(
 def narrowed(prepared: Prepared, found: Narrowing, backbone: Backbone, asked: int) -> Prepared:
     """``prepared`` as the question of ``asked`` tokens found it that ``found`` has read."""
     video, audio = found.kept
-    flops = {
-        "prefill": sum(backbone.layer_flops(n, 0) for n in found.rows),
-        "prefill_full": backbone.decoder_flops(sum(prepared.full.values()) + asked, 0, 0),
-    }
+    flops = narrowed_flops(backbone, found, sum(prepared.full.values()) + asked)
     return replace(
         prepared,
         kept={**prepared.full, "video": video, "audio": audio},
@@ -76,6 +73,12 @@ def narrowed(prepared: Prepared, found: Narrowing, backbone: Backbone, asked: in
         seconds={**prepared.seconds, "prefill": found.seconds},
         rows=found.rows,
     )
+
+
+def narrowed_flops(backbone: Backbone, found: Narrowing, whole: int) -> dict[str, int]:
+    """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``whole`` rows."""
+    narrow = sum(backbone.layer_flops(n, 0) for n in found.rows)
+    return {"prefill": narrow, "prefill_full": backbone.decoder_flops(whole, 0, 0)}
 
 
 def decode_flops(backbone: Backbone, prepared: Prepared, generation: Generation) -> int:

@@ -20,6 +20,20 @@ def isolated(monkeypatch, tmp_path_factory):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture
+def cg(capsys):
+    """Run ``cg`` in this process: exit code, stdout, stderr."""
+    from cg_cli.main import main
+
+    def run(*arguments: str):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
 def pytest_collection_modifyitems(config, items):
     if any(item.get_closest_marker("gpu") for item in items):
         import torch

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import tiny
 
-from cg_cli import main as cli
 from cg_cli import models, records
 from cg_cli.nano.script import write_script
 from cg_cli.nano.world import write_clip
@@ -30,19 +29,6 @@ def clip(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("clips") / "a clip.mp4"
     write_clip(write_script(510, 0, longest=6), path)
     return str(path)
-
-
-@pytest.fixture
-def cg(capsys):
-    """Run ``cg`` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def ask_tiny(cg, tiny_model, clip, *more):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -63,7 +63,6 @@ class Bench:
     backbone: Backbone
     pruners: Mapping[Cell, Pruner]
     max_new_tokens: int
-    _warm: bool = field(default=False, init=False)
 
     def clip(self, clip: Clip, asks: Sequence[Ask], repeat: int) -> dict[str, Any]:
         """What came out: ``encode_s``, and by name of the cell in ``cells`` counts, FLOPs, ``repeat`` times of each stage and,
@@ -73,10 +72,9 @@ class Bench:
             taken, stream = self._timed(lambda: self.backbone.encode(clip))
             encode_s.append(taken)
         cells = list(self.pruners)
-        if repeat and not self._warm:
+        if repeat:  # to warm up: every clip has shapes of its own
             for cell in cells:
                 self._round(stream, cell, asks[0].text)
-            self._warm = True
         out = {cell.name: {**self._counts(clip, stream, cell, asks[0].text), "times": []} for cell in cells}
         for turn in range(repeat):
             for cell in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
@@ -102,8 +100,7 @@ class Bench:
             kept["video"], kept["audio"] = found.kept
             asked = len(self.backbone.question_ids(question))
             mean = sum(found.rows) / len(found.rows) - kept["text"] - asked
-            flops["prefill"] = sum(self.backbone.layer_flops(n, 0) for n in found.rows)
-            flops["prefill_full"] = self.backbone.decoder_flops(len(stream) + asked, 0, 0)
+            flops |= accounts.narrowed_flops(self.backbone, found, len(stream) + asked)
         tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered, "layer_mean": mean}
         return {"tokens": tokens, "flops": flops}
 

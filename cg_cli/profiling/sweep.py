@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +25,13 @@ from ..errors import CgError, ItemError, UsageError
 from ..media import DecodeWorker
 from ..media.clip import Clip
 from ..pruning.base import Pruner
+from ..pruning.predictor import A2VPredictor
 from ..records import video_identity
-from ..runs.items import GOLD, Item
+from ..runs.items import GOLD, Item, Question
 from ..session import make_pruner
 from . import synthetic
 from .measure import WHOLE, Ask, Bench, Cell
+from .overhead import predictor_of
 from .roofline import roofline
 from .summary import summarise
 
@@ -91,8 +94,9 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     # 2. what is missing, clip by clip
     recipe = {name: value for name, value in facts.items() if name != "predictors"}  # which go with their cells
     lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels)
-    clips, faults = _clips(profile), 0
-    for number, (identity, asks, clip) in enumerate(clips):
+    identities, faults = [], 0
+    for number, (identity, asks, clip) in enumerate(_clips(profile)):
+        identities.append(identity)
         repeat = profile.repeat if number < TIMED else 0
         missing = [cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))]
         if missing:
@@ -109,7 +113,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     peak = roofline(backbone.device, backbone.dtype)
 
     # 4. what it comes to
-    chosen = lines.chosen([identity for identity, _, _ in _clips(profile)])
+    chosen = lines.chosen(identities)
     if not chosen:
         raise CgError("no clip could be measured")
     return {"schema": "cg.profile/1", **facts, "clips": len(chosen), "failed": faults, "roofline": peak, **summarise(cells, chosen)}
@@ -121,34 +125,38 @@ def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
     if profile.synthetic_s is not None:
         length = profile.synthetic_s
         yield f"synthetic:{length:g}", [Ask(QUESTION)], lambda b: synthetic.clip(length, decode_options(settings, b))
-    worker = DecodeWorker()
-    for item in profile.items:
-        asks = [
-            Ask(q.text, None if q.more.get(GOLD) is None else str(q.more[GOLD]), tuple(map(str, q.more.get("choices") or ())), str(q.more.get("category") or ""))
-            for q in item.questions
-        ]  # fmt: skip
+    with DecodeWorker() as worker:
+        for item in profile.items:
 
-        def read(backbone: Backbone, video: str = item.video) -> Clip:
-            return worker.decode(video, decode_options(settings, backbone))
+            def read(backbone: Backbone, video: str = item.video) -> Clip:
+                return worker.decode(video, decode_options(settings, backbone))
 
-        yield video_identity(item.video), asks, read
-    worker.close()
+            yield video_identity(item.video), [_ask(question) for question in item.questions], read
+
+
+def _ask(question: Question) -> Ask:
+    """A question with what its manifest expects."""
+    more = question.more
+    expected = None if more.get(GOLD) is None else str(more[GOLD])
+    return Ask(question.text, expected, tuple(map(str, more.get("choices") or ())), str(more.get("category") or ""))
 
 
 def _pruners(cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
     """The pruner of each cell, and by name of a pruner the predictor that it reads."""
+
+    @cache
+    def predictor() -> tuple[A2VPredictor | None, str | None]:
+        if random:
+            return predictor_of(backbone.hidden_size, backbone.device), "random weights"
+        found = store.find(settings.predictor, backbone)
+        return (found.predictor, found.label) if found else (None, None)
+
     out, labels = {}, {}
     for cell in cells:
         pruner = make_pruner(replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={}))
         if pruner.needs_predictor:
-            if random:
-                from .overhead import predictor_of
-
-                pruner, labels[cell.pruner] = pruner.with_predictor(predictor_of(backbone.hidden_size, backbone.device)), "random weights"
-            else:
-                found = store.find(settings.predictor, backbone)
-                labels[cell.pruner] = found.label if found else None
-                pruner = pruner.with_predictor(found.predictor) if found else pruner
+            read, labels[cell.pruner] = predictor()
+            pruner = pruner.with_predictor(read)
         out[cell] = pruner
     return out, labels
 

@@ -26,17 +26,6 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 HALF = Cell("random", 0.5)
 
 
-@pytest.fixture
-def cg(capsys):
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return run
-
-
 def time(select: float, prefill: float, first: float = 1.0, decode: float = 1.0, steps: int = 10) -> dict:
     return {"select_s": select, "prefill_s": prefill, "first_token_s": first, "decode_s": decode, "decode_steps": steps, "kv_bytes": 8, "peak_bytes": None}
 
