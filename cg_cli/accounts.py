@@ -61,9 +61,9 @@ def clip_flops(
     }
 
 
-def narrowed(prepared: Prepared, found: Narrowing, backbone: Backbone, asked: int) -> Prepared:
-    """``prepared`` as the question of ``asked`` tokens found it that ``found`` has read."""
-    video, audio = found.kept
+def narrowed(prepared: Prepared, found: Narrowing, kept: tuple[int, int], backbone: Backbone, asked: int) -> Prepared:
+    """``prepared`` as the question of ``asked`` tokens found it that ``found`` has read; (video, audio) ``kept``."""
+    video, audio = kept
     flops = narrowed_flops(backbone, found, sum(prepared.full.values()) + asked)
     return replace(
         prepared,
@@ -155,6 +155,7 @@ def answered(
             keep=round((kept["video"] + kept["audio"]) / (full["video"] + full["audio"]), 6),
             question=generation.question_tokens,
             answer=len(generation.token_ids),
+            counted=pruner.counted,
         ),
         flops=records.Flops(**prepared.flops, decode=decode_flops(backbone, prepared, generation)),
         latency_s=records.Latency(

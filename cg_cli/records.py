@@ -70,7 +70,11 @@ class Media(_Model):
 
 
 class Tokens(_Model):
-    """Counts off the real tensors. ``text`` is the prefix's text; ``keep`` is kept / all audio and video tokens."""
+    """Counts off the real tensors. ``text`` is the prefix's text; ``keep`` is kept / all audio and video tokens.
+
+    ``counted`` says where those that are kept were counted: at the language model's ``input``, or, with a pruner that works
+    between its layers, in the ``last_layer`` or as a mean over layers.
+    """
 
     video: NonNegativeInt
     video_kept: NonNegativeInt
@@ -80,6 +84,7 @@ class Tokens(_Model):
     keep: Annotated[float, Field(ge=0, le=1)]
     question: NonNegativeInt
     answer: NonNegativeInt
+    counted: Literal["input", "last_layer", "layer_mean"] = "input"
 
 
 class Flops(_Model):

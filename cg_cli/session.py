@@ -238,10 +238,11 @@ class Session:
                 generation = self.backbone.answer(prepared.prefix, question, on_text=on_text, **self._how)
             else:
                 found = self.backbone.narrow(prepared.stream, question, self.pruner, prepared.budget)
-                if sum(found.kept) != prepared.budget.count:
-                    raise self._off_budget(found.kept, prepared.budget)
+                kept = self.pruner.kept(found.media)
+                if sum(kept) != prepared.budget.count:
+                    raise self._off_budget(kept, prepared.budget)
                 generation = self.backbone.answer_narrowed(found, question, on_text=on_text, **self._how)
-                own = accounts.narrowed(prepared, found, self.backbone, generation.question_tokens)
+                own = accounts.narrowed(prepared, found, kept, self.backbone, generation.question_tokens)
             if not generation.text.strip():
                 raise _wordless()
         if own is not prepared:

@@ -70,4 +70,4 @@ CASES = [
     Case("omnisift"),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]
-DECODER_CASES = [Case("fastv"), Case("fastv", {"layer": 1}), Case("omnidrop"), Case("omnidrop", {"first": 0.02, "last": 0.5})]  # between layers: tests/backbones/test_narrowing.py
+DECODER_CASES = [Case("fastv"), Case("fastv", {"layer": 1}), Case("omnidrop"), Case("omnidrop", {"first": 0.02, "last": 0.5}), Case("seats")]  # between layers: tests/backbones/test_narrowing.py

@@ -56,6 +56,7 @@ ANSWER: dict[str, Any] = {
         "keep": 0.4494,
         "question": 9,
         "answer": 4,
+        "counted": "input",
     },
     "flops": {"vision": 1, "audio": 2, "predictor": 0, "prefill": 10**13, "prefill_full": 10**14, "decode": 5},
     "latency_s": {
@@ -82,7 +83,7 @@ FAILURE: dict[str, Any] = {
     "error": {"stage": "media", "type": "not_found", "message": "b.mp4: no such file"},
     "attempts": 2,
 }
-WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings"}
+WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings", "tokens.counted"}
 KEY_INPUTS: dict[str, Any] = {
     "video": "10:20:aa",
     "question": "Who?",

@@ -62,7 +62,7 @@ class Narrowing:
         cache: the family's KV cache; its layers differ in length.
         logits: [vocabulary] after the question.
         rows: of each layer, how many rows it read.
-        kept: of the rows that the last layer read, how many are (video, audio).
+        media: of these, how many are (video, audio).
         next_position: rotary position of the answer's first token.
         kv_bytes: bytes of keys and values.
         seconds: that reading took.
@@ -71,7 +71,7 @@ class Narrowing:
     cache: Any
     logits: Tensor
     rows: tuple[int, ...]
-    kept: tuple[int, int]
+    media: tuple[tuple[int, int], ...]
     next_position: int
     kv_bytes: int
     seconds: float

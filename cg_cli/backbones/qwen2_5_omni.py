@@ -173,16 +173,18 @@ class Qwen25Omni(Backbone):
         positions = torch.cat([stream.positions, after.expand(3, -1)], dim=1)
         fill = lambda values, value: torch.cat([values, values.new_full((len(asked),), value)])  # noqa: E731
         modality, grid, time_s = fill(stream.modality, TEXT), fill(stream.grid, -1), fill(stream.time_s, -1)
-        decoder, cache, read = self.model.model.language_model, UnevenCache(config=self.model.config), []
+        decoder, cache, read, media = self.model.model.language_model, UnevenCache(config=self.model.config), [], []
         turn = decoder.rotary_emb(rows[None], positions[:, None])
         for number, layer in enumerate(decoder.layers):
-            before, read = rows, [*read, len(rows)]
+            before = rows
+            read.append(len(rows))
+            media.append(torch.stack([(modality == kind).sum() for kind in (VIDEO, AUDIO)]))
             rows = layer(rows[None], attention_mask=None, position_embeddings=turn, past_key_values=cache, use_cache=True)[0]
 
             def attention(of: Tensor, layer=layer, before=before, turn=turn, number=number) -> Tensor:
                 return _attention(layer, before[of], tuple(x[:, of] for x in turn), cache.layers[number].keys, of)
 
-            view = LayerView(number, len(decoder.layers), modality, grid, time_s, len(asked), rows, attention)
+            view = LayerView(number, len(decoder.layers), tuple(read), modality, grid, time_s, len(asked), rows, attention)
             stays = pruner.after(view, budget)
             if stays is not None:
                 rows, modality, grid, time_s = (x[stays] for x in (rows, modality, grid, time_s))
@@ -190,10 +192,10 @@ class Qwen25Omni(Backbone):
         logits = self.model.lm_head(decoder.norm(rows[-1]))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        kept = torch.stack([(modality == kind).sum() for kind in (VIDEO, AUDIO)]).tolist()
+        counts = tuple(map(tuple, torch.stack(media).tolist()))
         size = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
         seconds = time.perf_counter() - started
-        return Narrowing(cache, logits, tuple(read), tuple(kept), stream.next_position + len(asked), size, seconds)
+        return Narrowing(cache, logits, tuple(read), counts, stream.next_position + len(asked), size, seconds)
 
     @torch.no_grad()
     def step(self, ids: Sequence[int], position: int, cache: Any) -> Tensor:

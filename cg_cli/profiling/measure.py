@@ -89,19 +89,21 @@ class Bench:
         return apply(stream, self.pruners[cell].select(stream, budgets.plan(stream, cell.keep)))
 
     def _counts(self, clip: Clip, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
-        """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean layer."""
+        """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean layer and
+        ``last_layer`` the last."""
         pruned = self._pruned(stream, cell)
         full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
         budget, pruner = budgets.plan(stream, cell.keep), self.pruners[cell]
         flops = accounts.clip_flops(self.backbone, pruner, clip, stream, pruned, budget, full)
-        entered = mean = kept["video"] + kept["audio"]
+        entered = mean = last = kept["video"] + kept["audio"]
         if pruner.needs_question:
             found = self.backbone.narrow(pruned, question, pruner, budget)
-            kept["video"], kept["audio"] = found.kept
+            kept["video"], kept["audio"] = pruner.kept(found.media)
+            mean, last = sum(map(sum, found.media)) / len(found.media), sum(found.media[-1])
             asked = len(self.backbone.question_ids(question))
-            mean = sum(found.rows) / len(found.rows) - kept["text"] - asked
             flops |= accounts.narrowed_flops(self.backbone, found, len(stream) + asked)
-        tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered, "layer_mean": mean}
+        tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered}
+        tokens |= {"layer_mean": mean, "last_layer": last}
         return {"tokens": tokens, "flops": flops}
 
     def _round(self, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:

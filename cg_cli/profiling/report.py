@@ -35,7 +35,7 @@ def write(summary: Mapping[str, Any], out: Path) -> list[Path]:
 def row(cell: Mapping[str, Any]) -> dict[str, Any]:
     """One cell as flat figures; those that were not measured are None."""
     tokens, kept, times = cell["tokens"], cell.get("kept", {}), cell.get("seconds", {})
-    spread = {name: cell.get(f"{name}_speedup") or {} for name in ("prefill", "ttft")}
+    spread = {name: cell.get(f"{name}_speedup") or {} for name in ("prefill", "ttft", "end_to_end")}
     accuracy, against = cell.get("accuracy", {}), cell.get("against_whole", {})
     low, high = accuracy.get("interval", (None, None))
     worse, better = against.get("interval", (None, None))
@@ -48,8 +48,9 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "promised_speedup": cell.get("promised"), "prefill_speedup": spread["prefill"].get("median"),
         "prefill_speedup_min": spread["prefill"].get("min"), "prefill_speedup_max": spread["prefill"].get("max"),
         "efficiency": cell.get("efficiency"), "selection_share": cell.get("selection_share"), "ttft_speedup": spread["ttft"].get("median"),
+        "end_to_end_speedup": spread["end_to_end"].get("median"), "media_s": cell.get("media_s"), "encode_s": cell.get("encode_s"),
         "select_s": times.get("select_s"), "prefill_s": times.get("prefill_s"), "first_token_s": times.get("first_token_s"),
-        "encode_s": cell.get("encode_s"), "decode_tokens_per_s": cell.get("decode_tokens_per_s"),
+        "decode_s": times.get("decode_s"), "decode_tokens_per_s": cell.get("decode_tokens_per_s"),
         "kv_bytes": cell.get("kv_bytes"), "peak_bytes": cell.get("peak_bytes"),
         "accuracy": accuracy.get("value"), "accuracy_low": low, "accuracy_high": high,
         "against_whole": against.get("value"), "against_whole_low": worse, "against_whole_high": better, "questions": accuracy.get("questions"),
@@ -115,7 +116,7 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>cg profile: {escape(summary["model"]["id"])}</title><style>{STYLE}</style>'
         f"<h1>cg profile: {escape(summary['model']['id'])}</h1><dl>{told}</dl>{''.join(drawn.values())}"
         "<p>Speed-ups are of selection plus prefill against the prefill of the whole clip in the same round: median, least and greatest of the rounds. "
-        "Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
+        "End to end is from the file to the first token, against the whole clip's. Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
         "on a busy CPU they say little. Intervals are 95 %, over clips; differences are paired question by question.</p>"
         f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{categories}</html>\n'
     )

@@ -27,12 +27,11 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     tokens = {name: sum(f["tokens"][name] for f in found) for name in found[0]["tokens"]} if found else {}
     flops = {name: sum(f["flops"][name] for f in found) for name in found[0]["flops"]} if found else {}
     media = tokens.get("video", 0) + tokens.get("audio", 0)
-    kept = tokens.get("video_kept", 0) + tokens.get("audio_kept", 0)
     out: dict[str, Any] = {"pruner": cell.pruner, "keep": cell.keep, "tokens": tokens, "flops": flops}
     if media:
         # Papers count in any of these ways; a method before the language model keeps one number in all of its layers.
         share = flops["prefill"] / flops["prefill_full"]
-        out["kept"] = {"input": tokens["entered"] / media, "layer_average": tokens["layer_mean"] / media, "last_layer": kept / media, "prefill_flops": share}
+        out["kept"] = {"input": tokens["entered"] / media, "layer_average": tokens["layer_mean"] / media, "last_layer": tokens["last_layer"] / media, "prefill_flops": share}
         out["promised"] = flops["prefill_full"] / (flops["prefill"] + flops["predictor"])
     return out | _times(cell, own, out.get("promised")) | _accuracy(cell, clips)
 
@@ -55,16 +54,23 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     steps = sum(t["decode_steps"] for t in totals)
     speed = [b["prefill_s"] / (t["prefill_s"] + t["select_s"]) for b, t in zip(base, totals)]
     first = [(b["prefill_s"] + b["first_token_s"]) / (t["select_s"] + t["prefill_s"] + t["first_token_s"]) for b, t in zip(base, totals)]
+    # From the file to the first token: what no pruner of tokens makes shorter is in it, too.
+    media_s = sum(line["media_s"] or 0.0 for line in timed)
+    encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
+    before = media_s + encode_s
+    whole = [(before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"]) for b, t in zip(base, totals)]
     every = [time for line in timed for time in line["cells"][cell.name]["times"]]
     peaks = [time["peak_bytes"] for time in every if time["peak_bytes"] is not None]
     return {
         "timed_clips": len(timed),
         "seconds": median,  # of all timed clips together
-        "encode_s": sum(statistics.median(line["encode_s"]) for line in timed),
+        "media_s": media_s if any(line["media_s"] is not None for line in timed) else None,
+        "encode_s": encode_s,
         "selection_share": statistics.median(t["select_s"] / b["prefill_s"] for t, b in zip(totals, base)),
         "prefill_speedup": _spread(speed),
         "efficiency": statistics.median(speed) / promised if promised else None,
         "ttft_speedup": _spread(first),
+        "end_to_end_speedup": _spread(whole),
         "decode_tokens_per_s": steps / sum(t["decode_s"] for t in totals) if steps else None,
         "kv_bytes": max(time["kv_bytes"] for time in every),
         "peak_bytes": max(peaks) if peaks else None,

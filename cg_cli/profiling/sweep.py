@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -38,6 +39,7 @@ from .summary import summarise
 TIMED = 16
 QUESTION = "What is happening?"
 MEASUREMENTS = "measurements.jsonl"
+FORM = 2  # of a line there: those in another form are not used
 
 
 class Listener(Protocol):
@@ -92,7 +94,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     listener.loaded(facts)
 
     # 2. what is missing, clip by clip
-    recipe = {name: value for name, value in facts.items() if name != "predictors"}  # which go with their cells
+    recipe = {name: value for name, value in facts.items() if name != "predictors"} | {"form": FORM}  # they go with their cells
     lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels)
     identities, faults = [], 0
     for number, (identity, asks, clip) in enumerate(_clips(profile)):
@@ -101,9 +103,9 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         missing = [cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))]
         if missing:
             try:
-                read = clip(backbone)
+                read, media_s = clip(backbone)
                 bench = Bench(backbone, {cell: pruners[cell] for cell in dict.fromkeys([WHOLE, *missing])}, settings.max_new_tokens)
-                lines.add(identity, bench.clip(read, asks, repeat))
+                lines.add(identity, {"media_s": media_s, **bench.clip(read, asks, repeat)})
             except ItemError as error:
                 faults += 1
                 listener.fault(str(error))
@@ -120,16 +122,17 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
 
 
 def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
-    """Identity, questions, and a function from the backbone to the Clip."""
+    """Identity, questions, and a function from the backbone to the Clip and the seconds that it took to read, if it was read."""
     settings = profile.settings
     if profile.synthetic_s is not None:
         length = profile.synthetic_s
-        yield f"synthetic:{length:g}", [Ask(QUESTION)], lambda b: synthetic.clip(length, decode_options(settings, b))
+        yield f"synthetic:{length:g}", [Ask(QUESTION)], lambda b: (synthetic.clip(length, decode_options(settings, b)), None)
     with DecodeWorker() as worker:
         for item in profile.items:
 
-            def read(backbone: Backbone, video: str = item.video) -> Clip:
-                return worker.decode(video, decode_options(settings, backbone))
+            def read(backbone: Backbone, video: str = item.video) -> tuple[Clip, float]:
+                started = time.perf_counter()
+                return worker.decode(video, decode_options(settings, backbone)), time.perf_counter() - started
 
             yield video_identity(item.video), [_ask(question) for question in item.questions], read
 

@@ -26,12 +26,15 @@ class Pruner(ABC):
         stage: "input" prunes before the language model, "decoder" between its layers.
         needs_question: True forfeits prefix reuse between the questions on one clip.
         needs_predictor: True when the method reads an audio-to-visual predictor.
+        counted: where audio and video tokens are counted as kept: at the language model's input, in its last layer, or as the
+            mean over its layers, as methods count that take some tokens far and others nowhere.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
     """
 
     stage: ClassVar[Literal["input", "decoder"]] = "input"
     needs_question: ClassVar[bool] = False
     needs_predictor: ClassVar[bool] = False
+    counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "input"
     predictor: ClassVar[A2VPredictor | None] = None
 
     def with_predictor(self, predictor: A2VPredictor | None) -> Self:

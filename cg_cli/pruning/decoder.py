@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .base import Pruner
 from .budget import Budget
+from .parts import CHUNK_S
 from .stream import AUDIO, VIDEO, Selection, TokenStream
 
 
@@ -21,6 +23,7 @@ class LayerView:
 
     Attributes:
         layer, layers: the layer that has run, from 0, and how many there are.
+        read: how many rows it and each layer before it have read.
         modality, grid: [n] int64, as in ``TokenStream``; -1 and TEXT for the question.
         time_s: [n] float32, as in ``TokenStream``; -1 for the question.
         question: how many of the last rows are the question and the marks around it.
@@ -31,6 +34,7 @@ class LayerView:
 
     layer: int
     layers: int
+    read: tuple[int, ...]
     modality: Tensor
     grid: Tensor
     time_s: Tensor
@@ -43,6 +47,11 @@ class LayerView:
         """[n] bool, True for audio and video."""
         return (self.modality == VIDEO) | (self.modality == AUDIO)
 
+    @property
+    def chunk(self) -> Tensor:
+        """[n] int64, below n: the 2 s that each row of audio and video belongs to, in any order of the others."""
+        return (self.time_s.clamp_min(0) / CHUNK_S + 1e-4).long().clamp_max(len(self.time_s) - 1)
+
 
 @dataclass(frozen=True)
 class DecoderPruner(Pruner):
@@ -53,6 +62,7 @@ class DecoderPruner(Pruner):
 
     stage: ClassVar[Literal["input", "decoder"]] = "decoder"
     needs_question: ClassVar[bool] = True
+    counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "last_layer"
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         """What enters the first layer: everything, unless the method says otherwise."""
@@ -60,5 +70,14 @@ class DecoderPruner(Pruner):
 
     @abstractmethod
     def after(self, view: LayerView, budget: Budget) -> Tensor | None:
-        """The rows that go on to the next layer, ascending [m] int64, or None for all. Text rows always go on; when the last
-        layer that drops has run, exactly ``budget.count`` of audio and video are left."""
+        """The rows that go on to the next layer, ascending [m] int64, or None for all. Text rows always go on; in the end
+        exactly ``budget.count`` of audio and video were ``kept``."""
+
+    @classmethod
+    def kept(cls, media: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """How many (video, audio) tokens were kept where each layer read so many of them; a mean is rounded in their sum."""
+        if cls.counted == "last_layer":
+            return media[-1]
+        video, both = (sum(counts) for counts in zip(*((v, v + a) for v, a in media)))
+        seen = math.floor(video / len(media) + 0.5)
+        return seen, max(0, math.floor(both / len(media) + 0.5) - seen)

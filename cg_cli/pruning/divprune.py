@@ -45,18 +45,30 @@ class DivPrune(ModalityPruner):
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grids = table(stream, rows, normalize(stream.embeddings[rows.video].to(torch.float32), dim=-1))
         window = min(self.window, rows.grids)
-        size, missing = window * rows.cells, -rows.grids % window
-        index = pad(grids.index, (0, 0, 0, missing), value=grids.total).view(-1, size)
-        unit = pad(grids.point, (0, 0, 0, 0, 0, missing)).view(len(index), size, -1)
-        mask = index < grids.total
-        held = mask.sum(1)
-        quota = apportion(held, held, count)
-        most = min(size, -(-count * size // grids.total))  # no quota is larger; which the largest is, only the device knows
-        step = max(1, PAIRS // size**2)
-        turn = torch.cat([diverse(x, m, most) for x, m in zip(unit.split(step), mask.split(step), strict=True)])
-        stays = torch.zeros(grids.total + 1, dtype=torch.bool, device=index.device)
-        stays.index_copy_(0, index.flatten(), (turn < quota[:, None]).flatten())
-        return places(stays[:-1], count)
+        index = pad(grids.index, (0, 0, 0, -rows.grids % window), value=grids.total).view(-1, window * rows.cells)
+        return far_apart(pad(grids.flat(grids.point), (0, 0, 0, 1)), index, count)
+
+
+def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
+    """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which keeps
+    its share by its tokens.
+
+    Args:
+        unit: [n + 1, D] float32, unit vectors; the last stands for no token.
+        index: [W, size] int64, the tokens of each window, ``n`` where it has fewer; every token is in one window.
+        count: 0 < count < n.
+    """
+    total, size = len(unit) - 1, index.shape[1]
+    mask = index < total
+    held = mask.sum(1)
+    quota = apportion(held, held, count)
+    most = min(size, -(-count * size // total))  # no quota is larger; which the largest is, only the device knows
+    step = max(1, PAIRS // size**2)
+    pieces = zip(index.split(step), mask.split(step), strict=True)
+    turn = torch.cat([diverse(unit[piece], held_here, most) for piece, held_here in pieces])
+    stays = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
+    stays.index_copy_(0, index.flatten(), (turn < quota[:, None]).flatten())
+    return places(stays[:-1], count)
 
 
 def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:

@@ -13,7 +13,6 @@ from .budget import Budget
 from .decoder import DecoderPruner, LayerView
 from .dycoke import DyCoke
 from .omnizip import saliency
-from .parts import CHUNK_S
 from .stream import Selection, TokenStream
 
 VIDEO_ENTERS, AUDIO_ENTERS = 0.4, 0.7  # of either modality
@@ -98,8 +97,8 @@ class OmniDrop(DecoderPruner):
 
     def _spared(self, score: Tensor, view: LayerView, going: int) -> Tensor:
         """What is added to the scores [n] of the 2 ``going`` candidates with the lowest."""
-        media, chunk = view.media, (view.time_s.clamp_min(0) / CHUNK_S + 1e-4).long()
-        total = torch.zeros(len(media), device=media.device).index_add_(0, chunk.clamp_max(len(media) - 1), score * media)
+        media, chunk = view.media, view.chunk
+        total = torch.zeros(len(media), device=media.device).index_add_(0, chunk, score * media)
         key = total.argmax()
         far = _unit((chunk - key).abs().float(), media)
         order = torch.sort(score.masked_fill(~media, torch.inf), stable=True).indices[: 2 * going]

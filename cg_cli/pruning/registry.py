@@ -54,6 +54,7 @@ MANIFEST: dict[str, Entry] = {
     "omnizip": Entry("cg_cli.pruning.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"),
     "omnisift": Entry("cg_cli.pruning.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"),
     "omnidrop": Entry("cg_cli.pruning.omnidrop:OmniDrop", "what the question attends to, layer by layer (arXiv 2605.14458; between layers)"),
+    "seats": Entry("cg_cli.pruning.seats:Seats", "diverse tokens, then what the question attends to (arXiv 2605.20035; between layers)"),
     "fastv": Entry("cg_cli.pruning.fastv:FastV", "what the question's last token attends to (arXiv 2403.06764; between layers)"),
 }
 

@@ -11,7 +11,7 @@ from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 from cg_cli.pruning.budget import Budget, plan
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
-from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, apply
 
 QUESTION = "What do you see?"
 
@@ -46,7 +46,7 @@ def test_with_nothing_dropped_it_is_the_whole_model(backbone, stream):
     torch.testing.assert_close(narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4)
     layers = len(backbone.model.model.language_model.layers)
     assert narrowed.rows == (len(stream) + len(asked),) * layers and len(pruner.views) == layers
-    assert narrowed.kept == ((stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum())
+    assert narrowed.media == (((stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum()),) * layers
     assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(len(stream) + len(asked), 0, 0)
 
 
@@ -127,7 +127,7 @@ def test_fastv_keeps_the_budget_and_what_the_last_token_attends_to(backbone, str
             return out
 
     narrowed = backbone.narrow(stream, QUESTION, Watched(layer=1), budget)
-    assert sum(narrowed.kept) == budget.count
+    assert sum(narrowed.media[-1]) == budget.count
     ((view, stays),) = views
     assert view.layer == 0 and (stays[1:] > stays[:-1]).all()
     attention = view.attention(torch.tensor([len(view.modality) - 1]))[0]
@@ -143,11 +143,13 @@ def test_fastv_keeps_the_budget_and_what_the_last_token_attends_to(backbone, str
 def test_the_contract_of_a_pruner_between_layers(backbone, stream, case, keep):
     pruner, budget = case.make(), plan(stream, keep)
     assert pruner.stage == "decoder" and pruner.needs_question
-    narrowed, again = (backbone.narrow(stream, QUESTION, pruner, budget) for _ in range(2))
-    assert sum(narrowed.kept) == budget.count  # exactly
+    entered = apply(stream, pruner.select(stream, budget))
+    narrowed, again = (backbone.narrow(entered, QUESTION, pruner, budget) for _ in range(2))
+    assert sum(pruner.kept(narrowed.media)) == budget.count  # exactly
     assert torch.equal(narrowed.logits, again.logits) and narrowed.rows == again.rows
     text = int((stream.modality == TEXT).sum()) + len(backbone.question_ids(QUESTION))
-    assert min(narrowed.rows) >= budget.count + text  # no text is ever dropped
+    assert narrowed.rows == tuple(sum(media) + text for media in narrowed.media)  # no text is ever dropped
+    assert list(narrowed.rows) == sorted(narrowed.rows, reverse=True)
     if keep == 1:
         whole = backbone.narrow(stream, QUESTION, Scripted({}), budget)
         assert torch.equal(narrowed.logits, whole.logits)

@@ -60,7 +60,7 @@ def view(layer: int, attention: list[float], time_s: list[float]) -> LayerView:
     n = len(attention)
     modality = torch.tensor([TEXT, *[VIDEO] * n, TEXT])
     paid = torch.tensor([[0.3, *attention, 0.1]])
-    return LayerView(layer, 10, modality, torch.zeros(n + 2).long(), torch.tensor([-1.0, *time_s, -1.0]), 1, torch.zeros(n + 2, 4), lambda rows: paid[: len(rows)])
+    return LayerView(layer, 10, (n + 2,) * (layer + 1), modality, torch.zeros(n + 2).long(), torch.tensor([-1.0, *time_s, -1.0]), 1, torch.zeros(n + 2, 4), lambda rows: paid[: len(rows)])
 
 
 class Losing(OmniDrop):
