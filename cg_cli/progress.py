@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -130,6 +131,10 @@ def summary(plan: Plan, done: Report) -> Table:
     standing = f"{totals.failed_before} before this run, not tried again" if totals.failed_before else ""
     if totals.failed or totals.failed_before:
         table.add_row("questions failed", f"{totals.failed + totals.failed_before:,}", "; ".join(filter(None, [reasons, standing])))
+    for score in done.scores:
+        low, high = score.interval
+        shown = f"{score.right:,} of {score.questions:,}, 95 % interval {100 * low:.1f}-{100 * high:.1f}"
+        table.add_row(f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown)
     table.add_row("clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else "")
     if totals.tokens_full:
         kept = f"{totals.tokens_kept:,} of {totals.tokens_full:,}"

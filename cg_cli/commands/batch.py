@@ -17,9 +17,9 @@ RUN = "Batch"
 
 def batch(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="INPUT...", help="files, folders, glob patterns, manifests (.jsonl, .csv, .txt), or - for a list on stdin"),
-    ],
+    ] = None,
     question: Annotated[
         list[str] | None, typer.Option("-q", "--question", help="asked of every video without a question of its own; repeat it for more")
     ] = None,
@@ -27,6 +27,8 @@ def batch(
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="FILE", help="one record a line; also the archive that a second run goes on from; - is stdout")
     ] = None,
+    benchmark: opt.Benchmark = None,
+    data: opt.Data = None,
     null: Annotated[bool, typer.Option("--null", help="the list on stdin has a NUL after each path (find -print0)")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="start again with an empty file")] = False,
@@ -69,6 +71,7 @@ def batch(
     cg batch 'talks/**/*.mp4' -q "Who speaks?" -q "What about?" -o - | jq -r .answer
     find . -name '*.mkv' -print0 | cg batch - --null -q "Is it raining?" -o rain.jsonl
     cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
+    cg batch --benchmark daily-omni --data ~/Daily-Omni -o daily-omni.jsonl
     """
     settings = opt.settle(locals())
     from ..output import Talk
@@ -77,10 +80,20 @@ def batch(
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
-    asked = [*(question or []), *(items.read_questions(questions) if questions else [])]
+    if benchmark:
+        if inputs or question or questions:
+            raise UsageError(f"--benchmark {benchmark} brings its own videos and questions: leave out INPUT, -q and --questions")
+        from .. import benchmarks
+
+        collected = benchmarks.collect(benchmark, data, settings)
+    elif not inputs:
+        raise UsageError("nothing to answer: name files, folders or a manifest, or a --benchmark")
+    else:
+        asked = [*(question or []), *(items.read_questions(questions) if questions else [])]
+        collected = items.collect(inputs, asked, stdin=sys.stdin.buffer if items.STDIN in inputs else None, null=null)
     plan = Plan(
         settings=settings,
-        collected=items.collect(inputs, asked, stdin=sys.stdin.buffer if items.STDIN in inputs else None, null=null),
+        collected=collected,
         out=out or "-",
         shard=shards.parse(shard, os.environ) if shard else None,
         overwrite=overwrite,

@@ -44,6 +44,11 @@ DecodeTimeout = Annotated[
 MaxNewTokens = Annotated[int | None, _option("max-new-tokens", "length of an answer at most (default: 256)", ANSWER)]
 Temperature = Annotated[float | None, _option("temperature", "0: always the likeliest word; above: draw (default: 0)", ANSWER)]
 Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that draw (default: 0)", ANSWER)]
+Benchmark = Annotated[
+    str | None,
+    typer.Option("--benchmark", metavar="NAME", help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs"),
+]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")]
 Json = Annotated[bool, typer.Option("--json", help="print one record a line on stdout, and no table")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the settings in effect")]

@@ -20,6 +20,8 @@ def profile(
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers")
     ] = None,
+    benchmark: opt.Benchmark = None,
+    data: opt.Data = None,
     keep: Annotated[str | None, typer.Option(metavar="LIST", help=f"keep ratios (default: {KEEPS})")] = None,
     pruner: Annotated[str | None, typer.Option(metavar="LIST", help="pruners (default: all that are known)")] = None,
     repeat: Annotated[int, typer.Option(help="timed rounds, in which all cells take turns", min=1)] = 3,
@@ -50,6 +52,7 @@ def profile(
 
     \b
     cg profile labelled.jsonl --model nano --quick
+    cg profile --benchmark worldsense --data ~/WorldSense --model qwen2.5-omni-7b
     cg profile videos/*.mp4 --model qwen2.5-omni-7b --pruner contextguard,random -o profile-7b
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
     """
@@ -62,13 +65,20 @@ def profile(
         raise UsageError(f"--weights {weights}: give trained or random")
     if layers is not None and weights != "random":
         raise UsageError("--layers cuts a model with random weights: give --weights random, too")
-    if not inputs and synthetic is None:
-        raise UsageError("nothing to measure on: give a labelled manifest, clips, or --synthetic 60s")
+    if benchmark and inputs:
+        raise UsageError(f"--benchmark {benchmark} brings its own videos: leave out {' '.join(inputs)}")
+    if not inputs and not benchmark and synthetic is None:
+        raise UsageError("nothing to measure on: give a labelled manifest, clips, a --benchmark, or --synthetic 60s")
     talk = Talk(quiet=quiet)
     with talk.profiling() as listener:
         from ..profiling import cells, report, sweep, synthetic as made_up
 
-        found = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
+        if benchmark:
+            from .. import benchmarks
+
+            found = benchmarks.collect(benchmark, data, settings)
+        else:
+            found = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
         for fault in found.faults:
             listener.fault(fault)
         names = pruner.split(",") if pruner else [name for name in registry.known()]

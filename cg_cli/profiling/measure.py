@@ -21,7 +21,7 @@ from ..media.clip import Clip
 from ..pruning import budget as budgets
 from ..pruning.base import Pruner
 from ..pruning.stream import TokenStream, apply
-from .matching import right
+from ..matching import right
 
 STEPS = 16  # tokens that are decoded to time a step
 

@@ -108,6 +108,7 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         "device": f"{summary['device_name']}, {summary['dtype']}" + (f", {summary['threads']} cores" if summary["threads"] else ""),
         "clips": f"{summary['compared_clips']} (the first {rows_timed(summary)} timed); {summary['failed']} could not be read",
         "sampling": ", ".join(f"{name} {value}" for name, value in summary["sampling"].items()),
+        "benchmark": "{name} ({annotations}), prompt: {prompt}".format_map(summary["benchmark"]) if summary.get("benchmark") else "none",
         "at best": f"{summary['roofline']['flops_per_s']:.3g} FLOP/s in a matrix product, {summary['roofline']['bytes_per_s']:.3g} B/s in a copy, measured in this run",
         "versions": ", ".join(f"{name} {value}" for name, value in summary["versions"].items()),
     }

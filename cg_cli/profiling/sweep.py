@@ -28,7 +28,7 @@ from ..media.clip import Clip
 from ..pruning.base import Pruner
 from ..pruning.predictor import A2VPredictor
 from ..records import video_identity
-from ..runs.items import GOLD, Item, Question
+from ..runs.items import Item, Question
 from ..session import make_pruner
 from . import synthetic
 from .measure import WHOLE, Ask, Bench, Cell
@@ -139,9 +139,7 @@ def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
 
 def _ask(question: Question) -> Ask:
     """A question with what its manifest expects."""
-    more = question.more
-    expected = None if more.get(GOLD) is None else str(more[GOLD])
-    return Ask(question.text, expected, tuple(map(str, more.get("choices") or ())), str(more.get("category") or ""))
+    return Ask(question.text, question.expected, question.choices, str(question.more.get("category") or ""))
 
 
 def _pruners(cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
@@ -174,6 +172,7 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "predictors": dict(labels),
         "sampling": {"fps": settings.fps, "max_frames": settings.max_frames, "max_pixels": settings.max_pixels, "audio": settings.audio},
+        "benchmark": next((q.more.get("benchmark") for item in profile.items for q in item.questions), None),
         "max_new_tokens": settings.max_new_tokens,
         "seed": settings.seed,
         "versions": {"cg": __version__, **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}},

@@ -20,11 +20,13 @@ from typing import Any, Protocol
 from .. import records
 from ..config import Settings
 from ..errors import SOME_FAILED, CgError, Interrupted
+from ..matching import right
 from ..records import Answer, Record
 from .archive import Archive, Sink, open_sink
 from .items import Collected, Item, Question
 from .job import LIVES, Job
 from .pool import Outcome
+from .scores import Score, scores
 from .shard import Shard
 
 RUN_SCHEMA = "cg.run/1"
@@ -151,11 +153,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures)."""
+    """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures). ``scores`` are those of all
+    labelled multiple-choice questions that were asked for, answered by this run or before it; none where records go to a stream."""
 
     status: str
     totals: Totals
     facts: Mapping[str, Any]
+    scores: Sequence[Score]
 
     def end(self, plan: Plan) -> int:
         """The exit code of a finished run: 0 all answered, 3 some failed.
@@ -201,7 +205,8 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
                 # 3. what is missing, clip by clip, into the engine; what comes out, into the archive
                 started = time.perf_counter()
                 missing: dict[int, _Asked] = {}
-                jobs = _jobs(plan, ready["recipe"], sink, totals, missing, listener)
+                keys: set[str] = set()
+                jobs = _jobs(plan, ready["recipe"], sink, totals, missing, keys, listener)
                 status = "finished"
                 for outcome in engine.run(jobs):
                     asked = missing.pop(outcome.number)
@@ -221,9 +226,10 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         sink.close()
 
     # 4. what it came to
+    found = scores(Path(plan.file), keys) if sidecar else []
     if sidecar:
-        sidecar.write(status, totals)
-    return Report(status, totals, ready["facts"])
+        sidecar.write(status, totals, found)
+    return Report(status, totals, ready["facts"], found)
 
 
 @dataclass(frozen=True)
@@ -236,9 +242,10 @@ class _Asked:
 
 
 def _jobs(
-    plan: Plan, recipe: Mapping[str, Any], sink: Sink, totals: Totals, missing: dict[int, _Asked], listener: Listener
+    plan: Plan, recipe: Mapping[str, Any], sink: Sink, totals: Totals, missing: dict[int, _Asked], keys: set[str], listener: Listener
 ) -> Iterator[Job]:
-    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about."""
+    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about, and ``keys`` are
+    those of all its questions."""
     mine, known = plan.collected.items, {}
     if plan.shard:  # which files are its own is told by their bytes
         known = {item.video: records.video_identity(item.video) for item in mine}
@@ -249,7 +256,9 @@ def _jobs(
         identity = known.get(item.video) or records.video_identity(item.video)
         asked = []
         for question in item.questions:
-            ok = sink.history.claim(records.record_key(video=identity, question=question.text, **recipe), item.video)
+            key = records.record_key(video=identity, question=question.text, **recipe)
+            keys.add(key)
+            ok = sink.history.claim(key, item.video)
             totals.before += ok is True
             totals.failed_before += ok is False
             asked += [question] if ok is None else []
@@ -273,6 +282,8 @@ def _records(asked: _Asked, outcome: Outcome, recipe: Mapping[str, Any], sink: S
     for record, question in zip(done, asked.questions, strict=True):
         own = {*type(record).model_fields, "schema"}
         more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
+        if record.ok and question.choices and question.expected is not None:
+            more["correct"] = right(record.answer, question.expected, question.choices)
         if not record.ok:
             more["attempts"] = record.attempts + sink.history.attempts((video, question.text, question.id))
         out.append(record.model_copy(update={"id": question.id, **more}))
@@ -320,8 +331,8 @@ class _Sidecar:
         }
         self._save()
 
-    def write(self, status: str, totals: Totals) -> None:
-        self._run |= {"status": status, "ended": _now(), "totals": asdict(totals)}
+    def write(self, status: str, totals: Totals, found: Sequence[Score]) -> None:
+        self._run |= {"status": status, "ended": _now(), "totals": asdict(totals), "scores": [asdict(score) for score in found]}
         self._save()
 
     def _save(self) -> None:

@@ -33,6 +33,17 @@ class Question:
     id: str | int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def expected(self) -> str | None:
+        """The right answer, if the manifest has it."""
+        return None if self.more.get(GOLD) is None else str(self.more[GOLD])
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts to choose from; none if the question is open."""
+        given = self.more.get("choices")
+        return tuple(map(str, given)) if isinstance(given, list | tuple) else ()
+
 
 @dataclass(frozen=True)
 class Item:

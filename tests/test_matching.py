@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cg_cli.profiling.matching import right
+from cg_cli.matching import right
 
 COLOURS = ["red", "dark blue", "green", "a car"]
 
@@ -26,6 +26,10 @@ COLOURS = ["red", "dark blue", "green", "a car"]
         ("It is dark blue, I think", "B", COLOURS, True),
         ("A car", "D", COLOURS, True),  # the words of a choice before the letter of another
         ("A", "D", COLOURS, False),
+        ("A dark blue one", "B", COLOURS, True),  # an article, not a letter
+        ("The best answer is A because it is red", "A", COLOURS, True),
+        ("Final Answer: C", "C", COLOURS, True),
+        ("**B**", "B", COLOURS, True),
         ("red or green", "red", COLOURS, False),  # two named: no answer
         ("purple", "red", COLOURS, False),
         ("", "red", COLOURS, False),

@@ -1,0 +1,47 @@
+"""Video-MME (arXiv 2405.21075): 2,700 questions on 900 videos from seconds to an hour; here without subtitles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .base import Benchmark, Row, letter, lettered, listed
+
+
+def rows(data: Any) -> Iterator[Row]:
+    """A row a question, as on the hub; or a list of videos with ``questions``, as the owners' evaluation takes it."""
+    for entry in data:
+        for question in entry["questions"] if "questions" in entry else [entry]:
+            yield _row({**entry, **question})
+
+
+def _row(entry: dict[str, Any]) -> Row:
+    first = lambda *names: str(next(entry[name] for name in names if name in entry))  # noqa: E731
+    video = entry.get("videoID") or str(entry["url"]).rpartition("v=")[2]
+    return Row(
+        id=str(entry["question_id"]),
+        video=str(video),
+        question=entry["question"],
+        choices=lettered(listed(entry.get("options", entry.get("choices")))),
+        answer=letter(entry["answer"]),
+        category=first("duration", "duration_category"),
+        groups={
+            "domain": first("domain", "video_category"),
+            "sub_category": first("sub_category", "video_subcategory"),
+            "task_type": first("task_type"),
+        },
+    )
+
+
+BENCHMARK = Benchmark(
+    name="video-mme",
+    source="lmms-lab/Video-MME on the hub",
+    annotations=("videomme/test-*.parquet", "test-*.parquet", "videomme/*.json*", "*.json", "*.jsonl"),
+    videos=("data/{video}", "videos/data/{video}", "videos/{video}", "video/{video}", "{video}"),
+    rows=rows,
+    prompt=(
+        "Select the best answer to the following multiple-choice question based on the video. Respond with only the letter (A, B, C, or D) of "
+        "the correct option.\n{question}\n{choices}\nThe best answer is:"
+    ),
+    wording="Video-MME's own, without subtitles",
+)
