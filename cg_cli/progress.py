@@ -132,8 +132,9 @@ def summary(plan: Plan, done: Report) -> Table:
     if totals.failed or totals.failed_before:
         table.add_row("questions failed", f"{totals.failed + totals.failed_before:,}", "; ".join(filter(None, [reasons, standing])))
     for score in done.scores:
-        low, high = score.interval
-        shown = f"{score.right:,} of {score.questions:,}, 95 % interval {100 * low:.1f}-{100 * high:.1f}"
+        shown = f"{score.right:,} of {score.questions:,}"
+        if score.interval:
+            shown += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
         table.add_row(f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown)
     table.add_row("clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else "")
     if totals.tokens_full:

@@ -12,15 +12,18 @@ import numpy as np
 from ..profiling.stats import interval
 from .history import about
 
+CLIPS = 10  # fewer say too little about the spread between clips
+
 
 @dataclass(frozen=True)
 class Score:
-    """Of ``questions`` that were answered and labelled, the share that was right, and its 95 % interval over clips."""
+    """Of ``questions`` that were answered and labelled, how many were ``right``; the 95 % interval of the share over clips, unless
+    there are fewer than CLIPS."""
 
     name: str
     right: int
     questions: int
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def scores(file: Path, keys: Collection[str]) -> list[Score]:
@@ -41,4 +44,5 @@ def scores(file: Path, keys: Collection[str]) -> list[Score]:
 def _score(name: str, found: list[dict]) -> Score:
     correct = np.array([record["correct"] for record in found], float)
     clip = np.unique([record["video"] for record in found], return_inverse=True)[1]
-    return Score(name, int(correct.sum()), len(found), interval(correct, clip))
+    enough = clip.max() + 1 >= CLIPS
+    return Score(name, int(correct.sum()), len(found), interval(correct, clip) if enough else None)
