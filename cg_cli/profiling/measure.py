@@ -104,7 +104,7 @@ class Bench:
             flops |= accounts.narrowed_flops(self.backbone, found, len(stream) + asked)
         tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered}
         tokens |= {"layer_mean": mean, "last_layer": last}
-        return {"tokens": tokens, "flops": flops}
+        return {"tokens": tokens, "flops": flops, "reads_question": pruner.needs_question}
 
     def _round(self, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
         """Seconds of each stage of one answer, and bytes. A pruner that reads the question has it read in its prefill."""

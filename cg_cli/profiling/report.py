@@ -13,6 +13,7 @@ from typing import Any
 from ..config import NONE
 from ..errors import CgError
 from .plots import lines
+from .summary import QUESTIONS
 
 STYLE = """body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#222}table{border-collapse:collapse;font-size:13px}
 td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}td:first-child,th:first-child{text-align:left}
@@ -35,7 +36,7 @@ def write(summary: Mapping[str, Any], out: Path) -> list[Path]:
 def row(cell: Mapping[str, Any]) -> dict[str, Any]:
     """One cell as flat figures; those that were not measured are None."""
     tokens, kept, times = cell["tokens"], cell.get("kept", {}), cell.get("seconds", {})
-    spread = {name: cell.get(f"{name}_speedup") or {} for name in ("prefill", "ttft", "end_to_end")}
+    spread = {name: cell.get(f"{name}_speedup") or {} for name in ("prefill", "ttft", "end_to_end", "questions")}
     accuracy, against = cell.get("accuracy", {}), cell.get("against_whole", {})
     low, high = accuracy.get("interval", (None, None))
     worse, better = against.get("interval", (None, None))
@@ -48,7 +49,8 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "promised_speedup": cell.get("promised"), "prefill_speedup": spread["prefill"].get("median"),
         "prefill_speedup_min": spread["prefill"].get("min"), "prefill_speedup_max": spread["prefill"].get("max"),
         "efficiency": cell.get("efficiency"), "selection_share": cell.get("selection_share"), "ttft_speedup": spread["ttft"].get("median"),
-        "end_to_end_speedup": spread["end_to_end"].get("median"), "media_s": cell.get("media_s"), "encode_s": cell.get("encode_s"),
+        "end_to_end_speedup": spread["end_to_end"].get("median"), f"speedup_{QUESTIONS}_questions": spread["questions"].get("median"),
+        "media_s": cell.get("media_s"), "encode_s": cell.get("encode_s"),
         "select_s": times.get("select_s"), "prefill_s": times.get("prefill_s"), "first_token_s": times.get("first_token_s"),
         "decode_s": times.get("decode_s"), "decode_tokens_per_s": cell.get("decode_tokens_per_s"),
         "kv_bytes": cell.get("kv_bytes"), "peak_bytes": cell.get("peak_bytes"),
@@ -117,7 +119,9 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>cg profile: {escape(summary["model"]["id"])}</title><style>{STYLE}</style>'
         f"<h1>cg profile: {escape(summary['model']['id'])}</h1><dl>{told}</dl>{''.join(drawn.values())}"
         "<p>Speed-ups are of selection plus prefill against the prefill of the whole clip in the same round: median, least and greatest of the rounds. "
-        "End to end is from the file to the first token, against the whole clip's. Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
+        "End to end is from the file to the first token, against the whole clip's. "
+        f"A pruner that reads the question has the clip read anew for each, the others once: what that comes to is the speed-up with {QUESTIONS} questions on a clip, to all first tokens, against the whole clip read once. "
+        "Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
         "on a busy CPU they say little. Intervals are 95 %, over clips; differences are paired question by question.</p>"
         f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{categories}</html>\n'
     )

@@ -12,6 +12,7 @@ from .measure import WHOLE, Cell
 from .stats import interval
 
 Lines = list[dict[str, Any]]  # of one clip
+QUESTIONS = 5  # on one clip: a pruner that reads the question pays for as many prefills, the others for one
 STAGES = ("select_s", "prefill_s", "first_token_s", "decode_s")
 
 
@@ -59,6 +60,11 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
     before = media_s + encode_s
     whole = [(before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"]) for b, t in zip(base, totals)]
+    prefills = QUESTIONS if any(line["cells"][cell.name]["reads_question"] for line in timed) else 1
+    several = [
+        (b["prefill_s"] + QUESTIONS * b["first_token_s"]) / (t["select_s"] + prefills * t["prefill_s"] + QUESTIONS * t["first_token_s"])
+        for b, t in zip(base, totals)
+    ]
     every = [time for line in timed for time in line["cells"][cell.name]["times"]]
     peaks = [time["peak_bytes"] for time in every if time["peak_bytes"] is not None]
     return {
@@ -71,6 +77,7 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         "efficiency": statistics.median(speed) / promised if promised else None,
         "ttft_speedup": _spread(first),
         "end_to_end_speedup": _spread(whole),
+        "questions_speedup": _spread(several),
         "decode_tokens_per_s": steps / sum(t["decode_s"] for t in totals) if steps else None,
         "kv_bytes": max(time["kv_bytes"] for time in every),
         "peak_bytes": max(peaks) if peaks else None,

@@ -39,7 +39,7 @@ from .summary import summarise
 TIMED = 16
 QUESTION = "What is happening?"
 MEASUREMENTS = "measurements.jsonl"
-FORM = 2  # of a line there: those in another form are not used
+FORM = 3  # of a line there: those in another form are not used
 
 
 class Listener(Protocol):

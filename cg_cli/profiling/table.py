@@ -41,7 +41,7 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
     right = against = ""
     if r["accuracy"] is not None:
         right = f"{100 * r['accuracy']:.1f}"
-        against = f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.1f},{100 * r['against_whole_high']:.1f}]"
+        against = f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
     return [
         r["pruner"], f"{r['keep']:g}", number(r["kept_prefill_flops"], ".0%"), times(r["prefill_speedup"]), number(r["efficiency"], ".2f"),
         number(r["selection_share"], ".0%"), right, against,

@@ -39,6 +39,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
             "tokens": {**tokens, "video_kept": counts[name][0], "audio_kept": counts[name][1], "entered": sum(counts[name][:2]), "layer_mean": sum(counts[name][:2]), "last_layer": sum(counts[name][:2])},
             "flops": {"vision": 1, "audio": 1, "predictor": 10 * (name != WHOLE.name), "prefill": counts[name][2], "prefill_full": 100},
             "times": times[name],
+            "reads_question": False,
             "right": right[name],
         }
         for name in counts
@@ -59,6 +60,11 @@ def test_figures_worked_out_by_hand():
     assert half["selection_share"] == pytest.approx((2 / 40 + 4 / 30) / 2)
     assert half["ttft_speedup"]["max"] == 42 / 12 and half["decode_tokens_per_s"] == 10 and half["encode_s"] == 4.0
     assert half["media_s"] == 3.0 and half["end_to_end_speedup"]["max"] == (7 + 42) / (7 + 12)  # two clips read and encoded: 7 s
+    assert half["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 8 + 5 * 2)
+    for line in (*one, *two):
+        line["cells"][HALF.name]["reads_question"] = True
+    asking = summary.summarise([WHOLE, HALF], [one, two])["cells"][1]
+    assert asking["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 5 * 8 + 5 * 2) and asking["prefill_speedup"] == half["prefill_speedup"]
     assert whole["prefill_speedup"]["median"] == 1 and whole["efficiency"] == 1
     assert half["accuracy"]["value"] == 3 / 6 and half["against_whole"]["value"] == pytest.approx(-2 / 6)
     assert half["by_category"] == {"a": {"value": 0.75, "questions": 4}, "b": {"value": 0.0, "questions": 2}}
