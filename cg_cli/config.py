@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import models, presets
+from . import config_files, models, presets
 from .errors import UsageError
 from .media.clip import DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, DecodeOptions
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from .backbones.base import Backbone
 
 NONE = "none"  # the pruner that keeps everything
+GIVEN = "flag or environment"
 
 
 @dataclass(frozen=True)
@@ -41,57 +41,49 @@ class Settings:
     pruner_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_TYPES = {f.name: f.type for f in fields(Settings) if f.name != "pruner_options"}
 _PARSERS = {"str": str, "str | None": str, "int": int, "float": float, "bool": bool}
+TYPES: dict[str, type] = {f.name: _PARSERS[f.type] for f in fields(Settings) if f.name != "pruner_options"}
 
 
-def user_file() -> Path:
-    """Where a user's own config file is, whether or not it exists: ``$XDG_CONFIG_HOME/cg/config.yaml``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cg" / "config.yaml"
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and by name where each is from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file; keys are the long options without dashes in front (``max-frames: 64``).
-
-    Raises:
-        UsageError: the file cannot be read, is no YAML mapping, or has an unknown key or a value of the wrong type.
-    """
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"config file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"config file {path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise UsageError(f"config file {path}: expected lines such as 'model: nano'")
-    out = {}
-    for key, value in data.items():
-        name = str(key).replace("-", "_")
-        if name not in _TYPES:
-            known = ", ".join(n.replace("_", "-") for n in _TYPES)
-            raise UsageError(f"config file {path}: unknown key '{key}'; known: {known}")
-        wanted = _PARSERS[_TYPES[name]]
-        whole_for_float = wanted is float and type(value) is int
-        if type(value) is not wanted and not whole_for_float:
-            raise UsageError(f"config file {path}: {key} must be of type {wanted.__name__}, not {value!r}")
-        out[name] = wanted(value)
-    return out
+def defaults() -> dict[str, Any]:
+    """Every setting as it is when nothing is said about it."""
+    settings = asdict(explain({}, files=False).settings)
+    return {name: settings[name] for name in TYPES}
 
 
 def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """Settings from what was given on the command line or in the environment (None: not given), the config file (the
-    user's own if ``config`` is None), the preset, and the defaults.
+    """The settings of ``explain``."""
+    return explain(given, config).settings
+
+
+def explain(given: Mapping[str, Any], config: Path | None = None, said: Mapping[str, str] | None = None, files: bool = True) -> Resolved:
+    """Settings from what was given on the command line or in the environment (None: not given), the config file ``config``, the
+    project's, the user's own, the preset, and the defaults, the first that has one.
+
+    Args:
+        said: where values of ``given`` are from, by name; else "flag or environment".
+        files: whether config files count.
 
     Raises:
         UsageError: a value out of range, or two that cannot go together.
     """
-    file = config or user_file()
-    layers = read_file(file) if config or file.is_file() else {}
-    layers |= {name: value for name, value in given.items() if value is not None}
+    layers: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for word, path in config_files.found(config) if files else ():
+        read = config_files.read(path, TYPES)
+        layers |= read
+        origins |= dict.fromkeys(read, f"{word} {path}")
+    for name, value in given.items():
+        if value is not None:
+            layers[name], origins[name] = value, (said or {}).get(name, GIVEN)
     preset = presets.load(layers.get("preset", presets.DEFAULT))
     layers["preset"] = preset.name
     from_preset = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": preset.options}
@@ -100,8 +92,9 @@ def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
     if layers.get("pruner") == NONE:
         from_preset["keep"] = 1.0
     settings = replace(Settings(), **{**from_preset, **layers})
-    _check(settings)
-    return settings
+    origins = {name: f"preset {preset.name}" for name in from_preset} | origins
+    _check(settings, origins)
+    return Resolved(settings, origins)
 
 
 def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> DecodeOptions:
@@ -117,18 +110,19 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
     )
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     rules = [
-        (0 < settings.keep <= 1, f"--keep must be above 0 and at most 1, not {settings.keep}"),
-        (settings.pruner != NONE or settings.keep == 1, f"--pruner none keeps everything: it cannot go with --keep {settings.keep}"),
-        (0 < settings.fps <= 1000, f"--fps must be above 0, not {settings.fps}"),
-        (settings.max_frames >= 2, f"--max-frames must be at least 2, not {settings.max_frames}"),
-        (settings.max_pixels >= 28 * 28, f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}"),
-        (settings.max_new_tokens >= 1, f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}"),
-        (0 <= settings.temperature < 100, f"--temperature must be 0 or more, not {settings.temperature}"),
-        (0 <= settings.seed < 2**63, f"--seed must be 0 or more, not {settings.seed}"),
-        (settings.decode_timeout > 0, f"--decode-timeout must be above 0, not {settings.decode_timeout}"),
+        ("keep", 0 < settings.keep <= 1, f"--keep must be above 0 and at most 1, not {settings.keep}"),
+        ("keep", settings.pruner != NONE or settings.keep == 1, f"--pruner none keeps everything: it cannot go with --keep {settings.keep}"),
+        ("fps", 0 < settings.fps <= 1000, f"--fps must be above 0, not {settings.fps}"),
+        ("max_frames", settings.max_frames >= 2, f"--max-frames must be at least 2, not {settings.max_frames}"),
+        ("max_pixels", settings.max_pixels >= 28 * 28, f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}"),
+        ("max_new_tokens", settings.max_new_tokens >= 1, f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}"),
+        ("temperature", 0 <= settings.temperature < 100, f"--temperature must be 0 or more, not {settings.temperature}"),
+        ("seed", 0 <= settings.seed < 2**63, f"--seed must be 0 or more, not {settings.seed}"),
+        ("decode_timeout", settings.decode_timeout > 0, f"--decode-timeout must be above 0, not {settings.decode_timeout}"),
     ]
-    for holds, message in rules:
+    for name, holds, message in rules:
         if not holds:
-            raise UsageError(message)
+            origin = origins.get(name, GIVEN)
+            raise UsageError(message if origin == GIVEN else f"{message} (from {origin})")

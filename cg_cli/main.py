@@ -15,6 +15,8 @@ from typer.exceptions import TyperException
 from . import __version__
 from .commands.ask import ask
 from .commands.batch import batch
+from .commands.config import show
+from .commands.doctor import doctor
 from .commands.profile import profile
 from .commands.train_predictor import train_predictor
 from .errors import CgError
@@ -35,6 +37,8 @@ app.command()(ask)
 app.command()(batch)
 app.command()(profile)
 app.command()(train_predictor)
+app.command("config")(show)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -17,11 +17,12 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from .config import Settings
+from .config import Resolved, Settings
 from .records import Answer, Failure, prefills, to_line
 
 if TYPE_CHECKING:
     from .a2v.job import Report
+    from .doctor import SelfTest
 
 WORDS = {
     "media": "reading the video",
@@ -119,6 +120,30 @@ class Talk:
     def settings(self, settings: Settings) -> None:
         for name, value in asdict(settings).items():
             self.line("setting", f"{name.replace('_', '-')} = {value}")
+
+    def explained(self, resolved: Resolved, as_json: bool) -> None:
+        """Every setting and where it is from, on stdout."""
+        values = {name.replace("_", "-"): (value, resolved.origins.get(name, "default")) for name, value in asdict(resolved.settings).items()}
+        if as_json:
+            print(json.dumps({name: {"value": value, "from": origin} for name, (value, origin) in values.items()}))
+            return
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, (value, origin) in values.items():
+            table.add_row(name, escape("-" if value is None else str(value)), Text(origin, "dim"))
+        Console(soft_wrap=True).print(table)
+
+    def examined(self, found: Mapping[str, Mapping[str, str]], test: SelfTest, as_json: bool) -> None:
+        """A machine, section by section, and its self test, on stdout."""
+        if as_json:
+            print(json.dumps({**found, "self_test": asdict(test)}))
+            return
+        console = Console(soft_wrap=True, highlight=False)
+        for section, lines in found.items():
+            console.print(f"[bold]{section}[/]")
+            for name, value in lines.items():
+                console.print(f"  {escape(name)}: {escape(value)}")
+        word = "ok" if test.ok else "FAILED"
+        console.print(f"[bold]self test[/]\n  {word}: {escape(test.said)}, {duration(test.seconds)}")
 
     @contextmanager
     def working(self, what: str) -> Iterator[Working]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import complete
+
 if TYPE_CHECKING:
-    from ..config import Settings
+    from ..config import Resolved, Settings
 
 PRUNING, MEDIA, ANSWER, RUN = "Pruning", "Reading the video", "Answering", "Model and run"
 
@@ -22,17 +24,18 @@ def _option(name: str, text: str, panel: str, **more):
 
 Model = Annotated[
     str | None,
-    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN),
+    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN,
+            autocompletion=complete.models),
 ]
-Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING)]
+Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING, autocompletion=complete.presets)]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
-Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING)]
+Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING, autocompletion=complete.pruners)]
 Predictor = Annotated[str | None, _option("predictor", "file of an audio-to-visual predictor, for pruners that use one (default: the model's own)", PRUNING)]
-Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN)]
-Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN)]
+Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)]
+Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes)]
 Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]
 Config = Annotated[
-    Path | None, _option("config", "YAML file with any of these options (default: ~/.config/cg/config.yaml)", RUN)
+    Path | None, _option("config", "YAML file with any of these options, before cg.yaml here or above and ~/.config/cg/config.yaml", RUN)
 ]
 Fps = Annotated[float | None, _option("fps", "frames a second to look at (default: 2)", MEDIA)]
 MaxFrames = Annotated[int | None, _option("max-frames", "frames at most, spread over the whole video (default: 128)", MEDIA)]
@@ -46,12 +49,25 @@ Temperature = Annotated[float | None, _option("temperature", "0: always the like
 Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that draw (default: 0)", ANSWER)]
 Benchmark = Annotated[
     str | None,
-    typer.Option("--benchmark", metavar="NAME", help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs"),
+    typer.Option("--benchmark", metavar="NAME", autocompletion=complete.benchmarks, help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs"),
 ]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")]
 Json = Annotated[bool, typer.Option("--json", help="print one record a line on stdout, and no table")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the settings in effect")]
+
+
+# By the name of the setting; ``audio`` is told by ``--no-audio``.
+SETTINGS: dict[str, Any] = {
+    "model": Model, "preset": Preset, "keep": Keep, "pruner": Pruner, "predictor": Predictor, "device": Device, "dtype": Dtype, "fps": Fps,
+    "max_frames": MaxFrames, "max_pixels": MaxPixels, "audio": NoAudio, "max_new_tokens": MaxNewTokens, "temperature": Temperature, "seed": Seed,
+    "offline": Offline, "decode_timeout": DecodeTimeout,
+}  # fmt: skip
+
+
+def help_of(setting: str) -> str:
+    """What an option's help says."""
+    return SETTINGS[setting].__metadata__[0].help
 
 
 def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Settings:
@@ -62,15 +78,25 @@ def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Setti
         leave_out: options that mean something else to this command.
 
     Raises:
-        UsageError: as ``config.resolve``.
+        UsageError: as ``config.explain``.
     """
-    from ..config import Settings, resolve
+    settings = explained(options, leave_out).settings
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported, here or in a worker
+    return settings
+
+
+def explained(options: Mapping[str, Any], leave_out: Collection[str] = (), context: typer.Context | None = None) -> Resolved:
+    """As ``settle``, with where each setting is from; ``context``, the command's, tells flags from the environment."""
+    from ..config import Settings, explain
 
     names = {field.name for field in fields(Settings)} - set(leave_out)
     given = {name: value for name, value in options.items() if name in names}
     if options.get("no_audio") is not None:
         given["audio"] = not options["no_audio"]
-    settings = resolve(given, options["config"])
-    if settings.offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported, here or in a worker
-    return settings
+    said = {}
+    for name in given if context else ():
+        option = "no_audio" if name == "audio" else name
+        source = context.get_parameter_source(option)
+        said[name] = f"environment CG_{option.upper()}" if source and source.name == "ENVIRONMENT" else f"flag --{option.replace('_', '-')}"
+    return explain(given, options["config"], said)

@@ -1,0 +1,35 @@
+"""What a shell may complete an option's value with. Each imports what it needs only when asked."""
+
+from __future__ import annotations
+
+
+def models(incomplete: str) -> list[str]:
+    from ..models import AUTO, KNOWN
+
+    return [name for name in (AUTO, *KNOWN) if name.startswith(incomplete)]
+
+
+def presets(incomplete: str) -> list[str]:
+    from ..presets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def pruners(incomplete: str) -> list[tuple[str, str]]:
+    from ..pruning.registry import known
+
+    return [(name, entry.summary) for name, entry in known().items() if name.startswith(incomplete)]
+
+
+def benchmarks(incomplete: str) -> list[str]:
+    from ..benchmarks import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+def devices(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps") if name.startswith(incomplete)]
+
+
+def dtypes(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "float32", "bfloat16", "float16") if name.startswith(incomplete)]

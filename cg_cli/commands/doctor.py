@@ -1,0 +1,28 @@
+"""``cg doctor``: what a bug report needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False) -> None:
+    """Print what a bug report needs: versions, devices, memory, caches, models, settings, and a self test with a clip made here.
+
+    Touches no network. Exits with 1 if the self test fails.
+
+    \b
+    cg doctor
+    cg doctor --json > report.json
+    """
+    from ..output import Talk
+
+    talk = Talk()
+    with talk.working("looking around"):
+        from ..doctor import facts, self_test
+
+        found, test = facts(), self_test()
+    talk.examined(found, test, as_json=json)
+    if not test.ok:
+        raise typer.Exit(1)
