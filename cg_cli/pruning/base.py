@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .budget import Budget
+from .explain import DROPPED, KEPT, Explanation
 from .predictor import A2VPredictor
 from .stream import AUDIO, TEXT, VIDEO, Selection, TokenStream
 
@@ -28,6 +29,7 @@ class Pruner(ABC):
         needs_predictor: True when the method reads an audio-to-visual predictor.
         counted: where audio and video tokens are counted as kept: at the language model's input, in its last layer, or as the
             mean over its layers, as methods count that take some tokens far and others nowhere.
+        words: why a token is kept and why one is dropped, as far as that is the same for all.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
     """
 
@@ -35,6 +37,7 @@ class Pruner(ABC):
     needs_question: ClassVar[bool] = False
     needs_predictor: ClassVar[bool] = False
     counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "input"
+    words: ClassVar[tuple[str, str]] = (KEPT, DROPPED)
     predictor: ClassVar[A2VPredictor | None] = None
 
     def with_predictor(self, predictor: A2VPredictor | None) -> Self:
@@ -54,6 +57,11 @@ class Pruner(ABC):
 
         The same input and options give the same selection. ValueError if the budget asks for more than there is.
         """
+
+    def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
+        """Why ``selection``, which ``select(stream, budget)`` made, is as it is."""
+        stays = torch.zeros(len(stream), dtype=torch.int64, device=stream.modality.device).scatter_(0, selection.indices, 1)
+        return Explanation(1 - stays, self.words)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from torch.nn.functional import normalize
 
 from .base import Pruner, Rows, check_fits, evenly, in_turn, others, rows_of
 from .budget import Budget
+from .explain import Explanation
 from .grids import PAIRS, Grids, merge_nearest, similarity, table
 from .predictor import A2VPredictor
 from .ridge import leave_one_out
@@ -38,6 +39,8 @@ WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
 MEMORY = 0.7  # how much of a token is known from the grid before when all of it was there: still things are kept again at times
 REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
 CONTEXT = 0.25  # of the video budget, for the ordinary
+# What ``explain`` says of a token.
+WHY = ("kept", "dropped", "detail", "ordinary", "recoverable", "repeated", "little detail", "no room")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,28 @@ class ContextGuard(Pruner):
         merges = [m for m in (video_merge, audio_merge) if m and self.merge]
         joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
         return Selection(torch.cat([rows.text, video, audio]).sort().values, Merge(*joined) if merges else None)
+
+    def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
+        """A dropped token's reason is the first step that took it below the least of those that were kept by rank."""
+        rows = rows_of(stream)
+        stays = torch.zeros(len(stream), dtype=torch.bool, device=stream.modality.device).scatter_(0, selection.indices, True)
+        reason = torch.where(stays, WHY.index("kept"), WHY.index("dropped"))
+        if not 0 < budget.video < len(rows.video):
+            return Explanation(reason, WHY)
+        grids = self._grids(stream, rows)
+        segment = segments(similarity(grids), self.causal)
+        context = grids.flat(_ordinary(grids, (CONTEXT * self._per_grid(rows, budget, self._shares(stream, rows, budget))).long()))
+        share = self._recoverable(stream, rows, grids)[1] if self.recover else None
+        plain, heard = (replace(self, recover=recover, novelty=False).with_predictor(self.predictor) for recover in (False, self.recover))
+        steps = [grids.flat(pruner._rank(stream, rows, grids, segment)) for pruner in (plain, heard, self)]
+        kept = stays[rows.video]
+        least = steps[-1].masked_fill(~kept | context, torch.inf).amin()
+        why = [torch.full_like(rows.video, WHY.index(word)) for word in ("ordinary", "detail", "little detail", "recoverable", "repeated", "no room")]
+        dropped = torch.where(steps[0] < least, why[2], torch.where(steps[1] < least, why[3], torch.where(steps[2] < least, why[4], why[5])))
+        reason[rows.video] = torch.where(kept, torch.where(context, why[0], why[1]), dropped)
+        score = torch.full((len(stream),), torch.nan, device=reason.device)
+        score[rows.video] = steps[-1].float()
+        return Explanation(reason, WHY, score, share, segment)
 
     @property
     def _space(self) -> A2VPredictor | None:

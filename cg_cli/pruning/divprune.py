@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class DivPrune(ModalityPruner):
     Args:
         window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
     """
+
+    words: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
 
     window: int = 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class DyCoke(ModalityPruner):
     follows from the budget, the same for all grids to within one token. Below a quarter, where r would be negative, evenly
     spaced tokens of every fourth grid stay. Audio is thinned evenly; its variant "V&A" is not described publicly.
     """
+
+    words: ClassVar[tuple[str, str]] = ("changed since the grid that its group keeps whole", "like the grid that its group keeps whole")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = stream.embeddings[rows.video]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Evs(ModalityPruner):
     equals. The paper stops at one grid; a budget below that keeps evenly spaced tokens of the first grid. Unlike vLLM,
     kept tokens keep their positions. Audio, which EVS does not treat, is thinned evenly.
     """
+
+    words: ClassVar[tuple[str, str]] = ("differs from the grid before", "like the grid before")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = rows.video

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class FastV(DecoderPruner):
     Args:
         layer: how many layers read everything (K), >= 1. ValueError below. A model with no more layers drops nothing before its last.
     """
+
+    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     layer: int = 2
 

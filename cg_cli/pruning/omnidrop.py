@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class OmniDrop(DecoderPruner):
         first, last: share of what is left that goes in the first and the last layers, before scaling; 0 <= first, last < 1.
         middle: depth, 0..1, at which the sigmoid is half way.
     """
+
+    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     first: float = 0.0
     last: float = 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class OmniSift(ModalityPruner):
     Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a chunk
     has more grids than two, they take turns; where it has one, that is a first one.
     """
+
+    words: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = stream.embeddings[rows.video]

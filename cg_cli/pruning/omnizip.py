@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class OmniZip(Pruner):
     chunks' rates but for the smallest and the largest until the total is near, within 0.35..0.75; here all shares of tokens
     kept are scaled by one factor, so that the total is exact at any budget. An anchor weighs in attention what merged into it.
     """
+
+    words: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         pairs = grids * (-(-video // grids)) ** 2 if 0 < budget.video < video else 0

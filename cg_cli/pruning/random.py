@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class Random(ModalityPruner):
     Args:
         seed: 0 <= seed < 2**63. ValueError outside.
     """
+
+    words: ClassVar[tuple[str, str]] = ("drawn by lot", "not drawn")
 
     seed: int = 0
 

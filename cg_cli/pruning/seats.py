@@ -39,6 +39,8 @@ class Seats(DecoderPruner):
     the model's. Above keep 24/28, which layers without audio and video leave no room for, there are fewer such layers.
     """
 
+    words: ClassVar[tuple[str, str]] = ("far from what enters, and attended to", "near to what enters, or attended to less")
+
     counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "layer_mean"
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:

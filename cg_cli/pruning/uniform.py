@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ class Uniform(ModalityPruner):
 
     Looks at no embedding. Audio is thinned evenly.
     """
+
+    words: ClassVar[tuple[str, str]] = ("in an evenly spaced grid", "between the grids that are kept")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grid = stream.grid[rows.video]

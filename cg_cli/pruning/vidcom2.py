@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class VidCom2(ModalityPruner):
     Where it differs: a frame is a grid here (two frames); each share is scaled and rounded so that the total is exact; with
     fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
     """
+
+    words: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grids = table(stream, rows, still_channels(stream.embeddings[rows.video].to(torch.float32)))

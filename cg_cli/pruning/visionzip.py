@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class VisionZip(Pruner):
     ``Merge`` knows no averaging without that. Every grid is an image and keeps the same share to within one token, at least
     one of two or more being contextual; where a grid keeps none or one, its dropped tokens are lost. Audio is thinned evenly.
     """
+
+    words: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         if not 0 < budget.video < video:
