@@ -38,6 +38,7 @@ class Settings:
     seed: int = 0
     offline: bool = False
     decode_timeout: float = 300.0
+    show_dir: str | None = None
     pruner_options: Mapping[str, Any] = field(default_factory=dict)
 
 

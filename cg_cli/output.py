@@ -176,8 +176,12 @@ class Talk:
 
         if not self.quiet:
             self.err.print(table(summary))
-            self.line("written", ", ".join(map(str, files)))
+        self.written(files)
         print(json.dumps(summary), flush=True)
+
+    def written(self, files: Sequence[Path]) -> None:
+        if not self.quiet:
+            self.line("written", ", ".join(map(str, files)))
 
     def summary(self, done: Sequence[Answer | Failure], json: bool) -> None:
         """The table of a clip, unless there is no answer to sum up or nobody wants it."""

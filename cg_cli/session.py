@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from . import accounts, media, models, records
 from .a2v import store
 from .accounts import Prepared
-from .backbones.base import Backbone, Generation
+from .backbones.base import Backbone, Generation, Narrowing
 from .config import NONE, Settings, decode_options
 from .errors import CgError, ItemError
 from .media.clip import Clip, DecodeOptions
@@ -26,7 +26,7 @@ from .pruning import budget as budgets
 from .pruning import registry
 from .pruning.base import Pruner
 from .pruning.budget import Budget
-from .pruning.stream import apply
+from .pruning.stream import Selection, TokenStream, apply
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
 OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
@@ -35,6 +35,14 @@ LESS = 0.5  # of the budget, for the one retry after an error of that kind
 
 def _ignore(stage: str) -> None:
     pass
+
+
+class Watch(Protocol):
+    """Who is told what is kept of a clip, while the tensors are there."""
+
+    def pruned(self, clip: Clip, stream: TokenStream, budget: Budget, selection: Selection, pruner: Pruner) -> None: ...
+
+    def narrowed(self, found: Narrowing) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Session:
     pruner: Pruner
     predictor: str | None  # its label
     warnings: tuple[str, ...]
+    watch: Watch | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Session:
@@ -241,6 +250,8 @@ class Session:
                 kept = self.pruner.kept(found.media)
                 if sum(kept) != prepared.budget.count:
                     raise self._off_budget(kept, prepared.budget)
+                if self.watch:
+                    self.watch.narrowed(found)
                 generation = self.backbone.answer_narrowed(found, question, on_text=on_text, **self._how)
                 own = accounts.narrowed(prepared, found, kept, self.backbone, generation.question_tokens)
             if not generation.text.strip():
@@ -270,10 +281,14 @@ class Session:
         on_stage("prune")
         with _stage("prune", device, seconds):
             budget = budgets.plan(stream, keep)
-            pruned = apply(stream, self.pruner.select(stream, budget))
+            selection = self.pruner.select(stream, budget)
+            pruned = apply(stream, selection)
             full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
             if self.pruner.stage == "input" and kept["video"] + kept["audio"] != budget.count:
                 raise self._off_budget(kept, budget)
+
+        if self.watch:
+            self.watch.pruned(clip, stream, budget, selection, self.pruner)
 
         # 4. prefill: the language model reads them once, for all questions, unless the pruner reads the question, too
         prefix, seconds["prefill"] = None, 0.0

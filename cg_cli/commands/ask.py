@@ -21,6 +21,7 @@ def ask(
             metavar="[QUESTION]", help=f"one or more; - reads them from stdin, one a line (default: {DEFAULT_QUESTION})"
         ),
     ] = None,
+    show: opt.Show = None,
     model: opt.Model = None,
     preset: opt.Preset = None,
     keep: opt.Keep = None,
@@ -50,11 +51,15 @@ def ask(
     cg ask samples/drum.mp4 "what is happening?" --model nano
     cg ask clip.mp4 "What colour is the car?" "Who speaks first?" --keep 0.25
     cg ask clip.mp4 - --json < questions.txt | jq -r .answer
+    cg ask clip.mp4 "What is happening?" --show kept.png --show kept.html
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
     settings = opt.settle(locals())
     from ..output import Talk
 
+    from .. import show as pictures
+
+    pictures.check(show or [])
     asked = _questions(questions)
     if not asked:
         raise NothingToDo("no question on stdin: nothing to do")
@@ -62,13 +67,24 @@ def ask(
     if verbose:
         talk.settings(settings)
     with talk.working("loading the model"):
+        from ..records import video_identity
         from ..session import Session
 
         session = Session.open(settings)
+    if show:
+        from ..show.recorder import Recorder
+
+        session.watch = Recorder(settings, session.backbone.frame_multiple)
     with talk.working("reading the video") as working:
         records = session.ask(video, asked, on_stage=working.stage, on_text=None if json else working.stream)
         done = [working.record(record, json=json) for record in records]
     talk.summary(done, json=json)
+    if show and any(record.ok for record in done):
+        with talk.working("drawing"):
+            scene = session.watch.scene(video, video_identity(video), done)
+            for path in show:
+                pictures.write(path, scene)
+        talk.written(show)
     if not all(record.ok for record in done):
         raise typer.Exit(SOME_FAILED)
 

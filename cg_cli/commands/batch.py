@@ -35,6 +35,7 @@ def batch(
     no_retry: Annotated[bool, typer.Option("--no-retry", help="leave what failed before as it is")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first video that fails")] = False,
     max_failures: Annotated[int | None, typer.Option(help="stop once so many videos have failed", min=1)] = None,
+    show_dir: opt.ShowDir = None,
     gpus: Annotated[str | None, typer.Option(metavar="N|all", help="a worker on each of N CUDA devices, or on all")] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say")

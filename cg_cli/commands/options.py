@@ -47,6 +47,11 @@ DecodeTimeout = Annotated[
 MaxNewTokens = Annotated[int | None, _option("max-new-tokens", "length of an answer at most (default: 256)", ANSWER)]
 Temperature = Annotated[float | None, _option("temperature", "0: always the likeliest word; above: draw (default: 0)", ANSWER)]
 Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that draw (default: 0)", ANSWER)]
+Show = Annotated[
+    list[Path] | None,
+    typer.Option("--show", metavar="FILE", help="draw what was kept: .png a sheet, .mp4 the clip, .html a page; repeat it for more"),
+]
+ShowDir = Annotated[str | None, _option("show-dir", "folder for a sheet of what was kept of each video", RUN)]
 Benchmark = Annotated[
     str | None,
     typer.Option("--benchmark", metavar="NAME", autocompletion=complete.benchmarks, help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs"),
@@ -61,7 +66,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the s
 SETTINGS: dict[str, Any] = {
     "model": Model, "preset": Preset, "keep": Keep, "pruner": Pruner, "predictor": Predictor, "device": Device, "dtype": Dtype, "fps": Fps,
     "max_frames": MaxFrames, "max_pixels": MaxPixels, "audio": NoAudio, "max_new_tokens": MaxNewTokens, "temperature": Temperature, "seed": Seed,
-    "offline": Offline, "decode_timeout": DecodeTimeout,
+    "offline": Offline, "decode_timeout": DecodeTimeout, "show_dir": ShowDir,
 }  # fmt: skip
 
 

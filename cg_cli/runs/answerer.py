@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -63,4 +64,11 @@ class Answerer:
 
     def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = lambda stage: None) -> Sequence[Record]:
         """A record for each question of ``job``, in order. Never raises for a fault of the item."""
-        return self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
+        folder = self.session.settings.show_dir
+        if not folder:
+            return self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
+        from ..show.recorder import Recorder, sheet
+
+        self.session.watch = recorder = Recorder(self.session.settings, self.session.backbone.frame_multiple)
+        records = self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
+        return sheet(recorder, Path(folder), job.video, job.identity, records)
