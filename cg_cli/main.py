@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from . import __version__
 from .commands.ask import ask
 from .commands.batch import batch
+from .commands.fetch_predictor import fetch_predictor
 from .commands.profile import profile
 from .commands.train_predictor import train_predictor
 from .errors import CgError
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(batch)
 app.command()(profile)
+app.command()(fetch_predictor)
 app.command()(train_predictor)
 
 
@@ -56,6 +58,7 @@ def cg(
     cg ask clip.mp4 "who speaks?" "what colour is the car?" --keep 0.25 --json
     cg batch videos/ -q "what is happening?" -o answers.jsonl
     cg profile labelled.jsonl --pruner contextguard,random,evs -o profile
+    cg fetch-predictor
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
 
     Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.
