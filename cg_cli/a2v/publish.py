@@ -21,9 +21,10 @@ README = "README.md"
 def check(folder: Path) -> None:
     """UsageError unless ``folder`` is new, empty, or a predictor published before, which a new one replaces."""
     try:
-        others = sorted({path.name for path in folder.iterdir()} - {WEIGHTS, ABOUT, README}) if folder.exists() else []
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UsageError(f"--publish-dir {folder}: {error.strerror}") from error
+    others = sorted(name for name in names - {WEIGHTS, ABOUT, README} if not name.startswith("."))  # those are git's, or our own
     if others:
         raise UsageError(f"--publish-dir {folder} holds other things ({others[0]}): give a new folder")
 

@@ -16,7 +16,6 @@ from .sources import Source, plain
 PAUSES_S = (0.5, 1.0, 2.0)  # before each further try
 TIMEOUT_S = 30.0  # without a byte
 MOST = 1 << 30  # bytes; a predictor takes a few MiB
-CHUNK = 1 << 16  # bytes
 PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses
 T = TypeVar("T")
 
@@ -91,8 +90,9 @@ def _once(source: Source, part: Path, listener: Listener) -> None:
             _check_size(source, begin + length)
             bar = listener.bar(total=begin + length or None, initial=begin, desc=source.name, unit="B", unit_scale=True)
             with part.open("ab") as file, bar:
-                for chunk in response.iter_raw(CHUNK):
+                for chunk in response.iter_raw():  # as it comes: pieces of a set size would be lost when it is cut
                     file.write(chunk)
+                    file.flush()  # a kill loses nothing
                     bar.update(len(chunk))
                     _check_size(source, file.tell())
     except OfflineModeIsEnabled as error:
