@@ -45,6 +45,8 @@ def fetch(asked: str, *, sha256: str | None, offline: bool, listener: Listener) 
         raise NothingToDo(f"{asked} is installed already; to have it anew, name where it came from: {here.source}")
     source = _pinned(sources.parse(asked), sha256)
     if source.kind == BUILT_IN:
+        if source.sha256 not in (None, installed.digest(Path(source.where))):
+            raise CgError(f"{source.name}, which is built in, does not have the SHA-256 {source.sha256}")
         return _row(source, source.where)
     sources.check_name(source)
     folder = installed.folder(source.name)

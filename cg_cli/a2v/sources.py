@@ -77,8 +77,11 @@ def parse(asked: str) -> Source:
     if "://" in asked:
         return _url(asked)
     path = Path(asked).expanduser()
-    if path.exists():
-        return _file(path)
+    try:
+        if path.exists():
+            return _file(path)
+    except OSError as error:  # a folder that may not be looked into, a name too long
+        raise UsageError(f"{asked}: {error.strerror}") from error
     if asked.startswith((".", "/", "~")) or asked.endswith((".safetensors", *PICKLES)):
         raise UsageError(f"no predictor file or folder {asked}")
     if _unpublished(asked):
@@ -131,7 +134,7 @@ def _url(asked: str) -> Source:
     try:
         parts = urlsplit(asked)
     except ValueError as error:
-        raise UsageError(f"{asked} is no URL: {error}") from error
+        raise UsageError(f"that is no URL: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{parts.scheme}://...: give an https URL, a hub repository OWNER/NAME, or a file or folder")
     source = Source("", URL, asked)

@@ -87,14 +87,14 @@ def _once(source: Source, part: Path, listener: Listener) -> None:
                 tag.unlink(missing_ok=True)
                 part.write_bytes(b"")
                 tag.write_text(_version(response.headers), encoding="utf-8")
-            _check_size(source, begin + length)
+            _check_size(source, part, begin + length)
             bar = listener.bar(total=begin + length or None, initial=begin, desc=source.name, unit="B", unit_scale=True)
             with part.open("ab") as file, bar:
                 for chunk in response.iter_raw():  # as it comes: pieces of a set size would be lost when it is cut
                     file.write(chunk)
                     file.flush()  # a kill loses nothing
                     bar.update(len(chunk))
-                    _check_size(source, file.tell())
+                    _check_size(source, part, file.tell())
     except OfflineModeIsEnabled as error:
         raise UsageError(f"{source.shown}: offline (--offline or HF_HUB_OFFLINE): fetch it where there is a network") from error
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
@@ -127,8 +127,9 @@ def _check_way(source: Source, urls: Sequence[str]) -> None:
         raise UsageError(f"{source.shown} comes over plain http, where anybody on the way can change it: use https, or give its --sha256")
 
 
-def _check_size(source: Source, size: int) -> None:
+def _check_size(source: Source, part: Path, size: int) -> None:
     if size > MOST:
+        part.unlink()  # nobody will go on with it
         raise UsageError(f"{source.shown} is no predictor: it is larger than {MOST >> 30} GiB")
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,7 +28,6 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list] = {}
-        self.headers: dict[str, str] = {}
         self.versioned = self.ranges = True
         self.pause_s = 0.0
         self.seen: list[tuple[str, str, dict[str, str]]] = []
@@ -56,10 +56,12 @@ class Server(ThreadingHTTPServer):
 
 
 class Hub(Server):
-    """One repository, ``someone/a2v``, at one commit; ``files`` are its files. ``private``: for this token alone."""
+    """One repository, ``someone/a2v``, at one commit; ``files`` are its files. ``private``: for this token alone;
+    ``headers``: more of the weights'."""
 
     private = ""
     gated = False
+    headers: ClassVar[dict[str, str]] = {}
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         owner, name, resolve, revision, file = path.strip("/").split("/", 4)
@@ -73,7 +75,7 @@ class Hub(Server):
         if file not in self.files:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b""
         body = self.files[file]
-        return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT} | self.headers, body
+        return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT} | (self.headers if file.endswith(".safetensors") else {}), body
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             status, headers, body = fault, {}, b""
         elif kind == "redirect":
-            status, headers, body = 302, {"Location": value}, b""
+            status, headers, body = 302, headers | {"Location": value}, b""
         begin = int(asked.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-")) if server.ranges and status == 200 else 0
         if asked.get("if-range", headers.get("ETag")) != headers.get("ETag"):
             begin = 0

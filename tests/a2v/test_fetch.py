@@ -21,7 +21,7 @@ import torch
 from fetch_servers import Server, serving
 
 from cg_cli import models, presets
-from cg_cli.a2v import fetch, installed, publish, sources, store, web
+from cg_cli.a2v import installed, publish, sources, store, web
 from cg_cli.errors import UsageError
 from cg_cli.pruning import predictor as a2v
 from cg_cli.pruning.predictor import A2VPredictor, Card
@@ -97,6 +97,7 @@ def test_the_known_predictors_are_there_and_none_is_taken_for_a_preset():
 def test_nano_needs_no_fetch(cg):
     code, out, err = cg("fetch-predictor", "nano", "--json")
     assert code == 0 and "built in" in err and json.loads(out)["path"] == models.NANO.predictor and nothing_installed()
+    fails(cg, 1, "does not have the SHA-256", "nano", "--sha256", "0" * 64)
 
 
 @pytest.mark.parametrize("model", ["qwen2.5-omni-7b", "Qwen2.5-Omni-3B", "Qwen/Qwen2.5-Omni-7B", "video-SALMONN-2_plus_7B"])
@@ -114,7 +115,7 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
         ("gone.safetensors", "no predictor file or folder"),
         ("../../nowhere", "no predictor file or folder"),
         ("ftp://host/a2v.safetensors", "give an https URL"),
-        ("https://[::1/a2v.safetensors", "is no URL"),
+        ("https://[::1/a2v.safetensors", "that is no URL"),
         ("http://example.org/a2v.safetensors", "plain http"),
         ("http://localhost.example.org/a2v.safetensors", "plain http"),
         ("https://example.org/a2v.bin", "can run code"),
@@ -125,6 +126,7 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
         ("https://example.org/", "cannot be the name"),
         ("https://example.org/nano.safetensors", "is the name of another predictor"),
         ("/dev/zero", "neither a file nor a folder"),
+        ("a" * 300, "File name too long"),
     ],
 )
 def test_what_cannot_be_fetched_is_one_line_and_nothing_is_asked_of_anybody(cg, monkeypatch, asked, says):
@@ -351,7 +353,7 @@ def test_what_a_server_sends_is_checked_like_any_file(cg, server, tmp_path, weig
 def test_what_is_far_too_large_is_not_downloaded(cg, server, monkeypatch):
     monkeypatch.setattr(web, "MOST", 5000)
     fails(cg, 2, "is no predictor: it is larger", f"{server.url}/a2v.safetensors")
-    assert nothing_installed()
+    assert nothing_installed() and not list(installed.root().glob("*/.*.part"))
 
 
 def test_a_disk_that_fills_up_during_a_download_keeps_what_is_there(cg, server, weights, monkeypatch):
