@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,8 +64,8 @@ def fetch(asked: str, *, sha256: str | None, offline: bool, listener: Listener) 
             try:
                 # 3. their hash
                 found = installed.digest(part)
-                for wanted in filter(None, (source.sha256, *promised)):
-                    if found != wanted:
+                for wanted in (source.sha256, promised):
+                    if wanted not in (None, found):
                         raise CgError(f"{source.shown} has SHA-256 {found}, not {wanted}: damaged on the way, or changed; nothing was installed")
 
                 # 4. their content
@@ -154,23 +154,23 @@ def _before(source: Source) -> Installed | None:
     return found if (by_hash or (by_commit and not source.sha256)) and found.intact else None
 
 
-def _bring(source: Source, part: Path, offline: bool, listener: Listener) -> tuple[str | None, Sequence[str]]:
-    """The weights of ``source``, into ``part``; a repository's commit, and the hashes that the publisher gives them."""
+def _bring(source: Source, part: Path, offline: bool, listener: Listener) -> tuple[str | None, str | None]:
+    """The weights of ``source``, into ``part``; a repository's commit, and the hash that a published folder gives its weights."""
     if source.kind == HUB:
         files = hub.fetch(source, offline, listener)
         _copy(files.weights, part)
-        return files.commit, files.promised
+        return files.commit, None
     if source.kind == URL:
         if offline:
             raise UsageError(f"{source.shown} cannot be fetched offline: leave --offline out, or give a file")
         web.download(source, part, listener)
-        return None, ()
+        return None, None
     path = Path(source.where)
     if path.stat().st_size > web.MOST:
         raise UsageError(f"{path} is no predictor: it is larger than {web.MOST >> 30} GiB")
     _copy(path, part)
-    promised = hub.promise(path.with_name(ABOUT)) if path.name == WEIGHTS else None
-    return None, [promised] if promised else []
+    about = path.with_name(ABOUT)
+    return None, hub.promise(about) if path.name == WEIGHTS and about.exists() else None
 
 
 def _copy(path: Path, part: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import CgError, UsageError
-from .installed import ABOUT, WEIGHTS
+from .installed import ABOUT, WEIGHTS, digest
 from .sources import SHA256, Source
 from .web import MOST, PASSING, Listener, Passing, persist
 
@@ -19,11 +19,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Files:
-    """What a repository holds: the weights, in the hub's cache; the commit; and each hash that the weights should have."""
+    """What a repository holds: the weights, in the hub's cache, and the commit."""
 
     weights: Path
     commit: str
-    promised: tuple[str, ...]
 
 
 def fetch(source: Source, offline: bool, listener: Listener) -> Files:
@@ -31,7 +30,7 @@ def fetch(source: Source, offline: bool, listener: Listener) -> Files:
 
     Raises:
         UsageError: no such repository, revision or predictor, or no access; or, offline, nothing in the cache.
-        CgError: the hub cannot be reached, or fails.
+        CgError: the hub cannot be reached, or fails; or the weights are not what it says they are.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, utils
 
@@ -39,7 +38,7 @@ def fetch(source: Source, offline: bool, listener: Listener) -> Files:
     what = f"predictor {source.where}"
     if offline or constants.is_offline_mode():
         weights = _asked(source, WEIGHTS, lambda: _get(source, WEIGHTS, source.ref, listener, offline=True))
-        return Files(weights, weights.parent.name, ())
+        return Files(weights, weights.parent.name)
     url = hf_hub_url(source.where, WEIGHTS, revision=source.ref)
     head = persist(what, lambda: _asked(source, WEIGHTS, lambda: get_hf_file_metadata(url)), listener)
     if not head.commit_hash:
@@ -59,15 +58,18 @@ def fetch(source: Source, offline: bool, listener: Listener) -> Files:
         promised.append(promise(persist(what, lambda: get(ABOUT), listener)))
     except FileNotFoundError:  # weights may be published alone
         pass
-    return Files(weights, head.commit_hash, tuple(filter(None, promised)))
+    found = digest(weights)
+    for wanted in promised:
+        if wanted != found:
+            cached = weights.resolve()
+            raise CgError(f"{what} has SHA-256 {found}, not {wanted}: published wrongly, or damaged in the cache (remove {cached} and run again)")
+    return Files(weights, head.commit_hash)
 
 
-def promise(about: Path) -> str | None:
-    """The hash that a ``predictor.json`` beside published weights gives them. UsageError if it is none."""
+def promise(about: Path) -> str:
+    """The hash that a ``predictor.json`` beside published weights gives them. UsageError if it gives none."""
     try:
         return str(json.loads(about.read_text(encoding="utf-8"))["sha256"])
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{about} is damaged: publish the predictor again, or take its {WEIGHTS} alone") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import pickle
 import shutil
@@ -19,10 +20,12 @@ from pathlib import Path
 import pytest
 import torch
 from fetch_servers import Server, serving
+from rich.console import Console
 
 from cg_cli import models, presets
 from cg_cli.a2v import installed, publish, sources, store, web
 from cg_cli.errors import UsageError
+from cg_cli.output import Fetching, Talk
 from cg_cli.pruning import predictor as a2v
 from cg_cli.pruning.predictor import A2VPredictor, Card
 
@@ -427,3 +430,8 @@ def test_two_at_once_take_turns(server, online, weights):
     assert [process.returncode for process in processes] == [0, 0], told
     assert here().path.read_bytes() == weights and len(server.gets()) == 1  # the second one finds it there
     assert sum("installed already" in t for t in told) == 1
+
+
+def test_a_bar_is_for_people_who_watch():
+    watched = lambda terminal, quiet=False: not Fetching(Talk(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable  # noqa: E731
+    assert watched(True) and not watched(False) and not watched(True, quiet=True)

@@ -86,8 +86,10 @@ def test_what_a_hub_refuses_is_one_line(cg, hub, asked, change, code, says):
 
 def test_weights_that_are_not_those_of_the_metadata_are_refused(cg, hub, tmp_path):
     hub.files["predictor.safetensors"] = made(tmp_path / "other.safetensors", seed=1).read_bytes()
-    fails(cg, 1, "nothing was installed", REPO)
-    fails(cg, 1, "nothing was installed", REPO, "--sha256", sha(hub.files["predictor.safetensors"]))
+    fails(cg, 1, "published wrongly, or damaged", REPO)
+    fails(cg, 1, "published wrongly, or damaged", REPO, "--sha256", sha(hub.files["predictor.safetensors"]))
+    with pytest.raises(CgError, match="published wrongly, or damaged"):
+        store.locate(REPO, "qwen2.5-omni-7b", "rev-1", offline=False)
     assert nothing_installed()
 
 
