@@ -14,7 +14,7 @@ from . import options as opt
 def fetch_predictor(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME | OWNER/NAME[@REVISION] | URL | FILE | FOLDER]", help="what to install; without it, the list of what there is"),
+        typer.Argument(metavar="[SOURCE]", help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"),
     ] = None,
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="refuse weights with any other SHA-256")] = None,
     offline: opt.Offline = None,
@@ -23,8 +23,8 @@ def fetch_predictor(
 ) -> None:
     """List audio-to-visual predictors, or install one: checked, whole, and never a pickle.
 
-    One that fits a model is used with it from then on. A download that was interrupted goes on when the command is run
-    again. OWNER/NAME is a repository on the Hugging Face hub (HF_TOKEN, HF_ENDPOINT and HF_HOME count, as do proxies).
+    One that fits a model is used with it from then on. An interrupted download goes on when the command is run again.
+    HF_TOKEN, HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
 
     \b
     cg fetch-predictor
