@@ -165,7 +165,7 @@ def _models() -> dict[str, str]:
             here = "here"
         except CgError:
             here = f"not here ({known.download} to download)"
-        predictor = store.locate(None, name)
+        predictor = store.locate(None, name, "", offline=True)
         out[name] = f"{here}; predictor: {predictor.name if predictor else 'none'}"
     return out
 

@@ -17,6 +17,7 @@ from .commands.ask import ask
 from .commands.batch import batch
 from .commands.config import show
 from .commands.doctor import doctor
+from .commands.fetch_predictor import fetch_predictor
 from .commands.profile import profile
 from .commands.train_predictor import train_predictor
 from .errors import CgError
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(batch)
 app.command()(profile)
+app.command()(fetch_predictor)
 app.command()(train_predictor)
 app.command("config")(show)
 app.command()(doctor)
@@ -60,6 +62,7 @@ def cg(
     cg ask clip.mp4 "who speaks?" "what colour is the car?" --keep 0.25 --json
     cg batch videos/ -q "what is happening?" -o answers.jsonl
     cg profile labelled.jsonl --pruner contextguard,random,evs -o profile
+    cg fetch-predictor
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
 
     Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.

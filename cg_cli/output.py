@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,11 +159,34 @@ class Talk:
         with self.working("loading the model") as working:
             yield Learning(self, working)
 
-    def learned(self, out: Path, report: Report) -> None:
-        """What a training wrote."""
+    def learned(self, out: Path, report: Report, folder: Path | None) -> None:
+        """What a training wrote, and the folder that can be published."""
         card, left_out = report.card, f", {report.left_out} left out" if report.left_out else ""
         if not self.quiet:
             self.line("written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}")
+            if folder:
+                self.line("written", f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it")
+
+    def predictors(self, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:
+        """The table of known and installed predictors, on stdout; what there is none for, on stderr."""
+        where = lambda row: row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")  # noqa: E731
+        cells = [("name", "backbone", "size", "source", "installed")]
+        cells += [(r["name"], r["backbone"], size(r["size"]), where(r), "yes" if r["installed"] else "no") for r in rows]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        for line in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        if not self.quiet:
+            self.line("note", unpublished)
+
+    def fetched(self, row: Mapping[str, Any]) -> None:
+        """Which predictor there is now, and when it is used."""
+        if self.quiet:
+            return
+        if "card" not in row:
+            self.line("note", f"{row['name']} is {row['source']}: nothing to fetch")
+        else:
+            what = f"{row['name']}: for {row['backbone']}, {size(row['size'])}, from {row['source']}"
+            self.line("installed", f"{what}; taken with that model unless --predictor says otherwise")
 
     @contextmanager
     def profiling(self) -> Iterator[Profiling]:
@@ -258,6 +282,24 @@ class Learning:
 
 
 @dataclass
+class Fetching:
+    """A predictor on its way."""
+
+    talk: Talk
+
+    @property
+    def bar(self) -> Callable[..., Any]:
+        """Makes a progress bar for a download: one that is seen on a terminal only."""
+        from tqdm import tqdm
+
+        return partial(tqdm, disable=self.talk.quiet or not self.talk.err.is_terminal, leave=False)
+
+    def note(self, message: str) -> None:
+        if not self.talk.quiet:
+            self.talk.line("note", message)
+
+
+@dataclass
 class Profiling:
     """A profile in work."""
 
@@ -266,6 +308,10 @@ class Profiling:
 
     def fault(self, message: str) -> None:
         self.talk.line("error", message)
+
+    def note(self, message: str) -> None:
+        if not self.talk.quiet:
+            self.talk.line("note", message)
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
         if not self.talk.quiet:

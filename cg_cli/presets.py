@@ -86,6 +86,11 @@ def parse(text: str, source: str) -> Preset:
     return Preset(**{**data, "keep": float(keep)})
 
 
+def known(what: str) -> Any:
+    """What is in ``known/WHAT.yaml`` beside the presets: things that have a name here. UsageError as for ``_folder``."""
+    return yaml.safe_load((_folder() / "known" / f"{what}.yaml").read_text(encoding="utf-8"))
+
+
 def _folder() -> Path:
     """Where the bundled presets are. UsageError if the installation lost them."""
     for folder in FOLDERS:

@@ -73,20 +73,21 @@ class Session:
         """
         pruner = make_pruner(settings)
         warnings = []
-        if settings.predictor and not pruner.needs_predictor:
+        if settings.predictor not in (None, store.AUTO) and not pruner.needs_predictor:
             warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())
         backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
         if known and known.warning:
             warnings.append(known.warning)
-        found = store.find(settings.predictor, backbone) if pruner.needs_predictor else None
+        found = store.find(settings.predictor, backbone, offline=settings.offline) if pruner.needs_predictor else None
         if found:
             pruner = pruner.with_predictor(found.predictor)
+            warnings += found.notes
         elif pruner.needs_predictor and settings.keep < 1:
             warnings.append(
                 f"no audio-to-visual predictor for {name}: {settings.pruner} prunes by detail and time alone; "
-                f"`cg train-predictor` makes one, --predictor FILE uses it"
+                f"`cg train-predictor` makes one, `cg fetch-predictor` lists those to be had, --predictor uses either"
             )
         return cls(settings, backbone, pruner, found.label if found else None, (*warnings, *backbone.warnings))
 

@@ -213,7 +213,7 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
     videos = [str(Path(__file__).parents[1] / "samples"), str(tmp_path / "broken.mp4")]
-    train_it = ("train-predictor", *videos, "--model", "nano", "-o", str(out), "--cache", str(cache), "--steps", "3", "--fps", "1")
+    train_it = ("train-predictor", *videos, "--model", "nano", "-o", str(out), "--cache", str(cache), "--steps", "3", "--fps", "1", "--publish-dir", str(tmp_path / "a2v"))
     code, data, told = cg(*train_it)
     assert code == 3 and data == "" and out.exists()  # one of the videos could not be used
     assert "broken.mp4" in told and "recall@1" in told and "from 3 clips" in told
@@ -229,6 +229,9 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     assert own["tokens"]["video_kept"] == bundled["tokens"]["video_kept"] and own["ok"]
     silent = json.loads(cg(*ask, "--no-audio")[1])
     assert any("no sound" in warning for warning in silent["warnings"])
+    assert cg("fetch-predictor", str(tmp_path / "a2v"))[0] == 0  # what can be published can be fetched, and fits
+    installed = json.loads(cg(*ask)[1])
+    assert installed["pruner"]["predictor"] == own["pruner"]["predictor"].replace("own", "a2v") and installed["answer"] == own["answer"]
 
 
 def test_a_predictor_that_does_not_fit_or_is_not_there_is_one_line(cg, tiny_model, clip, tmp_path):
@@ -246,6 +249,8 @@ def test_training_a_predictor_refuses_what_cannot_work(cg, tmp_path):
         ((str(tmp_path / "empty"), "-o", str(tmp_path / "p")), "no video"),
         ((samples, "-o", str(tmp_path / "none" / "p")), "no such folder"),
         ((samples, "-o", str(tmp_path / "p")), "too few"),
+        ((samples, "-o", str(tmp_path / "p"), "--publish-dir", samples), "holds other things"),
+        ((samples, "-o", str(tmp_path / "p"), "--publish-dir", str(tmp_path / "a"), "--shuffle-sound"), "is a control"),
     ):
         code, out, err = cg("train-predictor", *arguments, "--model", "nano")
         assert code == 2 and out == "" and reason in err.splitlines()[-1]

@@ -14,7 +14,7 @@ from ..config import Settings, decode_options
 from ..errors import UsageError
 from ..pruning import predictor as a2v
 from ..pruning.predictor import Card
-from . import corpus, train
+from . import corpus, publish, train
 
 
 class Listener(Protocol):
@@ -37,7 +37,7 @@ class Report:
 
 def train_predictor(
     videos: Sequence[Path], out: Path, settings: Settings, *, window_s: float, steps: int, cache: Path,
-    shuffled: bool, listener: Listener,
+    shuffled: bool, publish_to: Path | None, listener: Listener,
 ) -> Report:
     """Train a predictor for ``settings.model`` on ``videos`` and write it to ``out``.
 
@@ -45,12 +45,17 @@ def train_predictor(
         window_s: seconds of sound that one prediction hears.
         cache: folder for encoded clips and checkpoints; a run that was interrupted goes on from there.
         shuffled: pair pictures with the sound of other clips (a control).
+        publish_to: folder for what can be uploaded as it is; None for none.
 
     Raises:
         UsageError: no video, no model, or too few clips with sound and picture.
     """  # fmt: skip
     if not out.parent.is_dir():
         raise UsageError(f"-o {out}: no such folder {out.parent}")
+    if publish_to and shuffled:
+        raise UsageError("--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out")
+    if publish_to:
+        publish.check(publish_to)
     # 1. the videos, and the model whose tokens the predictor is to read
     files = corpus.find_videos(videos)
     name = models.choose(settings.model, settings.device)
@@ -71,4 +76,6 @@ def train_predictor(
         clips, card, steps=steps, seed=settings.seed, state_file=state, shuffled=shuffled, tell=listener.checked
     )
     a2v.save(predictor, out)
+    if publish_to:
+        publish.write(out, predictor.card, publish_to)
     return Report(predictor.card, len(files) - len(clips))

@@ -33,3 +33,10 @@ def devices(incomplete: str) -> list[str]:
 
 def dtypes(incomplete: str) -> list[str]:
     return [name for name in ("auto", "float32", "bfloat16", "float16") if name.startswith(incomplete)]
+
+
+def predictors(incomplete: str) -> list[str]:
+    from ..a2v import installed, sources
+
+    names = ("auto", *sources.known(), *(found.name for found in installed.everything()))
+    return [name for name in names if name.startswith(incomplete)]

@@ -30,7 +30,11 @@ Model = Annotated[
 Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING, autocompletion=complete.presets)]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
 Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING, autocompletion=complete.pruners)]
-Predictor = Annotated[str | None, _option("predictor", "file of an audio-to-visual predictor, for pruners that use one (default: the model's own)", PRUNING)]
+Predictor = Annotated[
+    str | None,
+    _option("predictor", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or hub repository OWNER/NAME[@REVISION]; "
+            "auto: the one that fits the model (default: auto)", PRUNING, autocompletion=complete.predictors),
+]
 Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)]
 Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes)]
 Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]

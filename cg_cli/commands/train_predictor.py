@@ -18,6 +18,7 @@ def train_predictor(
     window: Annotated[float, typer.Option(help="seconds of sound that one prediction hears", min=0.1, max=60)] = 1.0,
     steps: Annotated[int, typer.Option(help="at most; stops earlier when validation no longer improves", min=1)] = 3000,
     cache: Annotated[Path | None, typer.Option(help="encoded clips and checkpoints (default: beside FILE)")] = None,
+    publish_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="also write a folder that can be uploaded to the hub as it is")] = None,
     shuffle_sound: Annotated[bool, typer.Option(help="a control: pair each picture with the sound of another clip")] = False,
     model: opt.Model = None,
     device: opt.Device = None,
@@ -39,6 +40,7 @@ def train_predictor(
     \b
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
     cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
+    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
     """
     settings = opt.settle(locals())
     from ..output import Talk
@@ -49,8 +51,9 @@ def train_predictor(
 
         folder = cache or out.with_name(f"{out.name}.cache")
         report = run(
-            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound, listener=listener
-        )
-    talk.learned(out, report)
+            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound, publish_to=publish_dir,
+            listener=listener,
+        )  # fmt: skip
+    talk.learned(out, report, publish_dir)
     if report.left_out:
         raise typer.Exit(SOME_FAILED)

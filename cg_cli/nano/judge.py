@@ -64,7 +64,7 @@ class Judge:
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
-        find = lru_cache(maxsize=None)(lambda path: store.find(path, self.backbone))
+        find = lru_cache(maxsize=None)(lambda path: store.find(path, self.backbone, offline=True))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
         self.options = DecodeOptions(side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple)
         self.worker = media.DecodeWorker()

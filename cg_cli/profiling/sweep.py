@@ -47,6 +47,8 @@ class Listener(Protocol):
 
     def fault(self, message: str) -> None: ...
 
+    def note(self, message: str) -> None: ...
+
     def loaded(self, facts: Mapping[str, Any]) -> None: ...
 
     def measured(self, done: int, total: int) -> None: ...
@@ -89,7 +91,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         name = models.choose(settings.model, settings.device)
         backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
     cells = list(dict.fromkeys([WHOLE, *profile.cells]))
-    pruners, labels = _pruners(cells, settings, backbone, profile.random)
+    pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)
     facts = _facts(profile, backbone, labels)
     listener.loaded(facts)
 
@@ -142,14 +144,18 @@ def _ask(question: Question) -> Ask:
     return Ask(question.text, question.expected, question.choices, str(question.more.get("category") or ""))
 
 
-def _pruners(cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
+def _pruners(
+    cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool, listener: Listener
+) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
     """The pruner of each cell, and by name of a pruner the predictor that it reads."""
 
     @cache
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
             return predictor_of(backbone.hidden_size, backbone.device), "random weights"
-        found = store.find(settings.predictor, backbone)
+        found = store.find(settings.predictor, backbone, offline=settings.offline)
+        for note in found.notes if found else ():
+            listener.note(note)
         return (found.predictor, found.label) if found else (None, None)
 
     out, labels = {}, {}

@@ -9,9 +9,9 @@ large common part.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -133,25 +133,37 @@ def save(predictor: A2VPredictor, path: Path) -> None:
     save_file({k: v.contiguous() for k, v in predictor.state_dict().items()}, path, metadata)
 
 
-def load(path: Path) -> A2VPredictor:
-    """Read a predictor. UsageError, in one line, if the file is none."""
+def load(path: Path, name: str = "") -> A2VPredictor:
+    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is none.
+
+    The card may lie: nothing is allocated by its sizes, only the tensors that are in the file.
+    """
+    name = name or str(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            # Copied, since safetensors maps the file, which may be written anew while this runs.
+            state = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
-        raise UsageError(f"no predictor file {path}") from None
+        raise UsageError(f"no predictor file {name}") from None
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"predictor {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"predictor {name} cannot be read: {' '.join(str(error).split())}") from error
     if metadata.get("format") != FORMAT:
-        raise UsageError(f"{path} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
+        raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
     try:
-        card: dict[str, Any] = json.loads(metadata["card"])
-        predictor = A2VPredictor(Card(**card))
-        predictor.load_state_dict(state)
+        card = Card(**json.loads(metadata["card"]))
+        if not all(isinstance(word, str) and word.isprintable() for word in (card.backbone, card.revision, card.family)):
+            raise ValueError("its card does not say what it was made for")
+        if not 0 < card.window_s < math.inf:
+            raise ValueError(f"its windows last {card.window_s} s")
+        with torch.device("meta"):
+            predictor = A2VPredictor(card)
+        predictor.load_state_dict(state, assign=True)
+        if not all(value.isfinite().all() for value in state.values()):
+            raise ValueError("it holds weights that are no numbers")
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"predictor {path} is damaged ({reason}): fetch or train it again") from error
+        raise UsageError(f"predictor {name} is damaged ({reason}): fetch or train it again") from error
     return predictor.requires_grad_(False).eval()
 
 

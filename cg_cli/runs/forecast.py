@@ -34,8 +34,8 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
     pruner = make_pruner(settings)
     name = models.choose(settings.model, settings.device)
     backbone, revision = backbones.look(models.source(name), offline=settings.offline)
-    found = store.locate(settings.predictor, name) if pruner.needs_predictor else None
-    how = recipe(settings, backbone, name, revision, pruner, store.label(found) if found else None)
+    found = store.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
+    how = recipe(settings, backbone, name, revision, pruner, found.label if found else None)
     options = decode_options(settings, backbone)
     videos = {item.video for item in plan.collected.items}
     past = history.History((), True) if plan.overwrite or plan.out == "-" else history.read(Path(plan.file), videos, plan.retry)

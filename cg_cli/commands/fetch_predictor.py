@@ -1,0 +1,53 @@
+"""``cg fetch-predictor``: which audio-to-visual predictors there are, and how to get one."""
+
+from __future__ import annotations
+
+import json as encode
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options as opt
+
+
+def fetch_predictor(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[SOURCE]", help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="refuse weights with any other SHA-256")] = None,
+    offline: opt.Offline = None,
+    json: Annotated[bool, typer.Option("--json", help="print one object a predictor on stdout")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="no progress, no notes on stderr")] = False,
+) -> None:
+    """List audio-to-visual predictors, or install one: checked, whole, and never a pickle.
+
+    One that fits a model is used with it from then on. An interrupted download goes on when the command is run again.
+    HF_TOKEN, HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
+
+    \b
+    cg fetch-predictor
+    cg fetch-predictor someone/a2v-qwen2.5-omni-7b@v1
+    cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 "$(cat a2v-7b.sha256)"
+    cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
+    """
+    settings = opt.settle({"offline": offline, "config": None})
+    from ..a2v import fetch, sources
+    from ..output import Fetching, Talk
+
+    talk = Talk(quiet=quiet)
+    if source is None:
+        if sha256 is not None:
+            raise UsageError("--sha256 says what one predictor has to be: name it")
+        rows = fetch.listing()
+        if json:
+            for row in rows:
+                print(encode.dumps(row))
+        else:
+            talk.predictors(rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
+        return
+    row = fetch.fetch(source, sha256=sha256, offline=settings.offline, listener=Fetching(talk))
+    if json:
+        print(encode.dumps(row))
+    talk.fetched(row)
