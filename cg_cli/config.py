@@ -26,7 +26,7 @@ class Settings:
     preset: str = presets.DEFAULT
     keep: float = 0.0  # always set by `resolve`
     pruner: str = ""
-    predictor: str | None = None
+    predictor: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     fps: float = DEFAULT_FPS
@@ -44,6 +44,7 @@ class Settings:
 
 _PARSERS = {"str": str, "str | None": str, "int": int, "float": float, "bool": bool}
 TYPES: dict[str, type] = {f.name: _PARSERS[f.type] for f in fields(Settings) if f.name != "pruner_options"}
+EMPTY = [f.name for f in fields(Settings) if f.type == "str | None"]  # may be nothing at all
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def explain(given: Mapping[str, Any], config: Path | None = None, said: Mapping[
     layers: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for word, path in config_files.found(config) if files else ():
-        read = config_files.read(path, TYPES)
+        read = config_files.read(path, TYPES, EMPTY)
         layers |= read
         origins |= dict.fromkeys(read, f"{word} {path}")
     for name, value in given.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ def found(config: Path | None) -> Iterator[tuple[str, Path]]:
         yield "--config", config
 
 
-def read(path: Path, types: Mapping[str, type]) -> dict[str, Any]:
+def read(path: Path, types: Mapping[str, type], empty: Collection[str] = ()) -> dict[str, Any]:
     """The settings in a YAML file; keys are the long options without dashes in front (``max-frames: 64``).
 
     Args:
         types: of each setting, by its name with underscores.
+        empty: settings that may be null, which says nothing.
 
     Raises:
         UsageError: the file cannot be read, is no YAML mapping, or has an unknown key, one twice, or a value of the wrong type;
@@ -68,6 +69,8 @@ def read(path: Path, types: Mapping[str, type]) -> dict[str, Any]:
             raise UsageError(f"{where}: unknown key '{key}'{closest(key.replace('_', '-'), known)}; known: {', '.join(known)}")
         if name in out:
             raise UsageError(f"{where}: {key} is there twice")
+        if value is None and name in empty:
+            continue
         wanted = types[name]
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise UsageError(f"{where}: {key} must be {_WORDS[wanted]}, not {value!r}")

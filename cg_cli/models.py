@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from . import presets
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,32 +15,38 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class KnownModel:
     """An alias: where the weights are, what they weigh, and how much device memory they ask for."""
 
     source: str  # hub id or directory
-    download: str  # for people; the weights of the Thinker in bfloat16
-    memory_bytes: int  # weights, plus room for the activations of a few minutes of video
+    download_gb: float = 0.0  # what is fetched, about
+    memory_bytes: int = 0  # weights, plus room for the activations of a few minutes of video
     warning: str = ""  # goes into every record
     shape: str = ""  # family and size, for random weights in the same sizes
     predictor: str = ""  # file of the audio-to-visual predictor that comes with it
+    auto: bool = False  # whether ``--model auto`` may choose it
+
+    @property
+    def download(self) -> str:
+        """For people."""
+        return f"about {self.download_gb:g} GB" if self.download_gb else "bundled"
 
 
-NANO = KnownModel(
-    source=str(Path(__file__).parent / "nano" / "weights"),
-    download="bundled",
-    memory_bytes=0,
-    warning="nano is a toy model that knows only the clips this project generates; its answers about real video mean nothing",
-    predictor=str(Path(__file__).parent / "nano" / "predictor.safetensors"),
-)
-KNOWN = {
-    "nano": NANO,
-    "qwen2.5-omni-3b": KnownModel("Qwen/Qwen2.5-Omni-3B", "about 9.4 GB", 14 * GIB, shape="qwen2_5_omni/3b"),
-    "qwen2.5-omni-7b": KnownModel("Qwen/Qwen2.5-Omni-7B", "about 18 GB", 24 * GIB, shape="qwen2_5_omni/7b"),
-}
-AUTO = "auto"
-_AUTO_ORDER = ("qwen2.5-omni-7b", "qwen2.5-omni-3b")
+def _read(entry: dict[str, Any]) -> KnownModel:
+    """An entry of ``presets/known/models.yaml``."""
+    bundled = entry.pop("bundled", None)
+    if bundled:
+        folder = Path(__file__).parent / bundled
+        entry |= {"source": str(folder / "weights"), "predictor": str(folder / "predictor.safetensors")}
+    return KnownModel(memory_bytes=int(entry.pop("memory_gib", 0) * GIB), **entry)
+
+
+KNOWN = {name: _read(entry) for name, entry in presets.known("models")["models"].items()}
+NANO = KNOWN["nano"]
 
 
 def source(name: str) -> str:
@@ -83,11 +90,12 @@ def choose(name: str, device: str) -> str:
     if name != AUTO:
         return name
     memory = _cuda_memory(device)
-    for known in _AUTO_ORDER:
+    usable = sorted((known for known in KNOWN if KNOWN[known].auto), key=lambda known: -KNOWN[known].memory_bytes)
+    for known in usable:
         if memory >= KNOWN[known].memory_bytes:
             return known
     seen = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
-    small = KNOWN["qwen2.5-omni-3b"]
+    small = KNOWN[usable[-1]]
     raise UsageError(
         f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at once), "
         f"or name a real one, e.g. `--model {small.source}` ({small.download} to download)"

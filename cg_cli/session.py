@@ -73,7 +73,7 @@ class Session:
         """
         pruner = make_pruner(settings)
         warnings = []
-        if settings.predictor not in (None, store.AUTO) and not pruner.needs_predictor:
+        if settings.predictor != store.AUTO and not pruner.needs_predictor:
             warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())

@@ -109,6 +109,8 @@ def test_a_starter_file_holds_every_setting_and_changes_none(places, cg, tmp_pat
     assert len(settings) == len(config.TYPES)
     filled = yaml.safe_load("\n".join(settings.values()))
     assert {key.replace("-", "_"): value for key, value in filled.items()} == config.defaults()
+    places("project", "\n".join(settings.values()))
+    assert {name: getattr(config.resolve({}), name) for name in config.TYPES} == config.defaults()  # as it is, uncommented
     for name in config.TYPES:
         assert options.help_of(name) in text
     code, _, err = cg("config", "--init", str(path))
