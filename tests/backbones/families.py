@@ -6,4 +6,13 @@ import tiny
 import tiny_qwen3
 
 BUILDERS = {"qwen3_omni": tiny_qwen3.build}
-CLIPS = {"qwen3_omni": tiny.clip(6, 64, 96, 3.0)}
+SIDES = {"qwen3_omni": (64, 96)}  # of a clip, in whole merged patches
+ESSENTIAL = {"qwen3_omni": ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm")}  # a weight of each part
+
+
+def clip(name: str, seed: int = 0, *, picture: bool = True, sound: bool = True):
+    """Three seconds of noise for a family."""
+    return tiny.clip(6 if picture else None, *SIDES[name], 3.0 if sound else None, seed=seed)
+
+
+CLIPS = {name: clip(name) for name in BUILDERS}
