@@ -21,6 +21,8 @@ FAMILIES = {
     "qwen3_omni": ("qwen3_omni_moe", None),
     "video_salmonn2": ("qwen2_5_vl", "audio_config"),
 }
+# Whole checkpoints for those who have come upon adapters, which are not loaded.
+MERGED = ("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full")
 PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..media.clip import SAMPLE_RATE
 from ..models import NANO
 from . import qwen_inputs
-from .checkpoint import Checkpoint, read_config
+from .checkpoint import Checkpoint, read_config, unmerged
 from .device import resolve_device, resolve_dtype
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -25,7 +25,7 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple
     """Load ``checkpoint`` as transformers' model ``cls``: the model and its tokenizer.
 
     Raises:
-        UsageError: files that cannot be read, weights missing or of another shape, or too little memory.
+        UsageError: files that cannot be read, an adapter, weights missing or of another shape, or too little memory.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -34,6 +34,8 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple
     directory = str(checkpoint.directory)
 
     def read() -> tuple[Any, dict[str, Any], Any]:
+        if any(".lora_" in key for _, keys in weight_files(checkpoint) for key in keys):
+            raise unmerged(checkpoint.id)
         model, report = cls.from_pretrained(
             directory, dtype=kind, attn_implementation="sdpa", output_loading_info=True, local_files_only=True
         )
@@ -45,6 +47,13 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple
         if report[problem]:
             raise incomplete(checkpoint, problem.removesuffix("_keys"), report[problem])
     return model, tokenizer
+
+
+def weight_files(checkpoint: Checkpoint) -> Iterator[tuple[Any, list[str]]]:
+    """Each safetensors file of ``checkpoint``, opened, and the names of its weights."""
+    for path in sorted(checkpoint.directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            yield file, list(file.keys())
 
 
 def reading(checkpoint: Checkpoint, place: torch.device, kind: torch.dtype, read: Callable[[], Any]) -> Any:

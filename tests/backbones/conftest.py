@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import families as small
 import pytest
 import tiny
+from families import FAMILIES
 from transformers.utils import logging as transformers_logging
 
 from cg_cli import backbones
@@ -31,7 +31,7 @@ def family_dir(tmp_path_factory):
     def find(name: str) -> Path:
         if name not in made:
             transformers_logging.disable_progress_bar()
-            made[name] = small.BUILDERS[name](tmp_path_factory.mktemp(name))
+            made[name] = FAMILIES[name].build(tmp_path_factory.mktemp(name))
         return made[name]
 
     return find

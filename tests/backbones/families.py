@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import tiny
 import tiny_qwen3
+import tiny_salmonn2
 
-BUILDERS = {"qwen3_omni": tiny_qwen3.build}
-SIDES = {"qwen3_omni": (64, 96)}  # of a clip, in whole merged patches
-ESSENTIAL = {"qwen3_omni": ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm")}  # a weight of each part
-
-
-def clip(name: str, seed: int = 0, *, picture: bool = True, sound: bool = True):
-    """Three seconds of noise for a family."""
-    return tiny.clip(6 if picture else None, *SIDES[name], 3.0 if sound else None, seed=seed)
+from cg_cli.media.clip import Clip
 
 
-CLIPS = {name: clip(name) for name in BUILDERS}
+@dataclass(frozen=True)
+class Family:
+    """How a family is tested.
+
+    Attributes:
+        build: writes a small random checkpoint, in shards with an index, to a directory, and returns that.
+        height, width: of a clip, in whole merged patches.
+        log_mel: the function that makes its spectrograms.
+        essential: of each part of the model, a piece of a weight's name.
+    """
+
+    build: Callable[[Path], Path]
+    height: int
+    width: int
+    log_mel: str
+    essential: tuple[str, ...]
+
+    def clip(self, seed: int = 0, *, picture: bool = True, sound: bool = True) -> Clip:
+        """Three seconds of noise."""
+        return tiny.clip(6 if picture else None, self.height, self.width, 3.0 if sound else None, seed=seed)
+
+
+FAMILIES = {
+    "qwen3_omni": Family(
+        tiny_qwen3.build, 64, 96, "cg_cli.backbones.qwen_inputs.log_mel",
+        ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm"),
+    ),
+    "video_salmonn2": Family(
+        tiny_salmonn2.build, 56, 84, "cg_cli.backbones.salmonn_audio.log_mel",
+        ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm", "model.layers.1.mlp"),
+    ),
+}  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from pathlib import Path
 
-import families as small
 import huggingface_hub
 import pytest
 import torch
+from families import FAMILIES
 from official import logits_of
 from pruner_matrix import CASES, DECODER_CASES
 from test_checkpoint import COMMIT, FakeHub
@@ -18,7 +19,6 @@ from test_narrowing import Scripted
 
 from cg_cli import backbones
 from cg_cli.a2v import corpus, train
-from cg_cli.backbones import qwen_inputs
 from cg_cli.errors import UsageError
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.predictor import Card
@@ -30,7 +30,7 @@ QUESTIONS = ["What do you see?", " hear the bell", "How many red balls are there
 SAMPLE = Path(__file__).parents[2] / "samples" / "dog.mp4"
 
 
-@pytest.fixture(scope="module", params=small.BUILDERS)
+@pytest.fixture(scope="module", params=FAMILIES)
 def name(request):
     return request.param
 
@@ -42,7 +42,7 @@ def backbone(name, families):
 
 @pytest.fixture(scope="module")
 def stream(name, backbone):
-    return backbone.encode(small.CLIPS[name])
+    return backbone.encode(FAMILIES[name].clip())
 
 
 def whole_sequence(backbone, stream, ids: list[int]):
@@ -187,7 +187,7 @@ def test_every_pruner_between_layers_keeps_its_budget(backbone, stream, case):
 
 
 def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
-    cut = [corpus.cut(backbone.encode(small.clip(name, seed)), 1.0) for seed in range(24)]
+    cut = [corpus.cut(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
     assert all(len(c.picture) >= 2 and c.audio.isfinite().all() for c in cut)
     card = Card(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
     predictor = train.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
@@ -195,9 +195,11 @@ def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
 
 
 def test_flops_equal_the_counter(name, backbone, monkeypatch):
-    clip = small.CLIPS[name]
-    monkeypatch.setattr(qwen_inputs, "log_mel", _known(qwen_inputs.log_mel))  # its filter bank is no work of the model
-    for part in (clip, small.clip(name, sound=False), small.clip(name, picture=False)):
+    clip = FAMILIES[name].clip()
+    module, _, function = FAMILIES[name].log_mel.rpartition(".")
+    real = getattr(importlib.import_module(module), function)
+    monkeypatch.setattr(FAMILIES[name].log_mel, _known(real))  # its filter bank is no work of the model
+    for part in (clip, FAMILIES[name].clip(sound=False), FAMILIES[name].clip(picture=False)):
         backbone.encode(part)
         vision, audio = backbone.encode_flops(part)
         assert (vision > 0, audio > 0) == (part.frames is not None, part.audio is not None)
@@ -225,7 +227,7 @@ def _known(real):
 
 
 def test_token_counts_are_known_before_encoding(name, backbone):
-    for clip in (small.CLIPS[name], small.clip(name, sound=False), small.clip(name, picture=False)):
+    for clip in (FAMILIES[name].clip(), FAMILIES[name].clip(sound=False), FAMILIES[name].clip(picture=False)):
         stream = backbone.encode(clip)
         frames, height, width = (0, 0, 0) if clip.frames is None else clip.frames.shape[:3]
         known = type(backbone).media_tokens(frames, height, width, 0 if clip.audio is None else len(clip.audio))
@@ -235,7 +237,7 @@ def test_token_counts_are_known_before_encoding(name, backbone):
 
 def test_bfloat16_runs_and_stays_close(name, family_dir, stream):
     half = backbones.load(str(family_dir(name)), device="cpu", dtype="bfloat16", offline=True)
-    found = half.encode(small.CLIPS[name])
+    found = half.encode(FAMILIES[name].clip())
     assert found.embeddings.dtype == half.dtype == torch.bfloat16
     assert (found.embeddings.float() - stream.embeddings).norm() < 0.05 * stream.embeddings.norm()
     assert half.answer(half.prefill(merged(found)), "x", max_new_tokens=3).token_ids
@@ -263,7 +265,7 @@ def test_from_the_hub_only_what_is_run_is_fetched(name, family_dir, backbone, st
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
     loaded = backbones.load("someone/model", device="cpu", dtype="float32", offline=False)
     assert loaded.revision == COMMIT
-    assert torch.equal(loaded.encode(small.CLIPS[name]).embeddings, stream.embeddings)
+    assert torch.equal(loaded.encode(FAMILIES[name].clip()).embeddings, stream.embeddings)
     index = json.loads((family_dir(name) / "model.safetensors.index.json").read_text())["weight_map"]
     run = {shard for key, shard in index.items() if not key.startswith(("talker.", "code2wav."))}
     assert {asked for asked, _ in hub.asked if asked.endswith(".safetensors")} == run
@@ -274,7 +276,7 @@ def test_missing_weights_fail(name, family_dir, tmp_path):
 
     for path in family_dir(name).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    for part in small.ESSENTIAL[name]:
+    for part in FAMILIES[name].essential:
         shard = next(
             path for path in tmp_path.glob("*.safetensors") if any(part in key for key in load_file(path))
         )
