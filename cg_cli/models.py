@@ -37,6 +37,9 @@ KNOWN = {
     "nano": NANO,
     "qwen2.5-omni-3b": KnownModel("Qwen/Qwen2.5-Omni-3B", "about 9.4 GB", 14 * GIB, shape="qwen2_5_omni/3b"),
     "qwen2.5-omni-7b": KnownModel("Qwen/Qwen2.5-Omni-7B", "about 18 GB", 24 * GIB, shape="qwen2_5_omni/7b"),
+    "qwen3-omni-30b": KnownModel("Qwen/Qwen3-Omni-30B-A3B-Instruct", "about 64 GB", 76 * GIB, shape="qwen3_omni/30b-a3b"),
+    "video-salmonn2-3b": KnownModel("tsinghua-ee/video-SALMONN2_plus_3B_full", "about 9.4 GB", 16 * GIB, shape="video_salmonn2/3b"),
+    "video-salmonn2-7b": KnownModel("tsinghua-ee/video-SALMONN2_plus_7B_full", "about 18 GB", 26 * GIB, shape="video_salmonn2/7b"),
 }
 AUTO = "auto"
 _AUTO_ORDER = ("qwen2.5-omni-7b", "qwen2.5-omni-3b")

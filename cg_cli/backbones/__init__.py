@@ -78,4 +78,7 @@ def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: s
     Raises:
         UsageError: it does not fit the device.
     """
-    return importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made = importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made.id = f"random {family} {size}"
+    made.revision = f"random-{family}-{size}-{layers or 'all'}"
+    return made

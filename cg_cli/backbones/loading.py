@@ -98,7 +98,7 @@ def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtrac
 
 
 def imagine(
-    build: Callable[[torch.dtype], Any], size: str, layers: int | None, marks: Sequence[str], *, device: str, dtype: str
+    build: Callable[[torch.dtype], Any], size: str, marks: Sequence[str], *, device: str, dtype: str
 ) -> tuple[Checkpoint, Any, Any]:
     """A checkpoint that is nowhere, what ``build`` makes in a dtype, and nano's tokenizer; see ``backbones.imagine``.
 
@@ -107,7 +107,7 @@ def imagine(
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
-    checkpoint = Checkpoint(f"random {size}", Path(NANO.source), {}, f"random-{size}-{layers or 'all'}")
+    checkpoint = Checkpoint("random", Path(NANO.source), {}, "random")
     tokenizer = AutoTokenizer.from_pretrained(NANO.source, local_files_only=True)
     tokenizer.add_tokens([mark for mark in marks if mark not in tokenizer.get_vocab()], special_tokens=True)
     try:

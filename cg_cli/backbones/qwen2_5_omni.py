@@ -28,7 +28,7 @@ def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbo
     def build(kind: torch.dtype) -> Any:
         return Qwen2_5OmniThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
 
-    return Qwen25Omni(*loading.imagine(build, size, layers, Qwen25Omni.marks, device=device, dtype=dtype))
+    return Qwen25Omni(*loading.imagine(build, size, Qwen25Omni.marks, device=device, dtype=dtype))
 
 
 class Qwen25Omni(mrope.MRopeBackbone):

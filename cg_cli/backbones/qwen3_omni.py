@@ -52,7 +52,7 @@ def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbo
     def build(kind: torch.dtype) -> Any:
         return Qwen3OmniMoeThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
 
-    return Qwen3Omni(*loading.imagine(build, size, layers, Qwen3Omni.marks, device=device, dtype=dtype))
+    return Qwen3Omni(*loading.imagine(build, size, Qwen3Omni.marks, device=device, dtype=dtype))
 
 
 def shape_config(size: str, layers: int | None) -> Qwen3OmniMoeThinkerConfig:

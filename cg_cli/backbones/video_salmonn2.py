@@ -48,7 +48,7 @@ def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbo
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
         return model, AudioTower(audio, config.text_config.hidden_size, kind)
 
-    return VideoSalmonn2(*loading.imagine(build, size, layers, MARKS, device=device, dtype=dtype))
+    return VideoSalmonn2(*loading.imagine(build, size, MARKS, device=device, dtype=dtype))
 
 
 def shape_config(size: str, layers: int | None) -> tuple[Qwen2_5_VLConfig, dict[str, Any]]:

@@ -10,6 +10,7 @@ import tiny
 import tiny_qwen3
 import tiny_salmonn2
 
+from cg_cli.backbones import qwen3_omni, qwen_shapes
 from cg_cli.media.clip import Clip
 
 
@@ -22,6 +23,7 @@ class Family:
         height, width: of a clip, in whole merged patches.
         log_mel: the function that makes its spectrograms.
         essential: of each part of the model, a piece of a weight's name.
+        sizes: the table of its built-in shapes.
     """
 
     build: Callable[[Path], Path]
@@ -29,6 +31,7 @@ class Family:
     width: int
     log_mel: str
     essential: tuple[str, ...]
+    sizes: dict[str, dict[str, int]]
 
     def clip(self, seed: int = 0, *, picture: bool = True, sound: bool = True) -> Clip:
         """Three seconds of noise."""
@@ -38,10 +41,10 @@ class Family:
 FAMILIES = {
     "qwen3_omni": Family(
         tiny_qwen3.build, 64, 96, "cg_cli.backbones.qwen_inputs.log_mel",
-        ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm"),
+        ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm"), qwen3_omni.SIZES,
     ),
     "video_salmonn2": Family(
         tiny_salmonn2.build, 56, 84, "cg_cli.backbones.salmonn_audio.log_mel",
-        ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm", "model.layers.1.mlp"),
+        ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm", "model.layers.1.mlp"), qwen_shapes.SIZES,
     ),
 }  # fmt: skip

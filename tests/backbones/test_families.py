@@ -13,6 +13,7 @@ import torch
 from families import FAMILIES
 from official import logits_of
 from pruner_matrix import CASES, DECODER_CASES
+from safetensors.torch import load_file, save_file
 from test_checkpoint import COMMIT, FakeHub
 from test_cost import counted
 from test_narrowing import Scripted
@@ -271,15 +272,23 @@ def test_from_the_hub_only_what_is_run_is_fetched(name, family_dir, backbone, st
     assert {asked for asked, _ in hub.asked if asked.endswith(".safetensors")} == run
 
 
-def test_missing_weights_fail(name, family_dir, tmp_path):
-    from safetensors.torch import load_file, save_file
+def test_a_built_in_shape_runs_with_random_weights(name, monkeypatch):
+    """The published towers, cut to a layer, before a narrow language model."""
+    size = next(iter(FAMILIES[name].sizes))
+    narrow = {key: min(value, 512) for key, value in FAMILIES[name].sizes[size].items()}
+    narrow |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}
+    monkeypatch.setitem(FAMILIES[name].sizes, size, narrow)
+    made = backbones.imagine(name, size, 1, device="cpu", dtype="bfloat16")
+    stream = made.encode(FAMILIES[name].clip())
+    assert (made.id, made.dtype, len(stream.carry.get("deepstack", ()))) == (f"random {name} {size}", torch.bfloat16, 0)
+    assert made.answer(made.prefill(stream), QUESTIONS[0], max_new_tokens=2).token_ids
 
+
+def test_missing_weights_fail(name, family_dir, tmp_path):
     for path in family_dir(name).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for part in FAMILIES[name].essential:
-        shard = next(
-            path for path in tmp_path.glob("*.safetensors") if any(part in key for key in load_file(path))
-        )
+        shard = next(path for path in tmp_path.glob("*.safetensors") if any(part in key for key in load_file(path)))
         before = shard.read_bytes()
         weights = load_file(shard)
         del weights[next(key for key in weights if part in key)]
