@@ -330,6 +330,8 @@ def recipe(
         "fps": settings.fps,
         "max_frames": settings.max_frames,
         "max_pixels": settings.max_pixels,
+        "min_frames": settings.min_frames,
+        "video_pixels": settings.video_pixels,
         "audio": settings.audio,
         "max_new_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,

@@ -173,7 +173,7 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         "threads": os.cpu_count() if backbone.device.type == "cpu" else None,
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "predictors": dict(labels),
-        "sampling": {"fps": settings.fps, "max_frames": settings.max_frames, "max_pixels": settings.max_pixels, "audio": settings.audio},
+        "sampling": {name: getattr(settings, name) for name in ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio")},
         "max_new_tokens": settings.max_new_tokens,
         "seed": settings.seed,
         "versions": {"cg": __version__, **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}},
