@@ -88,6 +88,11 @@ def test_unpruned_equals_generate(backbone, name):
     torch.testing.assert_close(ours, logits[: len(tokens)], atol=TOLERANCE, rtol=0)
 
 
+def test_the_published_way_to_write_rotary_settings_is_read(backbone):
+    rotary = backbone.model.model.language_model.config.rope_parameters
+    assert (rotary["rope_theta"], rotary["mrope_section"]) == (1e6, [6, 5, 5])
+
+
 @pytest.mark.parametrize("name", ["both", "capped video"])
 def test_the_model_notices_wrong_rows_positions_and_deepstack(backbone, name):
     """Else the equalities here would prove nothing."""

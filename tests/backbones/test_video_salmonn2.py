@@ -213,6 +213,12 @@ def test_the_published_inference_positions_are_a_line_in_the_config(backbone, co
         load(copied)
 
 
+def test_the_flat_config_is_read(backbone):
+    text = backbone.model.model.language_model.config
+    assert (text.rope_parameters["rope_theta"], text.rope_parameters["mrope_section"]) == (1e6, [2, 3, 3])
+    assert (text.rms_norm_eps, text.num_hidden_layers, backbone.context_length) == (1e-6, 2, 128_000)
+
+
 def test_sound_is_part_of_what_tells_the_family(copied):
     rewrite(copied, audio_config=None)
     with pytest.raises(UsageError, match="qwen2_5_vl without sound is not supported; .*qwen2_5_vl with audio_config"):

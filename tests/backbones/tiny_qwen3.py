@@ -100,6 +100,9 @@ def build(directory: Path) -> Path:
     index = {"metadata": {}, "weight_map": {key: name for name, part in shards.items() for key in part}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     thinker = json.loads((directory / "config.json").read_text())
+    text = thinker["text_config"]  # the published file is older than rope_parameters
+    text["rope_scaling"] = text.pop("rope_parameters")
+    text["rope_theta"] = text["rope_scaling"].pop("rope_theta")
     full = {"model_type": "qwen3_omni_moe", "architectures": ["Qwen3OmniMoeForConditionalGeneration"], "thinker_config": thinker}
     (directory / "config.json").write_text(json.dumps(full))
     tok.save_pretrained(directory)
