@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from official import generate, logits_of
+from test_cost import counted
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import (
     Qwen3OmniMoeProcessor,
@@ -157,6 +158,12 @@ def test_encoders_in_pieces_equal_one_piece(backbone, monkeypatch, seconds):
     pieces = backbone.encode(clip)
     torch.testing.assert_close(pieces.embeddings, whole.embeddings, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pieces.carry["deepstack"], whole.carry["deepstack"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [3, 99, 100, 101, 799, 800, 931, 1700])
+def test_the_audio_towers_operations_are_counted_at_any_length(backbone, frames):
+    mel, mask = torch.zeros(1, 128, frames), torch.ones(1, frames, dtype=torch.long)
+    assert qwen3_omni.audio_flops(backbone.model.config.audio_config, frames) == counted(backbone.model.get_audio_features, mel, mask)
 
 
 def test_a_short_tail_stays_with_the_piece_before_it():
