@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tiny
-import tiny_qwen3
-import tiny_salmonn2
+import tiny_qwen3_omni
+import tiny_video_salmonn2
 
 from cg_cli.backbones import qwen3_omni, qwen_shapes
 from cg_cli.media.clip import Clip
@@ -40,11 +40,11 @@ class Family:
 
 FAMILIES = {
     "qwen3_omni": Family(
-        tiny_qwen3.build, 64, 96, "cg_cli.backbones.qwen_inputs.log_mel",
+        tiny_qwen3_omni.build, 64, 96, "cg_cli.backbones.qwen_inputs.log_mel",
         ("visual.merger_list", "audio_tower.layers", "layers.1.self_attn.q_norm"), qwen3_omni.SIZES,
     ),
     "video_salmonn2": Family(
-        tiny_salmonn2.build, 56, 84, "cg_cli.backbones.salmonn_audio.log_mel",
+        tiny_video_salmonn2.build, 56, 84, "cg_cli.backbones.salmonn_audio.log_mel",
         ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm", "model.layers.1.mlp"), qwen_shapes.SIZES,
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import official
 import pytest
 import tiny
-import tiny_salmonn2
+import tiny_video_salmonn2
 import torch
 from huggingface_hub import errors
 from official import generate, logits_of
@@ -100,8 +100,8 @@ def settled(x, states, weights, name):
 
 def heard(audio: np.ndarray, weights) -> torch.Tensor:
     """The audio tokens [A, hidden] of ``audio``, from the published weights, one window of 25 states at a time."""
-    extractor = WhisperFeatureExtractor(feature_size=tiny_salmonn2.MEL, sampling_rate=16_000, hop_length=160, chunk_length=30)
-    sizes = {k: v for k, v in tiny_salmonn2.AUDIO.items() if k not in ("qformer_config", "second_per_window", "second_stride")}
+    extractor = WhisperFeatureExtractor(feature_size=tiny_video_salmonn2.MEL, sampling_rate=16_000, hop_length=160, chunk_length=30)
+    sizes = {k: v for k, v in tiny_video_salmonn2.AUDIO.items() if k not in ("qformer_config", "second_per_window", "second_stride")}
     encoder = WhisperEncoder(WhisperConfig(**sizes)).eval()
     encoder.load_state_dict({k.removeprefix("audio."): v for k, v in weights.items() if k.removeprefix("audio.") in encoder.state_dict()})
     out, root = [], "audio.qformer.bert"
@@ -227,7 +227,7 @@ def test_sound_is_part_of_what_tells_the_family(copied):
 
 @pytest.mark.parametrize("changes", [{"second_stride": 0.25}, {"qformer_config": {"query_length": 4}}])
 def test_other_windows_are_refused(copied, changes):
-    rewrite(copied, audio_config=tiny_salmonn2.AUDIO | changes)
+    rewrite(copied, audio_config=tiny_video_salmonn2.AUDIO | changes)
     with pytest.raises(UsageError, match="is supported: use a published checkpoint"):
         load(copied)
 
