@@ -20,7 +20,8 @@ GIVEN = "flag or environment"
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run does. Field names are the long options' names."""
+    """What one run does. Field names are the long options' names; ``min_frames`` and ``video_pixels`` are set by presets and config
+    files alone."""
 
     model: str = models.AUTO
     preset: str = presets.DEFAULT
@@ -39,6 +40,8 @@ class Settings:
     offline: bool = False
     decode_timeout: float = 300.0
     show_dir: str | None = None
+    min_frames: int = 0
+    video_pixels: int = 0
     pruner_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,7 +91,7 @@ def explain(given: Mapping[str, Any], config: Path | None = None, said: Mapping[
             layers[name], origins[name] = value, (said or {}).get(name, GIVEN)
     preset = presets.load(layers.get("preset", presets.DEFAULT))
     layers["preset"] = preset.name
-    from_preset = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": preset.options}
+    from_preset = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": preset.options, **preset.media}
     if layers.get("pruner", preset.pruner) != preset.pruner:
         from_preset["pruner_options"] = {}  # they are the other pruner's
     if layers.get("pruner") == NONE:
@@ -109,6 +112,8 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
         frame_multiple=backbone.frame_multiple,
         audio=settings.audio,
         timeout_s=settings.decode_timeout,
+        min_frames=settings.min_frames,
+        video_pixels=settings.video_pixels,
     )
 
 
@@ -118,6 +123,12 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         ("keep", settings.pruner != NONE or settings.keep == 1, f"--pruner none keeps everything: it cannot go with --keep {settings.keep}"),
         ("fps", 0 < settings.fps <= 1000, f"--fps must be above 0, not {settings.fps}"),
         ("max_frames", settings.max_frames >= 2, f"--max-frames must be at least 2, not {settings.max_frames}"),
+        (
+            "min_frames",
+            0 <= settings.min_frames <= settings.max_frames,
+            f"min-frames must be between 0 and --max-frames {settings.max_frames}, not {settings.min_frames}",
+        ),
+        ("video_pixels", settings.video_pixels >= 0, f"video-pixels must be 0 (no limit) or more, not {settings.video_pixels}"),
         ("max_pixels", settings.max_pixels >= 28 * 28, f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}"),
         ("max_new_tokens", settings.max_new_tokens >= 1, f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}"),
         ("temperature", 0 <= settings.temperature < 100, f"--temperature must be 0 or more, not {settings.temperature}"),

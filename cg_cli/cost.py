@@ -12,7 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TextSizes:
-    """The language model."""
+    """The language model. With ``experts`` to choose from in each layer, ``intermediate`` is the width of those that a token
+    goes through, together."""
 
     hidden: int
     intermediate: int
@@ -21,24 +22,28 @@ class TextSizes:
     kv_heads: int
     head_dim: int
     vocab: int
+    experts: int = 0
 
     @classmethod
     def from_config(cls, config: Any) -> TextSizes:
-        """From a transformers text config (Qwen2 naming)."""
+        """From a transformers text config (Qwen naming)."""
+        experts = getattr(config, "num_experts", 0)
         return cls(
             hidden=config.hidden_size,
-            intermediate=config.intermediate_size,
+            intermediate=config.num_experts_per_tok * config.moe_intermediate_size if experts else config.intermediate_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             vocab=config.vocab_size,
+            experts=experts,
         )
 
 
 @dataclass(frozen=True)
 class VisionSizes:
-    """The windowed vision tower; ``window`` is a side in pixels, ``full_blocks`` how many blocks see a whole grid."""
+    """The vision tower; ``window`` is a side in pixels, ``full_blocks`` how many blocks see a whole grid, ``gated`` whether the
+    blocks' feed-forward part is (SwiGLU), ``mergers`` how many times patches are merged (deepstack merges them more often)."""
 
     hidden: int
     intermediate: int
@@ -50,21 +55,26 @@ class VisionSizes:
     temporal_patch: int
     window: int
     out: int
+    gated: bool = True
+    mergers: int = 1
 
     @classmethod
     def from_config(cls, config: Any) -> VisionSizes:
-        """From a transformers ``Qwen2_5OmniVisionEncoderConfig``."""
+        """From a transformers vision config (Qwen naming)."""
+        full = set(getattr(config, "fullatt_block_indexes", range(config.depth)))
         return cls(
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
             depth=config.depth,
-            full_blocks=sum(index < config.depth for index in set(config.fullatt_block_indexes)),
+            full_blocks=sum(index < config.depth for index in full),
             channels=config.in_channels,
             patch=config.patch_size,
             merge=config.spatial_merge_size,
             temporal_patch=config.temporal_patch_size,
-            window=config.window_size,
+            window=getattr(config, "window_size", config.patch_size),
             out=config.out_hidden_size,
+            gated=config.hidden_act == "silu",
+            mergers=1 + len(getattr(config, "deepstack_visual_indexes", ())),
         )
 
 
@@ -100,7 +110,7 @@ def decoder_flops(sizes: TextSizes, new: int, past: int, logit_rows: int) -> int
 def layer_flops(sizes: TextSizes, new: int, past: int) -> int:
     """Operations of one layer of the language model for ``new`` tokens after ``past`` cached ones."""
     query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
-    weights = sizes.hidden * (2 * query + 2 * key + 3 * sizes.intermediate)
+    weights = sizes.hidden * (2 * query + 2 * key + 3 * sizes.intermediate + sizes.experts)
     attention = 4 * new * (past + new) * query
     return 2 * new * weights + attention
 
@@ -114,9 +124,9 @@ def vision_flops(sizes: VisionSizes, grids: int, height: int, width: int) -> int
     attention = (
         4 * hidden * grids * (sizes.full_blocks * (height * width) ** 2 + (sizes.depth - sizes.full_blocks) * windows)
     )
-    linear = sizes.depth * 2 * patches * (4 * hidden**2 + 3 * hidden * sizes.intermediate)
+    linear = sizes.depth * 2 * patches * (4 * hidden**2 + (2 + sizes.gated) * hidden * sizes.intermediate)
     embed = 2 * patches * sizes.channels * sizes.temporal_patch * sizes.patch**2 * hidden
-    merger = 2 * (patches // sizes.merge**2) * (merged**2 + merged * sizes.out)
+    merger = sizes.mergers * 2 * (patches // sizes.merge**2) * (merged**2 + merged * sizes.out)
     return attention + linear + embed + merger
 
 
@@ -125,7 +135,7 @@ def audio_flops(sizes: AudioSizes, mel_frames: int) -> int:
 
     The convolutions run on blocks padded to the longest one, attention inside each block.
     """
-    blocks = _parts(mel_frames, 2 * sizes.n_window)
+    blocks = parts(mel_frames, 2 * sizes.n_window)
     halved = [(block - 1) // 2 + 1 for block in blocks]
     longest, hidden = max(blocks), sizes.hidden
     convolutions = 2 * 3 * hidden * len(blocks) * (longest * sizes.mel_bins + max(halved) * hidden)
@@ -140,11 +150,11 @@ def kv_bytes_per_token(sizes: TextSizes, value_bytes: int) -> int:
     return 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * value_bytes
 
 
-def _parts(length: int, size: int) -> list[int]:
+def parts(length: int, size: int) -> list[int]:
     """``length`` cut into parts of ``size``; the last may be shorter."""
     return [min(size, length - start) for start in range(0, length, size)]
 
 
 def _squares(length: int, size: int) -> int:
     """Sum of the squared part lengths."""
-    return sum(part**2 for part in _parts(length, size))
+    return sum(part**2 for part in parts(length, size))

@@ -16,6 +16,7 @@ DEFAULT = "paper"
 PACKAGE = Path(__file__).parent
 FOLDERS = (PACKAGE / "preset_files", PACKAGE.parent / "presets")  # in an installed wheel, in a source tree
 SUFFIXES = (".yaml", ".yml")
+MEDIA = {"fps": (int, float), "min-frames": int, "max-frames": int, "max-pixels": int, "video-pixels": int}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Preset:
         pruner: a name that ``pruning.registry`` knows.
         description: for people.
         options: of the pruner; checked when it is made.
+        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA. Their
+            ranges are checked with the settings.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Preset:
     pruner: str
     description: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -83,7 +87,8 @@ def parse(text: str, source: str) -> Preset:
         registry.find(data["pruner"])
     except UsageError as error:
         raise UsageError(f"preset {source}: {error}") from error
-    return Preset(**{**data, "keep": float(keep)})
+    media = {key.replace("-", "_"): value for key, value in data.get("media", {}).items()}
+    return Preset(**{**data, "keep": float(keep), "media": media})
 
 
 def known(what: str) -> Any:
@@ -112,8 +117,8 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
 
 
 def _check_types(data: dict[str, Any], source: str) -> None:
-    expected = {"keep": (int, float), "options": dict}
-    words = {"keep": "a number", "options": "keys and values"}
+    expected = {"keep": (int, float), "options": dict, "media": dict}
+    words = {"keep": "a number", "options": "keys and values", "media": "keys and values"}
     for key, value in data.items():
         # A bool is an int to Python, but "keep: yes" is no number.
         if not isinstance(value, expected.get(key, str)) or isinstance(value, bool):
@@ -121,3 +126,9 @@ def _check_types(data: dict[str, Any], source: str) -> None:
     for option in data.get("options", {}):
         if not isinstance(option, str):
             raise UsageError(f"preset {source}: an option's name must be text, not {option!r}")
+    for key, value in data.get("media", {}).items():
+        if key not in MEDIA:
+            hint = registry.closest(str(key), list(MEDIA))
+            raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA)}")
+        if not isinstance(value, MEDIA[key]) or isinstance(value, bool):
+            raise UsageError(f"preset {source}: {key} must be a {'whole ' * (MEDIA[key] is int)}number, not {value!r}")

@@ -248,6 +248,8 @@ def record_key(
     temperature: float,
     seed: int,
     prompt_version: str,
+    min_frames: int = 0,
+    video_pixels: int = 0,
 ) -> str:
     """The key of an answer: 32 hex digits over everything that may change it, the same in every process.
 
@@ -255,11 +257,13 @@ def record_key(
         video: from ``video_identity``.
         options: all options of the pruner, defaults included, so that a changed default changes the key.
         predictor: what identifies its weights, e.g. their hash.
-        fps, max_frames, max_pixels, audio: how the file is sampled, as in ``DecodeOptions``.
+        fps, max_frames, max_pixels, audio, min_frames, video_pixels: how the file is sampled, as in ``DecodeOptions``.
     """
     parts: list[JsonValue] = [
         *(video, question, model, revision, pruner, float(keep), dict(options), predictor),
         *(float(fps), max_frames, max_pixels, audio, max_new_tokens, float(temperature), seed, prompt_version),
     ]
+    if min_frames or video_pixels:  # or else archives from before they existed would be of no use any more
+        parts += [min_frames, video_pixels]
     canonical = json.dumps(parts, sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
     return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()

@@ -306,7 +306,7 @@ class Session:
             warnings.append(f"pruner {self.settings.pruner} reads the question: every question pays for a prefill of its own")
         if pruned.next_position + self.settings.max_new_tokens > backbone.context_length:
             warnings.append(
-                f"the clip reaches position {pruned.next_position} of the {backbone.context_length} that the model was made "
+                f"the clip reaches position {pruned.next_position:.0f} of the {backbone.context_length} that the model was made "
                 f"for: answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
         kv_bytes = prefix.kv_bytes if prefix else 0
@@ -346,6 +346,8 @@ def recipe(
         "fps": settings.fps,
         "max_frames": settings.max_frames,
         "max_pixels": settings.max_pixels,
+        "min_frames": settings.min_frames,
+        "video_pixels": settings.video_pixels,
         "audio": settings.audio,
         "max_new_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,

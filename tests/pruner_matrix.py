@@ -29,15 +29,16 @@ class Case:
         parts = [f"{key}={value}" for key, value in self.options.items()] + ["predicts"] * self.predicts
         return "-".join([self.name, *parts])
 
-    def make(self) -> Pruner:
+    def make(self, width: int = WIDTH) -> Pruner:
+        """The pruner, for tokens of ``width``."""
         pruner = registry.make(self.name, **self.options)
-        return pruner.with_predictor(_predictor()) if self.predicts else pruner
+        return pruner.with_predictor(_predictor(width)) if self.predicts else pruner
 
 
-def _predictor() -> A2VPredictor:
+def _predictor(width: int) -> A2VPredictor:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        predictor = A2VPredictor(Card("model", "revision", "family", WIDTH, hidden=8, queries=2, components=8))
+        predictor = A2VPredictor(Card("model", "revision", "family", width, hidden=8, queries=2, components=8))
         predictor.basis.normal_()
         predictor.matched.fill_(0.5)
     return predictor.requires_grad_(False).eval()

@@ -35,12 +35,20 @@ def fused_attention(query: Any, key: Any, *_: Any, out_shape: Any = None, **__: 
     return 2 * 2 * batch * heads * rows * key[2] * head_dim
 
 
-# torch has no formula for the CPU's fused attention and would count it as nothing.
-CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused_attention}
+def grouped_product(rows: Any, matrices: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Each of [rows, in] with one of the matrices [group, in, out]."""
+    return 2 * rows[0] * rows[1] * matrices[2]
+
+
+# torch has no formulas for the CPU's fused attention and for products by group, and would count them as nothing.
+UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused_attention,
+    torch.ops.aten._grouped_mm: grouped_product,
+}
 
 
 def counted(function: Any, *args: Any, **kwargs: Any) -> int:
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter, torch.no_grad():
         function(*args, **kwargs)
     return counter.get_total_flops()
 

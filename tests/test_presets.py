@@ -12,7 +12,7 @@ from cg_cli import presets
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 
-KEEPS = {"full": 1.0, "light": 0.65, "paper": 0.45, "strong": 0.25, "extreme": 0.10, "online": 0.45}
+KEEPS = {"full": 1.0, "light": 0.65, "paper": 0.45, "strong": 0.25, "extreme": 0.10, "online": 0.45, "video-salmonn2": 0.45}
 GOOD = "name: mine\nkeep: 0.5\npruner: random\noptions: {seed: 3}\n"
 
 
@@ -115,3 +115,38 @@ def test_loading_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
+    from cg_cli.config import resolve
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD + "media: {fps: 10, min-frames: 16, video-pixels: 1000000}\n", encoding="utf-8")
+    settings = resolve({"preset": str(path), "fps": 5.0})
+    assert (settings.fps, settings.min_frames, settings.video_pixels, settings.max_frames) == (5.0, 16, 1_000_000, 128)
+    for wrong, message in (
+        ("{fsp: 3}", "unknown key 'fsp' in media, did you mean 'fps'"),
+        ("{min-frames: 1.5}", "min-frames must be a whole number, not 1.5"),
+        ("{fps: fast}", "fps must be a number, not 'fast'"),
+        ("[fps]", "media must be keys and values"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            presets.parse(GOOD + f"media: {wrong}\n", "x")
+    path.write_text(GOOD + "media: {min-frames: 200}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="min-frames must be between 0 and --max-frames 128, not 200"):
+        resolve({"preset": str(path)})
+
+
+@pytest.mark.parametrize(("seconds", "frames", "tokens"), [(0.5, 16, 28_000), (10, 100, 28_000), (3600, 768, 28_000)])
+def test_the_frame_policy_of_video_salmonn2_is_a_constant_budget(seconds: float, frames: int, tokens: int):
+    from fractions import Fraction
+
+    from cg_cli.config import resolve
+    from cg_cli.media.clip import DecodeOptions
+    from cg_cli.media.sizes import fit_size, frame_count
+
+    s = resolve({"preset": "video-salmonn2"})
+    options = DecodeOptions(s.fps, s.max_frames, s.max_pixels, min_frames=s.min_frames, video_pixels=s.video_pixels)
+    count = frame_count(Fraction(seconds), options)
+    width, height = fit_size(3840, 2160, options.frame_pixels(count), 28)
+    assert count == frames and count / 2 * width * height / 784 == pytest.approx(tokens, rel=0.12)

@@ -101,6 +101,8 @@ KEY_INPUTS: dict[str, Any] = {
     "temperature": 0.0,
     "seed": 0,
     "prompt_version": "1",
+    "min_frames": 0,
+    "video_pixels": 0,
 }
 
 

@@ -46,8 +46,8 @@ HIDDEN = 64
 WEIGHT_SCALE = 5.0  # fresh weights give flat logits, on which greedy decoding proves nothing
 
 
-def tokenizer() -> Qwen2Tokenizer:
-    """A byte-level BPE of a few hundred tokens with Qwen2.5-Omni's marks."""
+def tokenizer(marks: dict[str, str] = MARKS) -> Qwen2Tokenizer:
+    """A byte-level BPE of a few hundred tokens with ``marks``, those of Qwen2.5-Omni if not told otherwise."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()
@@ -64,7 +64,7 @@ def tokenizer() -> Qwen2Tokenizer:
         bos_token=None,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        extra_special_tokens=MARKS,
+        extra_special_tokens=marks,
     )
     made.add_special_tokens({"additional_special_tokens": list(PLAIN_MARKS)}, replace_extra_special_tokens=False)
     made.chat_template = CHAT_TEMPLATE

@@ -1,7 +1,7 @@
 """Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
 
-A new family is a file with ``load(checkpoint, *, device, dtype) -> Backbone``, its class as ``BACKBONE``, and its name in FAMILIES. Importing
-this package imports nothing heavy.
+A new family is a file with ``load(checkpoint, *, device, dtype) -> Backbone``, ``imagine(size, layers, *, device, dtype) -> Backbone``, its class
+as ``BACKBONE``, and its name in FAMILIES. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from .base import Backbone
 
-FAMILIES = ("qwen2_5_omni",)
+# The model_type of each family, and the part of config.json that tells it from others of that type.
+FAMILIES = {
+    "qwen2_5_omni": ("qwen2_5_omni", None),
+    "qwen3_omni": ("qwen3_omni_moe", None),
+    "video_salmonn2": ("qwen2_5_vl", "audio_config"),
+}
+# Whole checkpoints for those who have come upon adapters, which are not loaded.
+MERGED = ("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full")
 PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
 
 
@@ -26,11 +33,15 @@ def family(config: Mapping[str, Any]) -> str:
         UsageError: there is none; the message names those there are.
     """
     model_type = str(config.get("model_type", ""))
-    name = model_type.removesuffix(PART_SUFFIX)
-    if name not in FAMILIES:
-        supported = ", ".join(f"{known}, {known}{PART_SUFFIX}" for known in FAMILIES)
-        raise UsageError(f"model type {model_type or '(none)'} is not supported; supported are: {supported}")
-    return name
+    for module, (known, part) in FAMILIES.items():
+        if model_type.removesuffix(PART_SUFFIX) == known and (part is None or config.get(part)):
+            return module
+    supported = ", ".join(
+        f"{known} with {part}" if part else f"{known}, {known}{PART_SUFFIX}" for known, part in FAMILIES.values()
+    )
+    bare = any(model_type == known for known, _ in FAMILIES.values())
+    what = f"{model_type or '(none)'}{' without sound' if bare else ''}"
+    raise UsageError(f"model type {what} is not supported; supported are: {supported}")
 
 
 def load(path_or_id: str, *, device: str, dtype: str, offline: bool, revision: str | None = None) -> Backbone:
@@ -67,4 +78,7 @@ def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: s
     Raises:
         UsageError: it does not fit the device.
     """
-    return importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made = importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made.id = f"random {family} {size}"
+    made.revision = f"random-{family}-{size}-{layers or 'all'}"
+    return made

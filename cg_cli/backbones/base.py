@@ -31,7 +31,7 @@ class Prefix:
 
     cache: Any
     length: int
-    next_position: int
+    next_position: int | float
     kv_bytes: int
 
 
@@ -72,7 +72,7 @@ class Narrowing:
     logits: Tensor
     rows: tuple[int, ...]
     media: tuple[tuple[int, int], ...]
-    next_position: int
+    next_position: int | float
     kv_bytes: int
     seconds: float
 
@@ -84,7 +84,7 @@ class Backbone(ABC):
         id: the model as it was asked for.
         revision: the hub's commit hash, or a short content hash of a local directory.
         device, dtype: where and in what the weights are.
-        context_length: positions the model was made for; sound and pictures take 25 a second however much is pruned.
+        context_length: positions the model was made for; sound and pictures take some a second however much is pruned.
         hidden_size: width of a token embedding.
         prompt_version: changes whenever the words or marks around clip and question do, as answers then may too.
         warnings: one line each about how the model was loaded, for the record.
@@ -158,7 +158,7 @@ class Backbone(ABC):
         """Tokens after the prefix: the question, typed marks kept as plain text, and the start of the answer's turn."""
 
     @abstractmethod
-    def step(self, ids: Sequence[int], position: int, cache: Any) -> Tensor:
+    def step(self, ids: Sequence[int], position: float, cache: Any) -> Tensor:
         """Feed text tokens at positions ``position``, ``position + 1`` ...; grows ``cache``.
 
         Returns:
@@ -166,7 +166,7 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def packed_step(self, ids: Sequence[int], positions: Sequence[int], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
+    def packed_step(self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
         """Feed text tokens of several questions in one go; grows ``cache`` by n entries.
 
         Args:
@@ -229,7 +229,7 @@ class Backbone(ABC):
         first_s = self._speak(talk, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started)
         return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(self.question_ids(question)), first_s)
 
-    def _speak(self, talk: decoding.Talk, logits: Tensor, position: int, cache: Any, max_new_tokens: int, started: float) -> float:
+    def _speak(self, talk: decoding.Talk, logits: Tensor, position: float, cache: Any, max_new_tokens: int, started: float) -> float:
         """Choose tokens from ``logits`` on until ``talk`` is finished. Returns the seconds from ``started`` to the first choice."""
         talk.hear(logits, self.stop_ids, max_new_tokens)
         first_s = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 A full Omni checkpoint also holds a talker and a vocoder, which this tool never runs. Of such a checkpoint on the hub
 only the shards with ``thinker.*`` weights are fetched; a trimmed index beside links to them makes a directory that
-transformers can load.
+transformers can load. Of one without such weights everything is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from . import MERGED
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -32,6 +33,7 @@ OPTIONAL_FILES = (  # which of them a checkpoint has depends on the transformers
     "added_tokens.json",
 )
 PART = "thinker."  # of a full checkpoint, the keys that are needed
+ADAPTER = "adapter_config.json"  # beside weights that are changes to another model's
 MIB = 1 << 20
 
 
@@ -61,7 +63,7 @@ def find(
     """
     directory = _named(path_or_id, revision)
     if directory:
-        config = read_config(directory / CONFIG)
+        config = _local_config(path_or_id, directory)
         check(config)
         return Checkpoint(path_or_id, directory, config, content_hash(directory))
     hub = _Hub(path_or_id, revision, offline)
@@ -74,7 +76,7 @@ def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tupl
     """The config and the revision of a checkpoint, of which nothing else is fetched. UsageError as for ``find``."""
     directory = _named(path_or_id, revision)
     if directory:
-        return read_config(directory / CONFIG), content_hash(directory)
+        return _local_config(path_or_id, directory), content_hash(directory)
     hub = _Hub(path_or_id, revision, offline)
     return read_config(hub.fetch(CONFIG)), hub.commit
 
@@ -91,6 +93,18 @@ def _named(path_or_id: str, revision: str | None) -> Path | None:
             f"no model directory {path_or_id}; give a directory with config.json, or OWNER/NAME on the hub"
         )
     return None
+
+
+def unmerged(name: str) -> UsageError:
+    """The error for LoRA weights that are not merged into their model."""
+    return UsageError(f"{name} is a LoRA adapter, not a whole model: use a merged checkpoint, such as {' or '.join(MERGED)}")
+
+
+def _local_config(name: str, directory: Path) -> dict[str, Any]:
+    """The config of a local checkpoint. UsageError, also for an adapter."""
+    if (directory / ADAPTER).exists():
+        raise unmerged(name)
+    return read_config(directory / CONFIG)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -176,6 +190,7 @@ class _Hub:
             ) from error
         except errors.EntryNotFoundError as error:
             if name == CONFIG:
+                self._refuse_adapter()
                 raise UsageError(f"{where} has no {CONFIG}: not a transformers model") from error
             raise FileNotFoundError(name) from error
         except (OSError, errors.HFValidationError) as error:
@@ -183,6 +198,14 @@ class _Hub:
         # The hub's cache files a snapshot under its commit: .../snapshots/<commit>/<name>.
         self.commit = self.commit or path.parent.name
         return path
+
+    def _refuse_adapter(self) -> None:
+        """UsageError if there is an adapter where a model was looked for."""
+        try:
+            self.fetch(ADAPTER)
+        except FileNotFoundError:
+            return
+        raise unmerged(self.repo)
 
     def directory(self) -> Path:
         """A directory with links to the files needed; a full checkpoint's index is trimmed.
@@ -204,6 +227,7 @@ class _Hub:
         try:
             files |= {shard: self.fetch(shard) for shard in shards}
         except FileNotFoundError as error:
+            self._refuse_adapter()
             hint = "run once without --offline" if self.offline else "only safetensors checkpoints can be loaded"
             raise UsageError(f"model {self.repo} has no {error}: {hint}") from None
         target = cache_root() / "models" / self.repo.replace("/", "--") / self.commit

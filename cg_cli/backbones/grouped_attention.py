@@ -1,6 +1,6 @@
 """Packed attention that runs equal windows as one batch.
 
-With "sdpa" the Qwen2.5-Omni towers call attention once a window from a Python loop: 1,440 calls a block for a minute
+With "sdpa" the Qwen towers call attention once a window from a Python loop: 1,440 calls a block for a minute
 of video. transformers hands the whole packed sequence over, with its window borders, to any implementation whose name
 contains "flash"; this one is plain scaled-dot-product attention on the windows, grouped by length.
 """
@@ -54,9 +54,9 @@ def grouped_attention(
 
 
 def use_in_towers(model: Any) -> None:
-    """Make the vision and audio towers of a loaded Omni thinker use it.
+    """Make the vision and audio towers of a loaded model use it, as far as transformers knows them as parts of it.
 
     Only after loading: ``from_pretrained`` takes an unknown name with "flash" for a kernel on the hub.
     """
     AttentionInterface.register(NAME, grouped_attention)
-    model.set_attn_implementation(dict.fromkeys(TOWERS, NAME))
+    model.set_attn_implementation({tower: NAME for tower in TOWERS if tower in model.config.sub_configs})

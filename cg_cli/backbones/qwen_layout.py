@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..pruning.stream import AUDIO, TEXT, VIDEO
+from .layout import Layout, MediaShape, compose, nested, raster
 
 SYSTEM_PROMPT = (
     "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory and "
@@ -39,38 +39,6 @@ class Rates:
         return self.per_second * self.chunk_s
 
 
-@dataclass(frozen=True)
-class MediaShape:
-    """Token counts of a clip: ``grids`` x ``rows`` x ``columns`` video tokens and ``audio`` audio tokens.
-
-    ``seconds_per_grid`` is the time one grid really covers, which is not 1 s when the frames were capped.
-    """
-
-    grids: int
-    rows: int
-    columns: int
-    audio: int
-    seconds_per_grid: float
-
-    @property
-    def video(self) -> int:
-        """Video tokens in all."""
-        return self.grids * self.rows * self.columns
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The prefix, one entry a token, on the CPU; the fields mean what they mean in ``TokenStream``."""
-
-    modality: Tensor
-    grid: Tensor
-    row: Tensor
-    column: Tensor
-    time_s: Tensor
-    positions: Tensor
-    next_position: int
-
-
 def audio_token_count(mel_frames: int) -> int:
     """Audio tokens of ``mel_frames`` frames of 10 ms: one strided convolution, then pooling by two (25 a second)."""
     return ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1
@@ -78,8 +46,7 @@ def audio_token_count(mel_frames: int) -> int:
 
 def marks(shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Special tokens that open and close the media: vision outside, audio inside."""
-    kinds = [names for count, names in ((shape.video, VISION_MARKS), (shape.audio, AUDIO_MARKS)) if count]
-    return tuple(names[0] for names in kinds), tuple(names[1] for names in reversed(kinds))
+    return nested(shape, VISION_MARKS, AUDIO_MARKS)
 
 
 def prefix_layout(header: int, shape: MediaShape, rates: Rates = Rates()) -> Layout:
@@ -92,43 +59,24 @@ def prefix_layout(header: int, shape: MediaShape, rates: Rates = Rates()) -> Lay
     """
     opening = len(marks(shape)[0])
     start = header + 1  # position of the first media token
-    video = _video_rows(shape, start, rates)
-    audio = torch.arange(shape.audio) + start
-    positions = torch.cat([video["positions"], audio.expand(3, -1)], dim=1)
-    kind = torch.cat([torch.full((shape.video,), VIDEO), torch.full((shape.audio,), AUDIO)])
-    chunk = torch.cat([_chunks(video["positions"][0] - start, rates), _chunks(audio - start, rates)])
-    # Within a chunk the video comes first; a stable sort keeps each modality's own order.
-    listed = chunk * 2 + (kind == AUDIO)
-    order = torch.argsort(listed, stable=True)
-    last = positions[:, listed == listed.max()].max()
-    closing_position = int(last) + 1
-
-    def rows(media: Tensor, text: float = -1) -> Tensor:
-        return torch.cat([media.new_full((header + opening,), text), media[order], media.new_full((opening,), text)])
-
-    blank = torch.full((shape.audio,), -1)
-    before = torch.cat([torch.arange(header), torch.full((opening,), header)])
-    after = torch.full((opening,), closing_position)
-    audio_s = torch.arange(shape.audio, dtype=torch.float32) / rates.per_second
-    return Layout(
-        modality=rows(kind, TEXT),
-        grid=rows(torch.cat([video["grid"], blank])),
-        row=rows(torch.cat([video["row"], blank])),
-        column=rows(torch.cat([video["column"], blank])),
-        time_s=rows(torch.cat([video["grid"].to(torch.float32) * shape.seconds_per_grid, audio_s])),
-        positions=torch.cat([before.expand(3, -1), positions[:, order], after.expand(3, -1)], dim=1),
-        next_position=closing_position + 1,
-    )
-
-
-def _video_rows(shape: MediaShape, start: int, rates: Rates) -> dict[str, Tensor]:
-    """Grid, row, column [V] and positions [3, V] of the video tokens in raster order."""
-    index = torch.cartesian_prod(torch.arange(shape.grids), torch.arange(shape.rows), torch.arange(shape.columns))
-    grid, row, column = index.reshape(-1, 3).unbind(1)
+    grid, row, column = raster(shape)
     # In float32 like the original: a grid's time may fall just below a whole position.
     seconds = grid.to(torch.float32) * torch.tensor(shape.seconds_per_grid, dtype=torch.float32)
-    time = (seconds * rates.per_second).long()
-    return {"grid": grid, "row": row, "column": column, "positions": torch.stack([time, row, column]) + start}
+    time, sound = (seconds * rates.per_second).long(), torch.arange(shape.audio)
+    positions = torch.cat([torch.stack([time, row, column]), sound.expand(3, -1)], dim=1) + start
+    chunk = torch.cat([_chunks(time, rates), _chunks(sound, rates)])
+    # Within a chunk the video comes first; a stable sort keeps each modality's own order.
+    listed = chunk * 2 + (torch.arange(len(chunk)) >= shape.video)
+    order = torch.argsort(listed, stable=True)
+    last = positions[:, listed == listed.max()].max()
+    return compose(
+        shape,
+        order,
+        positions[:, order],
+        before=torch.cat([torch.arange(header), torch.full((opening,), header)]),
+        after=torch.full((opening,), int(last) + 1),
+        audio_s=sound.to(torch.float32) / rates.per_second,
+    )
 
 
 def _chunks(time: Tensor, rates: Rates) -> Tensor:

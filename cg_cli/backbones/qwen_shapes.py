@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import Qwen2_5OmniThinkerConfig
 
 # Where 3B and 7B differ; the rest are the family's defaults, except the vision tower's width, whose default fits neither.
@@ -26,9 +28,14 @@ def config(size: str, layers: int | None) -> Qwen2_5OmniThinkerConfig:
         tie_word_embeddings=False,
     )
     if layers is not None:
-        depth = {"num_hidden_layers": out.text_config, "depth": out.vision_config, "encoder_layers": out.audio_config}
-        for name, part in depth.items():
-            setattr(part, name, min(layers, getattr(part, name)))
-        out.text_config.layer_types = out.text_config.layer_types[:layers]
-        out.vision_config.fullatt_block_indexes = [i for i in out.vision_config.fullatt_block_indexes if i < layers]
+        cut(out.text_config, out.vision_config, layers)
+        out.audio_config.encoder_layers = min(layers, out.audio_config.encoder_layers)
     return out
+
+
+def cut(text: Any, vision: Any, layers: int) -> None:
+    """Cut a language model's and a windowed vision tower's config to at most ``layers`` layers, in place."""
+    text.num_hidden_layers = min(layers, text.num_hidden_layers)
+    text.layer_types = text.layer_types[:layers]
+    vision.depth = min(layers, vision.depth)
+    vision.fullatt_block_indexes = [i for i in vision.fullatt_block_indexes if i < layers]

@@ -17,6 +17,7 @@ from ..runs.items import GOLD, Collected, Item, Question
 from . import tables
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
+SETUP = ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio", "max_new_tokens", "temperature")  # settings
 LETTERS = string.ascii_uppercase
 
 
@@ -111,12 +112,7 @@ class Benchmark:
             "name": self.name,
             "annotations": file.name,
             "prompt": self.wording,
-            "fps": settings.fps,
-            "max_frames": settings.max_frames,
-            "max_pixels": settings.max_pixels,
-            "audio": settings.audio,
-            "max_new_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature,
+            **{name: getattr(settings, name) for name in SETUP},
         }
 
 

@@ -24,10 +24,10 @@ def _option(name: str, text: str, panel: str, **more):
 
 Model = Annotated[
     str | None,
-    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN,
+    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, qwen3-omni-30b, video-salmonn2-3b, video-salmonn2-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN,
             autocompletion=complete.models),
 ]
-Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, or a .yaml file (default: paper)", PRUNING, autocompletion=complete.presets)]
+Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, online, video-salmonn2, or a .yaml file (default: paper)", PRUNING, autocompletion=complete.presets)]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
 Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING, autocompletion=complete.pruners)]
 Predictor = Annotated[
@@ -73,10 +73,16 @@ SETTINGS: dict[str, Any] = {
     "offline": Offline, "decode_timeout": DecodeTimeout, "show_dir": ShowDir,
 }  # fmt: skip
 
+# Of settings without an option: presets and config files set them.
+UNLISTED = {
+    "min_frames": "frames at least, even if that takes more a second than fps; 0: no such limit",
+    "video_pixels": "pixels of all frames together at most; 0: no such limit",
+}
+
 
 def help_of(setting: str) -> str:
-    """What an option's help says."""
-    return SETTINGS[setting].__metadata__[0].help
+    """What the help says of a setting."""
+    return UNLISTED[setting] if setting in UNLISTED else SETTINGS[setting].__metadata__[0].help
 
 
 def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Settings:

@@ -24,6 +24,8 @@ class DecodeOptions:
         frame_multiple: the number of frames is a multiple of this (the backbone's temporal patch).
         audio: False leaves the sound out (``audio_status`` "off").
         timeout_s: the decode worker is killed after this many seconds.
+        min_frames: at least this many; a shorter video is sampled more densely. One multiple is the least in any case.
+        video_pixels: the area of all frames together, at most; 0 for no such limit.
     """
 
     fps: float = DEFAULT_FPS
@@ -33,6 +35,12 @@ class DecodeOptions:
     frame_multiple: int = 2
     audio: bool = True
     timeout_s: float = 300.0
+    min_frames: int = 0
+    video_pixels: int = 0
+
+    def frame_pixels(self, count: int) -> int:
+        """A frame's area, at most, where there are ``count`` of them."""
+        return min(self.max_pixels, self.video_pixels // count) if self.video_pixels else self.max_pixels
 
 
 @dataclass(frozen=True)

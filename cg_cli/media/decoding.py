@@ -126,7 +126,7 @@ def _send_frames(
     for picture in pictures(path, shown, found, slot_centres(duration, count), damage):
         if resizer is None:
             resizer = _resizer(path, shown, found, picture.frame)
-            size = fit_size(*resizer.displayed, options.max_pixels, options.side_multiple)
+            size = fit_size(*resizer.displayed, options.frame_pixels(count), options.side_multiple)
         pixels = resizer.upright(picture.frame, size)
         emit({"event": "frame", "size": size, "time": float(picture.time), "serves": picture.serves}, pixels)
     if resizer is None:

@@ -28,7 +28,7 @@ def clip(length_s: float, options: DecodeOptions) -> Clip:
     """``length_s`` seconds as ``media.decode`` would give them from a 1280 x 720 video with sound; the same every time."""
     rng = np.random.default_rng(0)
     count = frame_count(Fraction(length_s), options)
-    width, height = fit_size(*SOURCE, options.max_pixels, options.side_multiple)
+    width, height = fit_size(*SOURCE, options.frame_pixels(count), options.side_multiple)
     still = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     frames = np.stack([np.roll(still, 4 * number, axis=1) for number in range(count)])
     frames[::8] = rng.integers(0, 256, frames[::8].shape, dtype=np.uint8)  # and a cut now and then

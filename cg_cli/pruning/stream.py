@@ -20,7 +20,7 @@ class TokenStream:
         grid: [L] int64, temporal patch of a video token; -1 for others.
         row, column: [L] int64, place of a video token inside its grid; -1 for others.
         time_s: [L] float32, start of what the token stands for on the clip's clock, seconds; -1 for text.
-        positions: [3, L] int64, multimodal rotary positions (time, height, width).
+        positions: [3, L] int64, or float32 where time runs in fractions; multimodal rotary positions (time, height, width).
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
         carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like embeddings.
         stands_for: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a row
@@ -34,7 +34,7 @@ class TokenStream:
     column: Tensor
     time_s: Tensor
     positions: Tensor
-    next_position: int
+    next_position: int | float
     carry: dict[str, Tensor] = field(default_factory=dict)
     stands_for: Tensor | None = None
 

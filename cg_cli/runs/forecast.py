@@ -59,7 +59,7 @@ def _sizes(probe: Probe, options: DecodeOptions, backbone: type[Backbone], keep:
     frames = width = height = 0
     if probe.film_s:
         frames = frame_count(Fraction(probe.film_s), options)
-        width, height = fit_size(probe.width, probe.height, options.max_pixels, options.side_multiple)
+        width, height = fit_size(probe.width, probe.height, options.frame_pixels(frames), options.side_multiple)
     samples = round(probe.sound_s * SAMPLE_RATE) if options.audio else 0
     grids, video, audio = backbone.media_tokens(frames, height, width, samples)
     kept = budget.split(video, audio, grids, keep)

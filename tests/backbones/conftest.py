@@ -1,4 +1,4 @@
-"""One tiny random thinker on disk, loaded once for all backbone tests."""
+"""One tiny random checkpoint of each family on disk, loaded once for all backbone tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from families import FAMILIES
 from transformers.utils import logging as transformers_logging
 
 from cg_cli import backbones
@@ -20,3 +21,30 @@ def thinker_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def backbone(thinker_dir):
     return backbones.load(str(thinker_dir), device="cpu", dtype="float32", offline=True)
+
+
+@pytest.fixture(scope="session")
+def family_dir(tmp_path_factory):
+    """The directory of a family's small checkpoint, by the family's name."""
+    made: dict[str, Path] = {}
+
+    def find(name: str) -> Path:
+        if name not in made:
+            transformers_logging.disable_progress_bar()
+            made[name] = FAMILIES[name].build(tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def families(family_dir):
+    """A family's small checkpoint, loaded, by the family's name."""
+    loaded = {}
+
+    def find(name: str):
+        if name not in loaded:
+            loaded[name] = backbones.load(str(family_dir(name)), device="cpu", dtype="float32", offline=True)
+        return loaded[name]
+
+    return find

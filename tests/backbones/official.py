@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import WhisperFeatureExtractor
+from transformers import LogitsProcessorList, WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import Qwen2_5OmniProcessor
 
 from cg_cli.backbones.qwen_layout import SYSTEM_PROMPT
@@ -17,19 +17,19 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
 
 
-def patches(frames: np.ndarray) -> np.ndarray:
-    """Patch rows from the definition, one by one, in float64: [grids * h * w, 1176]."""
+def patches(frames: np.ndarray, side: int = 14, mean: np.ndarray = MEAN, std: np.ndarray = STD) -> np.ndarray:
+    """Patch rows from the definition, one by one, in float64: [grids * h * w, 6 * side * side]."""
     if len(frames) % 2:
         frames = np.concatenate([frames, frames[-1:]])
-    scaled = (frames / 255.0 - MEAN) / STD
+    scaled = (frames / 255.0 - mean) / std
     rows = []
     for grid in range(len(frames) // 2):
-        for block_y in range(frames.shape[1] // 28):
-            for block_x in range(frames.shape[2] // 28):
+        for block_y in range(frames.shape[1] // (2 * side)):
+            for block_x in range(frames.shape[2] // (2 * side)):
                 for dy in range(2):
                     for dx in range(2):
-                        y, x = block_y * 28 + dy * 14, block_x * 28 + dx * 14
-                        patch = scaled[2 * grid : 2 * grid + 2, y : y + 14, x : x + 14]  # [2, 14, 14, 3]
+                        y, x = (block_y * 2 + dy) * side, (block_x * 2 + dx) * side
+                        patch = scaled[2 * grid : 2 * grid + 2, y : y + side, x : x + side]  # [2, side, side, 3]
                         rows.append(np.moveaxis(patch, -1, 0).ravel())
     return np.stack(rows)
 
@@ -92,3 +92,35 @@ def chat(tokenizer: Any, kind: str, question: str) -> str:
         {"role": "user", "content": [{"type": kind}, {"type": "text", "text": question}]},
     ]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+class Recorder:
+    """A logits processor that keeps what it sees."""
+
+    def __init__(self):
+        self.logits = []
+
+    def __call__(self, ids, scores):
+        self.logits.append(scores[0].clone())
+        return scores
+
+
+def generate(backbone: Any, inputs: dict[str, Any], new: int) -> tuple[list[int], torch.Tensor]:
+    """transformers' greedy tokens, at most ``new``, and the logits before each."""
+    recorder = Recorder()
+    with torch.no_grad():
+        output = backbone.model.generate(
+            **inputs, max_new_tokens=new, do_sample=False, logits_processor=LogitsProcessorList([recorder])
+        )
+    tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
+    stops = [index for index, token in enumerate(tokens) if token in backbone.stop_ids]
+    return tokens[: stops[0]] if stops else tokens, torch.stack(recorder.logits)
+
+
+def logits_of(backbone: Any, prefix: Any, question: str, tokens: list[int]) -> torch.Tensor:
+    """The engine's logits before each of ``tokens``, [len(tokens), vocabulary]; leaves the prefix grown."""
+    ids, position, rows = backbone.question_ids(question), prefix.next_position, []
+    for token in tokens:
+        rows.append(backbone.step(ids, position, prefix.cache))
+        position, ids = position + len(ids), [token]
+    return torch.stack(rows)

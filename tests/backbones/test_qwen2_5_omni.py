@@ -8,7 +8,8 @@ import official
 import pytest
 import tiny
 import torch
-from transformers import DynamicCache, LogitsProcessorList
+from official import generate, logits_of
+from transformers import DynamicCache
 
 from cg_cli.backbones import qwen_inputs
 from cg_cli.errors import ItemError, UsageError
@@ -28,38 +29,6 @@ CLIPS = {
 }
 
 
-class Recorder:
-    """A logits processor that keeps what it sees."""
-
-    def __init__(self):
-        self.logits = []
-
-    def __call__(self, ids, scores):
-        self.logits.append(scores[0].clone())
-        return scores
-
-
-def generate(backbone, inputs) -> tuple[list[int], torch.Tensor]:
-    """transformers' greedy tokens and the logits before each."""
-    recorder = Recorder()
-    with torch.no_grad():
-        output = backbone.model.generate(
-            **inputs, max_new_tokens=NEW, do_sample=False, logits_processor=LogitsProcessorList([recorder])
-        )
-    tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
-    stops = [index for index, token in enumerate(tokens) if token in backbone.stop_ids]
-    return tokens[: stops[0]] if stops else tokens, torch.stack(recorder.logits)
-
-
-def logits_of(backbone, prefix, question, tokens) -> torch.Tensor:
-    """The engine's logits before each of ``tokens``, [len(tokens), vocabulary]; leaves the prefix grown."""
-    ids, position, rows = backbone.question_ids(question), prefix.next_position, []
-    for token in tokens:
-        rows.append(backbone.step(ids, position, prefix.cache))
-        position, ids = position + len(ids), [token]
-    return torch.stack(rows)
-
-
 @pytest.mark.parametrize("name", CLIPS)
 def test_the_model_notices_wrong_rows_and_positions(backbone, name):
     """Else the equalities here would prove nothing."""
@@ -77,7 +46,7 @@ def test_the_model_notices_wrong_rows_and_positions(backbone, name):
 @pytest.mark.parametrize("name", CLIPS)
 def test_unpruned_equals_generate(backbone, name):
     clip, question = CLIPS[name], QUESTIONS[0]
-    tokens, logits = generate(backbone, official.inputs(backbone.tokenizer, clip, question))
+    tokens, logits = generate(backbone, official.inputs(backbone.tokenizer, clip, question), NEW)
     prefix = backbone.prefill(backbone.encode(clip))
     assert backbone.answer(prefix, question, max_new_tokens=NEW).token_ids == tuple(tokens)
     ours = logits_of(backbone, prefix, question, tokens)
@@ -89,7 +58,7 @@ def test_text_alone_equals_generate(backbone):
     ids = torch.tensor([backbone.tokenizer("user\nWhat do you see and hear")["input_ids"]])
     question = backbone.question_ids(QUESTIONS[0])
     whole = torch.cat([ids, torch.tensor([question])], dim=1)
-    tokens, _ = generate(backbone, {"input_ids": whole, "attention_mask": torch.ones_like(whole)})
+    tokens, _ = generate(backbone, {"input_ids": whole, "attention_mask": torch.ones_like(whole)}, NEW)
     length = ids.shape[1]
     blank = torch.full((length,), -1)
     stream = TokenStream(

@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from cg_cli.backbones import qwen2_5_omni
+from cg_cli.backbones import mrope
 from cg_cli.backbones.weighted import WeightedCache
 from cg_cli.pruning.stream import VIDEO, Merge, Selection, apply
 
@@ -76,7 +76,7 @@ def test_weights_reach_the_answer(backbone):
 def test_a_prefix_read_in_pieces_is_the_same(backbone, rows, monkeypatch):
     stream = merged(backbone.encode(CLIP))
     whole = first_logits(backbone, stream)
-    monkeypatch.setattr(qwen2_5_omni, "ROWS", rows)
+    monkeypatch.setattr(mrope, "ROWS", rows)
     torch.testing.assert_close(first_logits(backbone, stream), whole, atol=2e-5, rtol=0)
 
 

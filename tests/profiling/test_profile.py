@@ -190,7 +190,7 @@ def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypa
     )  # fmt: skip
     assert code == 0, err
     found = json.loads(said)
-    assert found["model"] == {"id": "random 3b", "revision": "random-3b-1", "weights": "random", "layers": 1}
+    assert found["model"] == {"id": "random qwen2_5_omni 3b", "revision": "random-qwen2_5_omni-3b-1", "weights": "random", "layers": 1}
     assert "random weights, 1 layers of each part" in err
     assert found["predictors"] == {"contextguard": "random weights"} and "accuracy" not in found["cells"][1]
     assert found["cells"][1]["tokens"]["audio"] == 100 and found["cells"][1]["tokens"]["video"] % 4 == 0
