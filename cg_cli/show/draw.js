@@ -6,7 +6,7 @@ const SEGMENTS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e
 const GREY = "#7d8796", DIM = 0.72, TINT = 0.4, MARK = "#0b57d0", APART = "#ff2d8f";
 const shows = D.frames.length > 0;
 const stops = shows ? D.shown.map((grid) => D.start_s[grid]) : Array.from({ length: Math.max(1, Math.ceil(D.duration_s)) }, (_, second) => second);
-const now = { at: 0, run: 0, other: -1, veil: true, cell: -1, hover: null };
+const now = { at: 0, run: 0, other: -1, veil: true, cell: -1 };
 const run = () => D.runs[now.run];
 
 // Words
@@ -31,8 +31,7 @@ function why(cell) {
     const there = Math.floor(into / SIZE);
     lines.push(`merged into ${spot(into)} ${there === grid ? "of this grid" : `at ${clock(D.start_s[there])}`}`);
   }
-  const taken = r.into.reduce((sum, place) => sum + (place === grid * SIZE + (cell % SIZE)), 0);
-  if (taken) lines.push(`stands for ${taken} more`);
+  if (r.takes[cell]) lines.push(`stands for ${r.takes[cell]} more`);
   if (differs(cell)) lines.push(`${stays(D.runs[now.other], cell) ? "kept" : "not kept"} by ${D.runs[now.other].name}`);
   return lines;
 }
@@ -48,7 +47,8 @@ function when(time) {
   const sound = D.sound_s.findLastIndex((start) => start <= time);
   if (sound >= 0) {
     const into = r.sound_into[sound];
-    lines.push(`sound: ${r.sound_kept[sound] >= 1 ? "kept" : into >= 0 ? `merged into ${clock(D.sound_s[into])}` : r.sound_kept[sound] ? `read by ${percent(r.sound_kept[sound])} of the layers` : "dropped"}`);
+    const kept = r.sound_kept[sound], dropped = kept ? `read by ${percent(kept)} of the layers` : "dropped";
+    lines.push(`sound: ${kept >= 1 ? "kept" : into >= 0 ? `merged into ${clock(D.sound_s[into])}` : dropped}`);
   }
   return lines;
 }
@@ -80,7 +80,7 @@ function outline(pen, place, inset, width, style, dash = []) {
 
 function drawPicture() {
   const image = images[now.at], shape = images[0];
-  if (!shape.naturalWidth) return;
+  if (!image.naturalWidth || !shape.naturalWidth) return;
   const ratio = shape.naturalHeight / shape.naturalWidth, width = Math.min($("stage").clientWidth, (0.72 * window.innerHeight) / ratio);
   const pen = fit($("picture"), width, width * ratio), r = run(), unit = window.devicePixelRatio || 1;
   pen.drawImage(image, 0, 0, $("picture").width, $("picture").height);
@@ -158,8 +158,8 @@ function drawLine() {
     const [low, tall] = D.wave, long = D.sound_end;
     pen.fillStyle = "#6b7686";
     low.forEach((least, n) => {
-      const left = x((n / low.length) * long);
-      pen.fillRect(left, top + (high * (100 - tall[n])) / 200, Math.max(0.8, x(((n + 1) / low.length) * long) - left), Math.max(0.8, (high * (tall[n] - least)) / 200));
+      const left = x((n / low.length) * long), wide = x(((n + 1) / low.length) * long) - left, deep = (high * (tall[n] - least)) / 200;
+      pen.fillRect(left, top + (high * (100 - tall[n])) / 200, Math.max(0.8, wide), Math.max(0.8, deep));
     });
   }]);
   if (D.sound_s.length) bands.push(["sound kept", 9, (top, high) => D.sound_s.forEach((start, n) => {

@@ -1,7 +1,15 @@
 // Inside one function with draw.js, in page.html: the text around the pictures, what keys and pointers do, the sound.
-// The text around them
+
 function add(parent, tag, text = "", name = "", more = {}) {
   return parent.appendChild(Object.assign(document.createElement(tag), { textContent: text, className: name, ...more }));
+}
+
+function tabs() {  // once, so that the one with the focus stays
+  D.runs.forEach((r, n) => {
+    const button = add($("runs"), "button", r.name, "", { onclick: () => choose(n) });
+    const counted = [[r.video_kept, r.video, "video"], [r.audio_kept, r.audio, "audio"]].filter((count) => count[1]);
+    add(button, "small", counted.map(([kept, all, what]) => `${kept} of ${all} ${what}`).join(" · ") + (deep(r) ? ", mean of layers" : ""));
+  });
 }
 
 function fill() {
@@ -10,15 +18,10 @@ function fill() {
   Object.assign($("name"), { textContent: file, title: D.video });
   const grids = D.start_s.length ? [`${D.start_s.length} grids of ${D.rows} × ${D.columns} cells`] : ["sound only"];
   $("facts").textContent = [clock(D.duration_s), ...grids, ...(r.model ? [r.model] : [])].join(" · ");
-  $("runs").replaceChildren();
-  D.runs.forEach((one, n) => {
-    const button = add($("runs"), "button", one.name, "", { onclick: () => choose(n) });
-    button.setAttribute("aria-pressed", n === now.run);
-    const counted = [[one.video_kept, one.video, "video"], [one.audio_kept, one.audio, "audio"]].filter((count) => count[1]);
-    add(button, "small", counted.map(([kept, all, what]) => `${kept} of ${all} ${what}`).join(" · ") + (deep(one) ? ", mean of layers" : ""));
-  });
+  [...$("runs").children].forEach((button, n) => button.setAttribute("aria-pressed", n === now.run));
   $("versus").hidden = D.runs.length < 2 || !shows;
-  $("other").replaceChildren(...[-1, ...D.runs.keys()].filter((n) => n !== now.run).map((n) => new Option(n < 0 ? "no other" : D.runs[n].name, n, false, n === now.other)));
+  const others = [-1, ...D.runs.keys()].filter((n) => n !== now.run);
+  $("other").replaceChildren(...others.map((n) => new Option(D.runs[n]?.name ?? "no other", n, false, n === now.other)));
   legend(r);
   asked();
   figures();
@@ -31,7 +34,11 @@ function legend(r) {
   if (r.into.some((place) => place >= 0)) entries.push([r.segment ? "merged, in its segment's colour" : "merged", r.segment ? SEGMENTS[0] : GREY]);
   if (now.other >= 0) entries.push([`kept here alone (dashed: by ${D.runs[now.other].name} alone)`, APART]);
   $("legend").replaceChildren();
-  for (const [words, paint] of entries) add($("legend"), "li", words).prepend(Object.assign(document.createElement("i"), { style: `background:${paint}` }));
+  for (const [words, paint] of entries) {
+    const entry = add($("legend"), "li");
+    add(entry, "i", "", "", { style: `background:${paint}` });
+    entry.append(words);
+  }
 }
 
 function asked() {
@@ -177,6 +184,7 @@ function tick() {
   $("play").textContent = player.paused ? "play" : "pause";
   now.at = nearest(player.currentTime);
   draw();
+  if (now.cell >= 0) point(now.cell);
   if (!player.paused) requestAnimationFrame(tick);
 }
 $("play").hidden = !player;
@@ -191,8 +199,9 @@ const images = D.frames.map((uri, at) => Object.assign(new Image(), { onload: ()
 $("stage").hidden = !shows;
 $("asked").classList.toggle("alone", !shows);
 $("scrub").max = stops.length - 1;
-if (shows && D.shown.length < D.start_s.length)
-  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are here, about every ${Math.round(D.start_s.length / D.shown.length)}., and where segments begin; bars are of all.`;
+const every = D.start_s.length / D.shown.length;
+if (shows && every > 1)
+  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are here, about one in ${every.toFixed(1)}, and where segments begin; the bars are of all.`;
 $("scrub").oninput = () => go(+$("scrub").value);
 $("other").onchange = () => { now.other = +$("other").value; legend(run()); draw(); };
 $("veil").onclick = lift;
@@ -210,5 +219,6 @@ $("line").addEventListener("pointermove", (event) => {
 });
 $("line").addEventListener("pointerleave", leave);
 new ResizeObserver(draw).observe(document.querySelector("main"));
+tabs();
 fill();
 draw();

@@ -62,13 +62,13 @@ def write(path: Path, scene: Scene) -> None:
 
 
 def text(scene: Scene, old: Data | None = None) -> str:
-    """The page of ``scene``; with the runs of ``old``, a page's data, if that is of the same clip."""
-    new = data(scene)
-    if old and all(old[name] == new[name] for name in ("identity", "start_s", "rows", "columns")):
-        new = data(scene, old["shown"])
-        runs = {(run["pruner"], run["keep"]): run for run in (*old["runs"], *new["runs"])}
-        new["runs"] = list(runs.values())
-    parts = {"style": _part("page.css"), "draw": _part("draw.js"), "script": _part("page.js"), "data": _json(new)}
+    """The page of ``scene``; with the runs of ``old``, a page's data, if that is of the same clip, sampled alike."""
+    alike = old and all(old[name] == value for name, value in _sampling(scene).items())
+    held = data(scene, old["shown"] if alike else None)
+    if alike:
+        runs = {(run["pruner"], run["keep"]): run for run in (*old["runs"], *held["runs"])}
+        held["runs"] = list(runs.values())
+    parts = {"style": _part("page.css"), "draw": _part("draw.js"), "script": _part("page.js"), "data": _json(held)}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("page.html"))
 
 
@@ -88,21 +88,26 @@ def data(scene: Scene, shown: list[int] | None = None) -> Data:
     clip = scene.clip
     frames = [] if clip.frames is None else [_jpeg(clip.frames[grid * scene.grid_frames]) for grid in shown]
     return {
-        "schema": SCHEMA, "video": scene.video, "identity": scene.identity, "duration_s": round(clip.duration_s, 3),
-        "start_s": _numbers(scene.grid_start_s, 3), "rows": scene.rows, "columns": scene.columns, "shown": shown, "frames": frames,
+        "schema": SCHEMA, "video": scene.video, "duration_s": round(clip.duration_s, 3), **_sampling(scene), "shown": shown, "frames": frames,
         "wave": None if clip.audio is None else _wave(clip.audio), "sound": _sound(clip),
         "sound_s": _numbers(scene.runs[0].sounds.time_s, 3), "sound_end": round(clip.audio_s, 3),
         "figures": FIGURES, "note": NOTE, "runs": [_run(scene, run, shown) for run in scene.runs],
     }  # fmt: skip
 
 
+def _sampling(scene: Scene) -> Data:
+    """What tells a clip and its cells from others."""
+    return {"identity": scene.identity, "start_s": _numbers(scene.grid_start_s, 3), "rows": scene.rows, "columns": scene.columns}
+
+
 def _run(scene: Scene, run: Run, shown: list[int]) -> Data:
     """One run. By cell of the shown grids, row by row: ``kept``, ``into`` (a cell's place in the whole clip, counted likewise; -1 for
-    none), ``score`` and ``reason``; by audio token: ``sound_kept`` and ``sound_into``; by grid: ``share`` kept, ``recoverable``,
-    ``segment``. ``full``, the greatest ``kept`` of a cell: less than that is not kept, or not as long."""
+    none), ``takes`` (how many went into it), ``score`` and ``reason``; by audio token: ``sound_kept`` and ``sound_into``; by grid:
+    ``share`` kept, ``recoverable``, ``segment``. ``full``, the greatest ``kept`` of a cell: less than that is not kept, or not as long."""
     cells, shape = run.cells, (scene.grids, scene.rows, scene.columns)
     place = np.ravel_multi_index((cells.grid, cells.row, cells.column), shape) if len(cells.grid) else cells.grid
     into = np.where(cells.into >= 0, place[cells.into], -1) if len(place) else place
+    takes = np.bincount(cells.into[cells.into >= 0], minlength=len(place))
 
     def laid(values: np.ndarray, fill: float) -> np.ndarray:
         """Values of cells by grid, row and column, of the shown grids alone."""
@@ -118,8 +123,9 @@ def _run(scene: Scene, run: Run, shown: list[int]) -> Data:
     ]  # fmt: skip
     return {
         "name": run.name, "pruner": run.pruner, "keep": run.keep, "reasons": run.reasons,
-        "kept": _numbers(laid(cells.kept, 0)), "into": laid(into, -1).tolist(), "score": _numbers(laid(cells.score, math.nan)),
-        "reason": laid(cells.reason, 0).tolist(), "full": round(float(cells.kept.max(initial=0)), DIGITS) or 1,
+        "kept": _numbers(laid(cells.kept, 0)), "full": round(float(cells.kept.max(initial=0)), DIGITS) or 1,
+        "into": laid(into, -1).tolist(), "takes": laid(takes, 0).tolist(),
+        "score": _numbers(laid(cells.score, math.nan)), "reason": laid(cells.reason, 0).tolist(),
         "sound_kept": _numbers(run.sounds.kept), "sound_into": run.sounds.into.tolist(),
         "video_kept": round(float(cells.kept.sum()), 1), "video": len(cells.kept),
         "audio_kept": round(float(run.sounds.kept.sum()), 1), "audio": len(run.sounds.kept),
@@ -154,7 +160,8 @@ def _wave(audio: np.ndarray) -> list[list[int]]:
     """Least and greatest sample of each column of time, as a share of the loudest."""
     edges = np.linspace(0, len(audio), min(COLUMNS, len(audio)) + 1).astype(int)[:-1]
     scale = 100 / max(float(np.abs(audio).max(initial=0)), 1e-6)
-    return [np.rint(reduce(audio, edges) * scale).astype(int).tolist() for reduce in (np.minimum.reduceat, np.maximum.reduceat)] if len(edges) else [[], []]
+    ends = [reduce(audio, edges) if len(edges) else audio for reduce in (np.minimum.reduceat, np.maximum.reduceat)]
+    return [np.rint(end * scale).astype(int).tolist() for end in ends]
 
 
 def _sound(clip: Clip) -> str | None:
@@ -176,9 +183,9 @@ def _uri(kind: str, file: io.BytesIO) -> str:
 
 
 def _numbers(values: np.ndarray, digits: int = DIGITS) -> list[float | int | None]:
-    """As JSON has them, and short: whole ones without a point, None for NaN."""
+    """As JSON has them, and short: whole ones without a point, None for NaN and infinities."""
     out = np.round(values.astype(float), digits).tolist()
-    return [None if math.isnan(value) else int(value) if value == int(value) else value for value in out]
+    return [None if not math.isfinite(value) else int(value) if value == int(value) else value for value in out]
 
 
 def _json(held: Data) -> str:

@@ -73,12 +73,12 @@ def check(held: dict, scene: Scene) -> None:
         at = np.array([held["shown"].index(grid) for grid in cells.grid], int) * size + place % size
         assert np.array(told["kept"])[at] == pytest.approx(cells.kept, abs=1e-4)
         assert np.array_equal(np.array(told["into"])[at], np.where(cells.into >= 0, place[cells.into], -1))
+        assert np.array(told["takes"])[at].tolist() == [(cells.into == n).sum() for n in range(len(place))]
         assert np.array(told["score"], float)[at] == pytest.approx(cells.score, abs=1e-4, nan_ok=True)
         assert [told["reasons"][n] for n in np.array(told["reason"])[at]] == [run.reasons[n] for n in cells.reason]
         assert told["sound_kept"] == pytest.approx(run.sounds.kept, abs=1e-4) and told["sound_into"] == run.sounds.into.tolist()
         assert told["video_kept"] == pytest.approx(cells.kept.sum(), abs=0.1)
-        level = scene.level(run).mean((1, 2))
-        assert told["share"] == pytest.approx(level, abs=1e-4)
+        assert told["share"] == pytest.approx([level.mean() for level in scene.level(run) if level.size], abs=1e-4)
         assert (told["segment"] is None) == (run.segment is None) and (run.segment is None or told["segment"] == run.segment.tolist())
 
 
@@ -251,6 +251,9 @@ def test_keys_move_in_time_and_switch_pruners(opened, dog):
     for key, run in (("]", 1), ("3", 2), ("]", 2), ("[", 1), ("9", 1)):
         opened.press(key)
         assert opened.js(pressed) == run
+    opened.js('document.querySelector("#runs button").focus()')
+    opened.press("enter")
+    assert opened.js(pressed) == 0 and opened.js('return document.activeElement === document.querySelector("#runs button")')
     left, top, width, height = opened.js(BOX, "line")
     opened.move(84 + left + (width - 90) * 3.5 / 6.02, top + 20, "pointerDown", "pointerUp")
     assert opened.js(TEXT_OF, "now").startswith("3.00 s")
