@@ -8,7 +8,7 @@ function tabs() {  // once, so that the one with the focus stays
   D.runs.forEach((r, n) => {
     const button = add($("runs"), "button", r.name, "", { onclick: () => choose(n) });
     const counted = [[r.video_kept, r.video, "video"], [r.audio_kept, r.audio, "audio"]].filter((count) => count[1]);
-    add(button, "small", counted.map(([kept, all, what]) => `${kept} of ${all} ${what}`).join(" · ") + (deep(r) ? ", mean of layers" : ""));
+    add(button, "small", counted.map(([kept, all, what]) => `${kept.toLocaleString("en")} of ${all.toLocaleString("en")} ${what}`).join(" · ") + (deep(r) ? ", mean of layers" : ""));
   });
 }
 
@@ -22,7 +22,6 @@ function fill() {
   $("versus").hidden = D.runs.length < 2 || !shows;
   const others = [-1, ...D.runs.keys()].filter((n) => n !== now.run);
   $("other").replaceChildren(...others.map((n) => new Option(D.runs[n]?.name ?? "no other", n, false, n === now.other)));
-  legend(r);
   asked();
   figures();
 }
@@ -31,7 +30,7 @@ function legend(r) {
   const entries = [["kept", "#fff"]];
   if (deep(r)) entries.push(["the darker, the fewer layers read it", "#4a4f5a"]);
   else entries.push(["dropped", "#3d424d"]);
-  if (r.into.some((place) => place >= 0)) entries.push([r.segment ? "merged, in its segment's colour" : "merged", r.segment ? SEGMENTS[0] : GREY]);
+  if (r.into.some((place) => place >= 0)) entries.push([r.segment ? "merged, in its segment's colour" : "merged", colour(r, D.shown[now.at])]);
   if (now.other >= 0) entries.push([`kept here alone (dashed: by ${D.runs[now.other].name} alone)`, APART]);
   $("legend").replaceChildren();
   for (const [words, paint] of entries) {
@@ -89,11 +88,12 @@ function draw() {
   $("scrub").setAttribute("aria-valuetext", clock(stops[now.at]));
   $("veil").setAttribute("aria-pressed", now.veil);
   if (!shows) return;
+  legend(r);
   $("picture").setAttribute("aria-label", `picture at ${clock(stops[now.at])}, ${percent(r.share[D.shown[now.at]])} kept by ${r.name}`);
   if (now.other < 0) return void ($("apart").textContent = "");
   const here = Array.from({ length: SIZE }, (_, n) => differs(first() + n)).filter(Boolean).length;
   const all = r.kept.reduce((sum, _, cell) => sum + differs(cell), 0);
-  $("apart").textContent = `in ${here} of ${SIZE} cells here, ${all} of ${r.kept.length} in all`;
+  $("apart").textContent = `in ${here} of ${SIZE} cells here, ${all.toLocaleString("en")} of ${r.kept.length.toLocaleString("en")} in all`;
 }
 
 // Keys and pointers
@@ -199,11 +199,10 @@ const images = D.frames.map((uri, at) => Object.assign(new Image(), { onload: ()
 $("stage").hidden = !shows;
 $("asked").classList.toggle("alone", !shows);
 $("scrub").max = stops.length - 1;
-const every = D.start_s.length / D.shown.length;
-if (shows && every > 1)
-  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are here, about one in ${every.toFixed(1)}, and where segments begin; the bars are of all.`;
+if (D.shown.length < D.start_s.length)
+  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are shown: evenly, and where segments begin. The bars are of all.`;
 $("scrub").oninput = () => go(+$("scrub").value);
-$("other").onchange = () => { now.other = +$("other").value; legend(run()); draw(); };
+$("other").onchange = () => { now.other = +$("other").value; draw(); };
 $("veil").onclick = lift;
 document.addEventListener("keydown", key);
 $("picture").addEventListener("pointermove", (event) => point(cellAt(event), event.clientX, event.clientY));
@@ -215,7 +214,7 @@ $("line").addEventListener("pointerdown", (event) => { $("line").setPointerCaptu
 $("line").addEventListener("pointermove", (event) => {
   const time = timeAt(event.offsetX);
   if (event.buttons) go(nearest(time));
-  tell(when(time), event.clientX, event.clientY);
+  tell(when(time), event.clientX, $("line").getBoundingClientRect().bottom - 12);  // under it
 });
 $("line").addEventListener("pointerleave", leave);
 new ResizeObserver(draw).observe(document.querySelector("main"));

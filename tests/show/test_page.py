@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from browser import BROWSER, DRIVER, browser
+from PIL import Image
 
 from cg_cli import media
 from cg_cli.config import resolve
@@ -57,7 +60,8 @@ def made(grids: int, segment=None, **more) -> Scene:
     kept = rng.random(4 * grids) < 0.5
     kept[0] = True
     into = np.where(kept, -1, 0)
-    cells = Cells(grid, row, column, kept.astype(float), into, rng.random(4 * grids), np.where(kept, 0, 1))
+    score = np.where(kept, rng.random(4 * grids), np.inf)  # JSON has none
+    cells = Cells(grid, row, column, kept.astype(float), into, score, np.where(kept, 0, 1))
     run = Run("made", 0.5, cells, Sounds(*(np.zeros(0, int),) * 3), ("kept", "dropped"), None, segment)
     frames = rng.integers(0, 255, (grids, 56, 56, 3)).astype(np.uint8)
     clip = Clip("made.mp4", frames, np.arange(grids) + 0.5, 1.0, None, "absent", float(grids), 56, 56)
@@ -89,6 +93,9 @@ def test_a_page_holds_the_cells_of_every_run(nano, clip):
     held = page.read(page.text(drawn))
     check(held, drawn)
     assert len(held["frames"]) == len(held["start_s"]) == drawn.grids and held["frames"][0].startswith("data:image/jpeg;base64,")
+    for grid, uri in enumerate(held["frames"]):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), float)
+        assert np.abs(shown - drawn.clip.frames[grid * drawn.grid_frames]).mean() < 8  # a JPEG of that frame
     assert held["sound"].startswith("data:audio/mp4;base64,") and len(held["wave"][0]) == 1000
 
 
@@ -125,7 +132,8 @@ def test_runs_are_added_to_the_page_of_a_clip(tmp_path):
 
 def test_a_file_of_somebody_else_stays(tmp_path):
     file = tmp_path / "a.html"
-    for foreign in (b"<p>my notes</p>", b"\xff\xfe", b'<script type="application/json" id="data">{</script>', b'<script type="application/json" id="data">[1]</script>'):
+    block = b'<script type="application/json" id="data">%s</script>'
+    for foreign in (b"<p>my notes</p>", b"\xff\xfe", block % b"{", block % b"[1]", block % b'{"schema":"other/1"}'):
         file.write_bytes(foreign)
         with pytest.raises(UsageError, match="is no page of cg: name another file"):
             page.write(file, made(2))
@@ -136,7 +144,7 @@ def test_a_file_of_somebody_else_stays(tmp_path):
         page.write(tmp_path, made(2))
 
 
-def test_nothing_that_is_said_ends_the_data(nano, tmp_path):
+def test_nothing_that_is_said_ends_the_data():
     name = "</script><!--\udcff\u2028'\".mp4"  # as Python has an undecodable byte of a file name
     text = page.text(made(2, video=name))
     assert text.count("</script>") == 2 and text.encode("utf-8")
@@ -163,7 +171,8 @@ const copy = Object.assign(document.createElement("canvas"), {width: seen.width,
 copy.drawImage(seen, 0, 0);
 return Array.from({length: rows * columns}, (_, n) => [...copy.getImageData(
   seen.width * (n % columns + 0.5) / columns, seen.height * (Math.floor(n / columns) + 0.5) / rows, 1, 1).data].slice(0, 3))"""
-BOX = 'const at = document.getElementById(arguments[0]).getBoundingClientRect(); return [at.left, at.top, at.width, at.height]'
+DARK, FIRST_SEGMENT = (16, 19, 26), (0, 114, 178)  # what is laid over cells
+BOX = "const at = document.getElementById(arguments[0]).getBoundingClientRect(); return [at.left, at.top, at.width, at.height]"
 TIP = 'return document.getElementById("tip").hidden ? "" : document.getElementById("tip").innerText'
 TEXT_OF = "return document.getElementById(arguments[0]).innerText"
 
@@ -227,19 +236,23 @@ def test_pointing_at_a_cell_tells_why(opened, dog):
 
 
 def test_overlay_pixels_are_the_selection(opened, dog):
-    """Kept cells are the frame as it is; of the others some of it is taken away, or a colour is laid over."""
+    """Kept cells are the frame as it is; the others are dark, in proportion to the layers that do not read them, or of their segment's colour."""
     scene, seen = dog[0], []
     for run in range(3):
         opened.press(str(run + 1))
         seen.append(opened.js(PIXELS, scene.rows, scene.columns))
     opened.press("o")
     bare = opened.js(PIXELS, scene.rows, scene.columns)
+    over = lambda plain, colour, alpha: [old + (new - old) * alpha for old, new in zip(plain, colour)]  # noqa: E731
     for run, pixels in zip(scene.runs, seen, strict=True):
         for level, merged, pixel, plain in zip(scene.level(run)[0].ravel(), scene.merged(run)[0].ravel(), pixels, bare, strict=True):
-            assert pixel == plain if level == 1 else pixel != plain
-            if not merged:  # dark in proportion to the layers that do not read them
-                shade = [old + (dark - old) * 0.72 * (1 - level) for old, dark in zip(plain, (16, 19, 26))]
-                assert pixel == pytest.approx(shade, abs=2)
+            if level == 1:
+                assert pixel == plain
+            elif merged:
+                assert pixel == pytest.approx(over(over(plain, DARK, 0.52), FIRST_SEGMENT, 0.4), abs=2)
+            else:
+                assert pixel == pytest.approx(over(plain, DARK, 0.72 * (1 - level)), abs=2)
+    assert [scene.merged(run)[0].any() for run in scene.runs] == [True, False, False]
 
 
 def test_keys_move_in_time_and_switch_pruners(opened, dog):
