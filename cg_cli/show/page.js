@@ -93,7 +93,7 @@ function draw() {
   if (now.other < 0) return void ($("apart").textContent = "");
   const here = Array.from({ length: SIZE }, (_, n) => differs(first() + n)).filter(Boolean).length;
   const all = r.kept.reduce((sum, _, cell) => sum + differs(cell), 0);
-  $("apart").textContent = `in ${here} of ${SIZE} cells here, ${all.toLocaleString("en")} of ${r.kept.length.toLocaleString("en")} in all`;
+  $("apart").textContent = `in ${here} of ${SIZE} cells here, ${all.toLocaleString("en")} of ${r.kept.length.toLocaleString("en")} on the page`;
 }
 
 // Keys and pointers

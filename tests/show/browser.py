@@ -35,6 +35,7 @@ class Browser:
 
     def open(self, page: Path) -> None:
         self.call("url", {"url": page.as_uri()})
+        self.until('performance.getEntriesByType("paint").length')  # Chromium drops what is typed before the first paint
 
     def js(self, body: str, *arguments: Any) -> Any:
         """What a function of ``body`` returns."""

@@ -291,7 +291,7 @@ def test_two_pruners_side_by_side(opened, dog):
     scene = dog[0]
     apart = (scene.level(scene.runs[0]) != scene.level(scene.runs[1])).sum((1, 2))
     opened.js('const other = document.getElementById("other"); other.value = 1; other.dispatchEvent(new Event("change"))')
-    assert opened.js(TEXT_OF, "apart") == f"in {apart[0]} of 64 cells here, {apart.sum()} of 384 in all"
+    assert opened.js(TEXT_OF, "apart") == f"in {apart[0]} of 64 cells here, {apart.sum()} of 384 on the page"
 
 
 def test_what_was_asked_and_what_it_took(opened, dog):
@@ -331,4 +331,7 @@ def test_sound_alone_has_a_page(window, tmp_path):
     window.open(tmp_path / "a.html")
     window.press("right")
     assert window.js(TEXT_OF, "now") == "1.00 s" and window.js(BOX, "picture")[2] == 0
+    left, top, width, height = window.js(BOX, "line")
+    window.move(84 + left + (width - 90) * 2.02 / 3, top + 20)
+    assert "sound: dropped" in window.js(TIP)
     assert window.errors() == []
