@@ -42,7 +42,7 @@ function when(time) {
     const grid = Math.max(0, D.start_s.findLastIndex((start) => start <= time + 1e-6));
     lines.push(`picture: ${percent(r.share[grid])} kept`);
     if (r.segment) lines.push(`segment ${r.segment[grid] + 1}`);
-    if (r.recoverable) lines.push(`the sound tells ${percent(r.recoverable[grid])} of the picture`);
+    if (r.recoverable) lines.push(`recoverable from sound: ${percent(r.recoverable[grid])}`);
   }
   const sound = D.sound_s.findLastIndex((start) => start <= time);
   if (sound >= 0) {
@@ -158,8 +158,8 @@ function drawLine() {
     const [low, tall] = D.wave, long = D.sound_end;
     pen.fillStyle = "#6b7686";
     low.forEach((least, n) => {
-      const left = x((n / low.length) * long), wide = x(((n + 1) / low.length) * long) - left, deep = (high * (tall[n] - least)) / 200;
-      pen.fillRect(left, top + (high * (100 - tall[n])) / 200, Math.max(0.8, wide), Math.max(0.8, deep));
+      const left = x((n / low.length) * long), wide = x(((n + 1) / low.length) * long) - left, span = (high * (tall[n] - least)) / 200;
+      pen.fillRect(left, top + (high * (100 - tall[n])) / 200, Math.max(0.8, wide), Math.max(0.8, span));
     });
   }]);
   if (D.sound_s.length) bands.push(["sound kept", 9, (top, high) => D.sound_s.forEach((start, n) => {
