@@ -65,43 +65,59 @@ def share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "-"
 
 
-def summary(answers: Sequence[Answer]) -> Table:
-    """Tokens, FLOPs and latency of one clip and the questions answered on it."""
+FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
+NOTE = "* without answering: what an answer costs depends on its length"
+
+
+def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
+    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of ``FIGURES``."""
     first = answers[0]
     tokens, flops, seconds = first.tokens, first.flops, first.latency_s
-    title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
-    for name, justify in (("", "left"), ("full", "right"), ("used", "right"), ("share", "right"), ("time", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)
+    row = lambda name, full, used, part="", took="": (name, full, used, part, took)  # noqa: E731
 
-    def row(name: str, full: str, used: str, part: str = "", took: str = "") -> None:
-        table.add_row(name, full, used, part, took)
-
-    row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video))
-    row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio))
     full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
-    row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full))
-    table.add_section()
-    row("read the file", "", "", "", duration(seconds.media))
+    counted = [
+        row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
+        row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
+        row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
+    ]
     towers = count(flops.vision + flops.audio, "FLOP")
-    row("encode", towers, towers, "", duration(seconds.encode))
     predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
-    row("prune", "-", predictor, "", duration(seconds.prune))
     read = prefills(answers)
     prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
     took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
-    row("prefill", *prefill, share(read, flops.prefill_full), duration(took))
     decode = sum(a.flops.decode for a in answers)
     questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
-    row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers)))
     before = flops.vision + flops.audio
     full, used = before + flops.prefill_full, before + flops.predictor + read
     total = duration(sum(a.latency_s.total for a in answers))
-    row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total)
-    table.add_section()
-    row("KV cache of the clip", "", size(first.memory.kv_bytes))
-    row("peak memory", "", size(max(a.memory.peak_bytes for a in answers)))
-    table.caption = "* without answering: what an answer costs depends on its length"
+    stages = [
+        row("read the file", "", "", "", duration(seconds.media)),
+        row("encode", towers, towers, "", duration(seconds.encode)),
+        row("prune", "-", predictor, "", duration(seconds.prune)),
+        row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
+        row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
+        row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
+    ]
+    memory = [
+        row("KV cache of the clip", "", size(first.memory.kv_bytes)),
+        row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
+    ]
+    return [counted, stages, memory]
+
+
+def summary(answers: Sequence[Answer]) -> Table:
+    """The ``figures`` of one clip."""
+    first = answers[0]
+    title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    for name in FIGURES:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for section in figures(answers):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
+    table.caption = NOTE
     table.caption_justify = "left"
     return table
 
