@@ -63,6 +63,7 @@ class Narrowing:
         logits: [vocabulary] after the question.
         rows: of each layer, how many rows it read.
         media: of these, how many are (video, audio).
+        depth: [L] float32, of each row of the stream, the share of layers that read it.
         next_position: rotary position of the answer's first token.
         kv_bytes: bytes of keys and values.
         seconds: that reading took.
@@ -72,6 +73,7 @@ class Narrowing:
     logits: Tensor
     rows: tuple[int, ...]
     media: tuple[tuple[int, int], ...]
+    depth: Tensor
     next_position: int | float
     kv_bytes: int
     seconds: float

@@ -151,6 +151,8 @@ class MRopeBackbone(Backbone):
         deepstack = fill(stream.carry.get(DEEPSTACK, rows.new_zeros(len(stream), 0, self.hidden_size)), 0)
         decoder, cache, read, media = self.model.model.language_model, UnevenCache(config=self.model.config), [], []
         turn = decoder.rotary_emb(rows[None], positions[:, None])
+        alive = torch.arange(len(rows), device=self.device)
+        depth = torch.zeros(len(rows), device=self.device)
         for number, layer in enumerate(decoder.layers):
             before = rows
             read.append(len(rows))
@@ -165,14 +167,17 @@ class MRopeBackbone(Backbone):
             view = LayerView(number, len(decoder.layers), tuple(read), modality, grid, time_s, len(asked), rows, attention)
             stays = pruner.after(view, budget)
             if stays is not None:
-                rows, modality, grid, time_s, deepstack = (x[stays] for x in (rows, modality, grid, time_s, deepstack))
+                depth[alive] = (number + 1) / len(decoder.layers)
+                alive, rows, modality, grid, time_s, deepstack = (x[stays] for x in (alive, rows, modality, grid, time_s, deepstack))
                 turn = tuple(x[:, stays] for x in turn)
+        depth[alive] = 1.0
         logits = self.model.lm_head(decoder.norm(rows[-1]))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         counts = tuple(map(tuple, torch.stack(media).tolist()))
         seconds = time.perf_counter() - started
-        return Narrowing(cache, logits, tuple(read), counts, stream.next_position + len(asked), _bytes(cache), seconds)
+        position = stream.next_position + len(asked)
+        return Narrowing(cache, logits, tuple(read), counts, depth[: len(stream)], position, _bytes(cache), seconds)
 
     @torch.no_grad()
     def step(self, ids: Sequence[int], position: float, cache: Any) -> Tensor:

@@ -108,7 +108,8 @@ def _words(scene: Scene, run: Run) -> list[str]:
     total = len(seen) + len(heard)
     parts = [f"video {seen.sum():.0f} of {len(seen)} tokens"] if len(seen) else []
     parts += [f"audio {heard.sum():.0f} of {len(heard)}"] if len(heard) else []
-    parts += [f"{(seen.sum() + heard.sum()) / max(total, 1):.1%} of both kept"]
+    partly = ", mean over layers" if ((seen > 0) & (seen < 1)).any() or ((heard > 0) & (heard < 1)).any() else ""
+    parts += [f"{(seen.sum() + heard.sum()) / max(total, 1):.1%} of both kept{partly}"]
     if (run.cells.into >= 0).any():
         parts.append(f"{(run.cells.into >= 0).sum()} merged into kept ones")
     lines = ["   ·   ".join(parts)]

@@ -149,6 +149,10 @@ def test_the_contract_of_a_pruner_between_layers(backbone, stream, case, keep):
     assert torch.equal(narrowed.logits, again.logits) and narrowed.rows == again.rows
     text = int((stream.modality == TEXT).sum()) + len(backbone.question_ids(QUESTION))
     assert narrowed.rows == tuple(sum(media) + text for media in narrowed.media)  # no text is ever dropped
+    layers = len(narrowed.rows)
+    for number, media in enumerate(narrowed.media):  # a row's depth says which layers read it
+        seen = (narrowed.depth * layers + 1e-3).long() > number
+        assert tuple(int((seen & (entered.modality == kind)).sum()) for kind in (VIDEO, AUDIO)) == media
     assert list(narrowed.rows) == sorted(narrowed.rows, reverse=True)
     if keep == 1:
         whole = backbone.narrow(stream, QUESTION, Scripted({}), budget)
