@@ -130,6 +130,7 @@ def answered(
             device=str(backbone.device),
             device_name=device_name(backbone.device),
             dtype=str(backbone.dtype).removeprefix("torch."),
+            quantize=settings.quantize,
         ),
         pruner=records.Pruning(
             name=settings.pruner, preset=settings.preset, keep=prepared.keep, predictor=predictor, options=asdict(pruner)

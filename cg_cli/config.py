@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import config_files, models, presets
 from .errors import UsageError
 from .media.clip import DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, DecodeOptions
+from .pruning import registry
 
 if TYPE_CHECKING:
     from .backbones.base import Backbone
@@ -30,6 +31,7 @@ class Settings:
     predictor: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str = "none"
     fps: float = DEFAULT_FPS
     max_frames: int = DEFAULT_MAX_FRAMES
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -118,6 +120,7 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
 
 
 def _check(settings: Settings, origins: Mapping[str, str]) -> None:
+    registry.find(settings.pruner)
     rules = [
         ("keep", 0 < settings.keep <= 1, f"--keep must be above 0 and at most 1, not {settings.keep}"),
         ("keep", settings.pruner != NONE or settings.keep == 1, f"--pruner none keeps everything: it cannot go with --keep {settings.keep}"),

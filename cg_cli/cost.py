@@ -107,6 +107,14 @@ def decoder_flops(sizes: TextSizes, new: int, past: int, logit_rows: int) -> int
     return sizes.layers * layer_flops(sizes, new, past) + 2 * logit_rows * sizes.hidden * sizes.vocab
 
 
+def prefill_bytes(sizes: TextSizes, tokens: int, itemsize: int) -> int:
+    """Bytes that ``tokens`` rows take in a prefill at least: their keys and values in all layers, and, in one, the residual and
+    its norm beside the gate, the values and the product of the feed-forward part."""
+    cache = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim
+    layer = 2 * sizes.hidden + 3 * sizes.intermediate
+    return tokens * itemsize * (cache + layer)
+
+
 def layer_flops(sizes: TextSizes, new: int, past: int) -> int:
     """Operations of one layer of the language model for ``new`` tokens after ``past`` cached ones."""
     query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim

@@ -10,7 +10,10 @@ from . import presets
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .backbones.base import Backbone
+    from .config import Settings
 
 GIB = 1 << 30
 
@@ -55,11 +58,32 @@ def source(name: str) -> str:
     return known.source if known else name
 
 
-def load(name: str, *, device: str, dtype: str, offline: bool) -> Backbone:
+def fetch(settings: Settings, tell: Callable[[str], None], *, light: bool = False) -> None:
+    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a download.
+
+    Args:
+        light: import no torch, and hence leave to whoever loads the model what only torch knows: the devices, and the choice of
+            "auto".
+
+    Raises:
+        UsageError: as ``choose`` and ``backbones.fetch``.
+    """
+    from . import backbones
+
+    if light and settings.model == AUTO:
+        return
+    if not light:
+        backbones.check(settings.device, settings.dtype, settings.quantize)
+    name = choose(settings.model, settings.device)
+    if not settings.offline:
+        backbones.fetch(source(name), quantize=settings.quantize, tell=tell)
+
+
+def load(name: str, *, device: str, dtype: str, offline: bool, quantize: str = "none") -> Backbone:
     """The model ``name``, loaded; that name is its id. UsageError as for ``backbones.load``."""
     from . import backbones
 
-    backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline)
+    backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline, quantize=quantize)
     backbone.id = name
     return backbone
 

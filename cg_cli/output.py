@@ -134,6 +134,11 @@ class Talk:
         style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
         self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
 
+    def note(self, message: str) -> None:
+        """One line that a quiet run does without."""
+        if not self.quiet:
+            self.line("note", message)
+
     def settings(self, settings: Settings) -> None:
         for name, value in asdict(settings).items():
             self.line("setting", f"{name.replace('_', '-')} = {value}")

@@ -34,7 +34,8 @@ class _Model(BaseModel):
 
 
 class Model(_Model):
-    """What answered, and on what: ``family`` names the backbone, ``device`` is e.g. ``cpu`` or ``cuda:0``."""
+    """What answered, and on what: ``family`` names the backbone, ``device`` is e.g. ``cpu`` or ``cuda:0``, ``quantize`` what its
+    language model's weights were rounded to."""
 
     id: Text
     revision: Text | None
@@ -42,6 +43,7 @@ class Model(_Model):
     device: Text
     device_name: Text
     dtype: Text
+    quantize: Literal["none", "int8", "int4"] = "none"
 
 
 class Pruning(_Model):
@@ -250,6 +252,7 @@ def record_key(
     prompt_version: str,
     min_frames: int = 0,
     video_pixels: int = 0,
+    quantize: str = "none",
 ) -> str:
     """The key of an answer: 32 hex digits over everything that may change it, the same in every process.
 
@@ -265,5 +268,7 @@ def record_key(
     ]
     if min_frames or video_pixels:  # or else archives from before they existed would be of no use any more
         parts += [min_frames, video_pixels]
+    if quantize != "none":
+        parts += [quantize]
     canonical = json.dumps(parts, sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
     return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()

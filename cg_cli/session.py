@@ -15,12 +15,14 @@ from typing import Any, Protocol
 
 import torch
 
-from . import accounts, media, models, records
+from . import accounts, fitting, media, models, records
 from .a2v import store
 from .accounts import Prepared
 from .backbones.base import Backbone, Generation, Narrowing
-from .config import NONE, Settings, decode_options
+from .backbones.device import synchronize
+from .config import Settings, decode_options
 from .errors import CgError, ItemError
+from .fitting import OUT_OF_MEMORY
 from .media.clip import Clip, DecodeOptions
 from .pruning import budget as budgets
 from .pruning import registry
@@ -29,8 +31,6 @@ from .pruning.budget import Budget
 from .pruning.stream import Selection, TokenStream, apply
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
-OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
-LESS = 0.5  # of the budget, for the one retry after an error of that kind
 
 
 def _ignore(stage: str) -> None:
@@ -77,7 +77,7 @@ class Session:
             warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())
-        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize)
         if known and known.warning:
             warnings.append(known.warning)
         found = store.find(settings.predictor, backbone, offline=settings.offline) if pruner.needs_predictor else None
@@ -179,25 +179,13 @@ class Session:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        less, keep, how = self._less(reading, stage)
+        clip, keep, how = fitting.less(reading.clip, self.settings.keep, self.settings.pruner, stage)
         try:
-            done = self._together(identities, less, keep, on_stage)
+            done = self._together(identities, replace(reading, clip=clip), keep, on_stage)
         except ItemError as error:
             return [_failed(identity, error, attempts=2) for identity in identities]
         note = f"out of memory on {device} in {stage}: tried again with {how}"
         return [r.model_copy(update={"warnings": (*r.warnings, note)}) if r.ok else r for r in done]
-
-    def _less(self, reading: Reading, stage: str) -> tuple[Reading, float, str]:
-        """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
-        not at all, fewer frames. The reading, the keep ratio, and both in words."""
-        clip, keep = reading.clip, self.settings.keep
-        if stage != "encode" and self.settings.pruner != NONE or clip.frames is None or len(clip.frames) < 2:
-            return reading, keep * LESS, f"keep {keep * LESS:g} instead of {keep:g}"
-        step = round(1 / LESS)
-        frames, times = clip.frames[::step], clip.frame_times[::step]
-        slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
-        fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
-        return replace(reading, clip=fewer), keep, f"{len(frames)} frames instead of {len(clip.frames)}"
 
     def _together(self, identities: list[dict[str, str]], reading: Reading, keep: float, on_stage) -> list:
         """The records of ``ask_together``. ItemError from stages 1 to 4, and for want of memory."""
@@ -291,6 +279,8 @@ class Session:
         if self.watch:
             self.watch.pruned(clip, stream, budget, selection, self.pruner)
 
+        fitting.check(backbone, clip, len(pruned), full, keep, self.settings.pruner)
+
         # 4. prefill: the language model reads them once, for all questions, unless the pruner reads the question, too
         prefix, seconds["prefill"] = None, 0.0
         if not self.pruner.needs_question:
@@ -353,6 +343,7 @@ def recipe(
         "temperature": settings.temperature,
         "seed": settings.seed,
         "prompt_version": backbone.prompt_version,
+        "quantize": settings.quantize,
     }
 
 
@@ -379,8 +370,7 @@ def _stage(name: str, device: torch.device, seconds: dict[str, float]) -> Iterat
     started = time.perf_counter()
     try:
         yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
     except CgError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:

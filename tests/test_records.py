@@ -33,6 +33,7 @@ ANSWER: dict[str, Any] = {
         "device": "cpu",
         "device_name": "cpu",
         "dtype": "float32",
+        "quantize": "none",
     },
     "pruner": {"name": "random", "preset": "paper", "keep": 0.45, "predictor": None, "options": {"seed": 1}},
     "media": {
@@ -83,7 +84,7 @@ FAILURE: dict[str, Any] = {
     "error": {"stage": "media", "type": "not_found", "message": "b.mp4: no such file"},
     "attempts": 2,
 }
-WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings", "tokens.counted"}
+WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings", "tokens.counted", "model.quantize"}
 KEY_INPUTS: dict[str, Any] = {
     "video": "10:20:aa",
     "question": "Who?",

@@ -1,13 +1,13 @@
 """Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
 
-A new family is a file with ``load(checkpoint, *, device, dtype) -> Backbone``, ``imagine(size, layers, *, device, dtype) -> Backbone``, its class
+A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``imagine(size, layers, *, device, dtype) -> Backbone``, its class
 as ``BACKBONE``, and its name in FAMILIES. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -21,6 +21,8 @@ FAMILIES = {
     "qwen3_omni": ("qwen3_omni_moe", None),
     "video_salmonn2": ("qwen2_5_vl", "audio_config"),
 }
+# Families whose weights bitsandbytes cannot round, and why.
+WHOLE = {"qwen3_omni": "the experts of this family are no linear layers, which is all that bitsandbytes rounds"}
 # Whole checkpoints for those who have come upon adapters, which are not loaded.
 MERGED = ("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full")
 PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
@@ -44,7 +46,9 @@ def family(config: Mapping[str, Any]) -> str:
     raise UsageError(f"model type {what} is not supported; supported are: {supported}")
 
 
-def load(path_or_id: str, *, device: str, dtype: str, offline: bool, revision: str | None = None) -> Backbone:
+def load(
+    path_or_id: str, *, device: str, dtype: str, offline: bool, revision: str | None = None, quantize: str = "none"
+) -> Backbone:
     """Load a model.
 
     Args:
@@ -53,15 +57,44 @@ def load(path_or_id: str, *, device: str, dtype: str, offline: bool, revision: s
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
         offline: use only what is on this machine.
         revision: hub branch, tag or commit.
+        quantize: "none", or "int8" or "int4" for the language model's weights (bitsandbytes).
 
     Raises:
-        UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device.
+        UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what cannot work is
+            refused before weights are fetched.
     """
     from . import checkpoint
 
-    found = checkpoint.find(path_or_id, offline=offline, revision=revision, check=family)
+    check(device, dtype, quantize)
+    found = checkpoint.find(path_or_id, offline=offline, revision=revision, check=lambda config: _check(config, quantize))
     module = importlib.import_module(f".{family(found.config)}", __name__)
-    return module.load(found, device=device, dtype=dtype)
+    return module.load(found, device=device, dtype=dtype, quantize=quantize)
+
+
+def fetch(path_or_id: str, *, quantize: str, tell: Callable[[str], None]) -> None:
+    """Have what ``load`` needs on this machine; imports no torch. UsageError as for ``load``, and for want of room.
+
+    Args:
+        tell: told how much is downloaded, and to where, before that begins.
+    """
+    from . import checkpoint
+
+    checkpoint.fetch(path_or_id, check=lambda config: _check(config, quantize), tell=tell)
+
+
+def check(device: str, dtype: str, quantize: str) -> None:
+    """UsageError for what no model can be loaded with on this machine."""
+    from .device import check_quantize, resolve_device, resolve_dtype
+
+    resolve_dtype(dtype, resolve_device(device))
+    check_quantize(quantize, device)
+
+
+def _check(config: Mapping[str, Any], quantize: str) -> None:
+    """UsageError for a config.json that cannot be loaded."""
+    module = family(config)
+    if module in WHOLE and quantize != "none":
+        raise UsageError(f"--quantize {quantize}: {WHOLE[module]}; leave it out")
 
 
 def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:

@@ -138,6 +138,10 @@ class Backbone(ABC):
         """Operations that ``encode(clip)`` takes: (vision, audio)."""
 
     @abstractmethod
+    def prefill_bytes(self, tokens: int) -> int:
+        """Bytes of memory that ``prefill`` of so many rows takes at least, beside the weights."""
+
+    @abstractmethod
     def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
         """Operations for ``new`` tokens after ``past`` cached ones, with logits for ``logit_rows`` of them."""
 

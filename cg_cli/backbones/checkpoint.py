@@ -7,11 +7,13 @@ transformers can load. Of one without such weights everything is.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ OPTIONAL_FILES = (  # which of them a checkpoint has depends on the transformers
 PART = "thinker."  # of a full checkpoint, the keys that are needed
 ADAPTER = "adapter_config.json"  # beside weights that are changes to another model's
 MIB = 1 << 20
+GB = 10**9  # as downloads are given
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ def find(
     config = read_config(hub.fetch(CONFIG))
     check(config)
     return Checkpoint(path_or_id, hub.directory(), config, hub.commit)
+
+
+def fetch(path_or_id: str, *, check: Callable[[Mapping[str, Any]], Any], tell: Callable[[str], None]) -> None:
+    """Have a checkpoint on this machine: of one on the hub that is not here yet, what is needed is downloaded, after ``tell`` was
+    told how much that is and where it goes.
+
+    Raises:
+        UsageError: as ``find``; or there is not enough room for it.
+    """
+    if _named(path_or_id, None):
+        return
+    try:
+        find(path_or_id, offline=True, check=check)
+    except UsageError:
+        hub = _Hub(path_or_id, None, offline=False)
+        check(read_config(hub.fetch(CONFIG)))
+        hub.directory(tell)
 
 
 def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
@@ -165,8 +185,10 @@ class _Hub:
             FileNotFoundError: the model has no such file (or, offline, it is not in the cache).
             UsageError: anything else.
         """
-        from huggingface_hub import errors, hf_hub_download
+        import httpx2
+        from huggingface_hub import errors, hf_hub_download, utils
 
+        utils.logging.set_verbosity_error()  # what goes wrong is said here, in one line
         where = f"model {self.repo}"
         try:
             path = Path(
@@ -193,7 +215,11 @@ class _Hub:
                 self._refuse_adapter()
                 raise UsageError(f"{where} has no {CONFIG}: not a transformers model") from error
             raise FileNotFoundError(name) from error
+        except httpx2.TransportError as error:
+            raise UsageError(f"the download of {name} of {where} broke off ({_first_line(error)}): run again, what is whole stays") from error
         except (OSError, errors.HFValidationError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise UsageError(f"no space left for {name} of {where}: make room and run again, or set HF_HOME to a folder on another disk") from error
             raise UsageError(f"cannot fetch {name} of {where}: {_first_line(error)}") from error
         # The hub's cache files a snapshot under its commit: .../snapshots/<commit>/<name>.
         self.commit = self.commit or path.parent.name
@@ -207,11 +233,31 @@ class _Hub:
             return
         raise unmerged(self.repo)
 
-    def directory(self) -> Path:
+    def _announce(self, shards: Sequence[str], tell: Callable[[str], None]) -> None:
+        """Tell how much of ``shards`` is to be downloaded. UsageError if there is no room for it."""
+        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            plans = [hf_hub_download(self.repo, shard, revision=self.commit, dry_run=True) for shard in shards]
+        except (EntryNotFoundError, OSError):
+            return  # the download itself says what is wrong
+        coming = [plan.file_size for plan in plans if plan.will_download]
+        cache = Path(constants.HF_HUB_CACHE)
+        free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+        if sum(coming) > free:
+            raise UsageError(
+                f"model {self.repo} takes {sum(coming) / GB:.1f} GB more, and {cache} has {free / GB:.1f} GB free: make room, or set HF_HOME to "
+                f"a folder on another disk"
+            )
+        if coming:
+            tell(f"downloading {self.repo}: {sum(coming) / GB:.1f} GB in {len(coming)} file{'s' * (len(coming) > 1)} to {cache}")
+
+    def directory(self, tell: Callable[[str], None] | None = None) -> Path:
         """A directory with links to the files needed; a full checkpoint's index is trimmed.
 
         Raises:
-            UsageError: no weights, or not all of them.
+            UsageError: no weights, or not all of them; or, where there is somebody to ``tell``, no room for them.
         """
         files = {CONFIG: self.fetch(CONFIG)}
         for name in OPTIONAL_FILES:
@@ -224,6 +270,8 @@ class _Hub:
             index, shards = trim_index(json.loads(self.fetch(INDEX).read_text(encoding="utf-8")))
         except FileNotFoundError:
             shards = [WEIGHTS]
+        if tell:
+            self._announce(shards, tell)
         try:
             files |= {shard: self.fetch(shard) for shard in shards}
         except FileNotFoundError as error:

@@ -1,11 +1,15 @@
-"""Where to run and in what numbers, from the words a user gives."""
+"""Where to run and in what numbers, from the words a user gives, and what is left of a device's memory."""
 
 from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
 
 import torch
 
 from ..errors import UsageError
 
+NONE, INT8, INT4 = "none", "int8", "int4"  # what the language model's weights are rounded to
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -20,11 +24,15 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"no device {name}; use auto, cpu, cuda or cuda:N") from None
+        raise UsageError(f"no device {name}; use auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cpu":
         return torch.device("cpu")
+    if device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UsageError(f"no device {name} here: it takes an Apple GPU; use --device cpu")
+        return torch.device("mps")
     if device.type != "cuda":
-        raise UsageError(f"device {name} is not supported; use auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name} is not supported; use auto, cpu, cuda, cuda:N or mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = device.index or 0
     if index >= count:
@@ -33,13 +41,45 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A floating type; "auto" is bfloat16 on CUDA and float32 on the CPU.
+    """A floating type; "auto" is bfloat16 on a GPU and float32 on the CPU.
 
     Raises:
         UsageError: not one of DTYPES.
     """
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in DTYPES:
         raise UsageError(f"no dtype {name}; use auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def check_quantize(name: str, device: str) -> None:
+    """UsageError, before anything is fetched, for a ``--quantize`` that cannot work on ``device``."""
+    if name not in (NONE, INT8, INT4):
+        raise UsageError(f"--quantize {name}: give {NONE}, {INT8} or {INT4}")
+    if name == NONE:
+        return
+    place = resolve_device(device)
+    if place.type not in ("cuda", "cpu"):
+        raise UsageError(f"--quantize {name} works on CUDA and on the CPU, not on {place}")
+    missing = [module for module in ("bitsandbytes", "accelerate") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UsageError(f"--quantize {name} needs {' and '.join(missing)}: pip install 'cg-cli[quantize]'")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until ``device`` has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes of memory that can still be had on ``device``; None if nothing tells."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and free for its next tensors
+        return torch.cuda.mem_get_info(device)[0] + held
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

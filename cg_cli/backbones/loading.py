@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, WhisperFeatureExtractor
+from transformers import AutoTokenizer, BitsAndBytesConfig, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from ..errors import UsageError
@@ -16,13 +17,18 @@ from ..media.clip import SAMPLE_RATE
 from ..models import NANO
 from . import qwen_inputs
 from .checkpoint import Checkpoint, read_config, unmerged
-from .device import resolve_device, resolve_dtype
+from .device import INT8, NONE, resolve_device, resolve_dtype
 
 PREPROCESSOR = "preprocessor_config.json"
+# What is never rounded, in any family; full paths, or transformers passes over them in silence.
+EXACT = ["lm_head", "model.visual", "model.audio_tower"]
 
 
-def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple[Any, Any]:
+def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> tuple[Any, Any]:
     """Load ``checkpoint`` as transformers' model ``cls``: the model and its tokenizer.
+
+    Args:
+        quantize: "int8" or "int4" rounds the language model's linear layers; the towers and the head stay as they are.
 
     Raises:
         UsageError: files that cannot be read, an adapter, weights missing or of another shape, or too little memory.
@@ -36,10 +42,11 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple
     def read() -> tuple[Any, dict[str, Any], Any]:
         if any(".lora_" in key for _, keys in weight_files(checkpoint) for key in keys):
             raise unmerged(checkpoint.id)
+        rounding = {"quantization_config": _rounding(quantize, kind), "device_map": {"": place}} if quantize != NONE else {}
         model, report = cls.from_pretrained(
-            directory, dtype=kind, attn_implementation="sdpa", output_loading_info=True, local_files_only=True
+            directory, dtype=kind, attn_implementation="sdpa", output_loading_info=True, local_files_only=True, **rounding
         )
-        return model.to(place), report, AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return model if rounding else model.to(place), report, AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
     model, report, tokenizer = reading(checkpoint, place, kind, read)
     for problem in ("missing_keys", "mismatched_keys"):
@@ -47,6 +54,14 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str) -> tuple
         if report[problem]:
             raise incomplete(checkpoint, problem.removesuffix("_keys"), report[problem])
     return model, tokenizer
+
+
+def _rounding(quantize: str, kind: torch.dtype) -> BitsAndBytesConfig:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of each layer of each token
+    common = {"llm_int8_skip_modules": EXACT}  # of either width, for all its name
+    if quantize == INT8:
+        return BitsAndBytesConfig(load_in_8bit=True, **common)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind, **common)
 
 
 def weight_files(checkpoint: Checkpoint) -> Iterator[tuple[Any, list[str]]]:

@@ -20,6 +20,7 @@ from ..pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 from . import loading, qwen_inputs
 from .base import Backbone, Narrowing, Prefix
 from .checkpoint import Checkpoint
+from .device import synchronize
 from .layout import Layout, MediaShape
 from .weighted import ROWS, UnevenCache, WeightedCache
 
@@ -172,8 +173,7 @@ class MRopeBackbone(Backbone):
                 turn = tuple(x[:, stays] for x in turn)
         depth[alive] = 1.0
         logits = self.model.lm_head(decoder.norm(rows[-1]))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         counts = tuple(map(tuple, torch.stack(media).tolist()))
         seconds = time.perf_counter() - started
         position = stream.next_position + len(asked)
@@ -200,6 +200,9 @@ class MRopeBackbone(Backbone):
     def encode_flops(self, clip: Clip) -> tuple[int, int]:
         vision = 0 if clip.frames is None else cost.vision_flops(self._vision, *self._patch_grid(clip))
         return vision, 0 if clip.audio is None else self._audio_flops(len(clip.audio))
+
+    def prefill_bytes(self, tokens: int) -> int:
+        return cost.prefill_bytes(self._text, tokens, self.dtype.itemsize)
 
     def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
         return cost.decoder_flops(self._text, new, past, logit_rows)

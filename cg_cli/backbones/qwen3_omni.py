@@ -40,9 +40,9 @@ SIZES = {
 ROTARY = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
 
 
-def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> Backbone:
+def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
     """Load the thinker of ``checkpoint``, full Omni or thinker-only. UsageError as for ``loading.load``."""
-    return Qwen3Omni(checkpoint, *loading.load(Qwen3OmniMoeThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype))
+    return Qwen3Omni(checkpoint, *loading.load(Qwen3OmniMoeThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize))
 
 
 def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:

@@ -33,9 +33,9 @@ POSITIONS = 128_000
 TIED = {"3b": True, "7b": False}  # whether the head is the embedding
 
 
-def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> Backbone:
+def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
     """Load a merged checkpoint. UsageError as for ``loading.load`` and ``salmonn_audio.load``."""
-    model, tokenizer = loading.load(Qwen2_5_VLForConditionalGeneration, checkpoint, device=device, dtype=dtype)
+    model, tokenizer = loading.load(Qwen2_5_VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize)
     tower = salmonn_audio.load(checkpoint, model.config.text_config.hidden_size, model.device, model.dtype)
     return VideoSalmonn2(checkpoint, (model, tower), tokenizer)
 

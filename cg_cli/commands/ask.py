@@ -29,6 +29,7 @@ def ask(
     predictor: opt.Predictor = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    quantize: opt.Quantize = None,
     fps: opt.Fps = None,
     max_frames: opt.MaxFrames = None,
     max_pixels: opt.MaxPixels = None,
@@ -66,6 +67,9 @@ def ask(
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)
+    from .. import models
+
+    models.fetch(settings, talk.note)
     with talk.working("loading the model"):
         from ..records import video_identity
         from ..session import Session

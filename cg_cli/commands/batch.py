@@ -48,6 +48,7 @@ def batch(
     predictor: opt.Predictor = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    quantize: opt.Quantize = None,
     fps: opt.Fps = None,
     max_frames: opt.MaxFrames = None,
     max_pixels: opt.MaxPixels = None,
@@ -105,7 +106,7 @@ def batch(
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)
-    from .. import progress
+    from .. import models, progress
     from ..runs.batch import run
 
     if dry_run:
@@ -113,6 +114,8 @@ def batch(
 
         progress.foretold(talk, plan, forecast(plan))
         return
+    if engine == "local":  # the machines of a cluster have theirs
+        models.fetch(settings, talk.note, light=True)
     with progress.watching(talk) as watch:
         report = run(plan, engines.make(engine, settings, gpus), watch)
     progress.report(talk, plan, report)

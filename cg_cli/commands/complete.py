@@ -40,3 +40,7 @@ def predictors(incomplete: str) -> list[str]:
 
     names = ("auto", *sources.known(), *(found.name for found in installed.everything()))
     return [name for name in names if name.startswith(incomplete)]
+
+
+def quantize(incomplete: str) -> list[str]:
+    return [name for name in ("none", "int8", "int4") if name.startswith(incomplete)]

@@ -21,6 +21,7 @@ def show(
     predictor: opt.Predictor = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    quantize: opt.Quantize = None,
     fps: opt.Fps = None,
     max_frames: opt.MaxFrames = None,
     max_pixels: opt.MaxPixels = None,

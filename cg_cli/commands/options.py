@@ -37,6 +37,7 @@ Predictor = Annotated[
 ]
 Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)]
 Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes)]
+Quantize = Annotated[str | None, _option("quantize", "none, int8 or int4: round the language model's weights (needs cg-cli[quantize]; default: none)", RUN, autocompletion=complete.quantize)]
 Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]
 Config = Annotated[
     Path | None, _option("config", "YAML file with any of these options, before cg.yaml here or above and ~/.config/cg/config.yaml", RUN)
@@ -68,7 +69,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the s
 
 # By the name of the setting; ``audio`` is told by ``--no-audio``.
 SETTINGS: dict[str, Any] = {
-    "model": Model, "preset": Preset, "keep": Keep, "pruner": Pruner, "predictor": Predictor, "device": Device, "dtype": Dtype, "fps": Fps,
+    "model": Model, "preset": Preset, "keep": Keep, "pruner": Pruner, "predictor": Predictor, "device": Device, "dtype": Dtype, "quantize": Quantize, "fps": Fps,
     "max_frames": MaxFrames, "max_pixels": MaxPixels, "audio": NoAudio, "max_new_tokens": MaxNewTokens, "temperature": Temperature, "seed": Seed,
     "offline": Offline, "decode_timeout": DecodeTimeout, "show_dir": ShowDir,
 }  # fmt: skip
@@ -98,6 +99,8 @@ def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Setti
     settings = explained(options, leave_out).settings
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported, here or in a worker
+    if options.get("quiet"):
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     return settings
 
 

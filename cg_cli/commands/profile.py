@@ -34,6 +34,7 @@ def profile(
     predictor: opt.Predictor = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
+    quantize: opt.Quantize = None,
     fps: opt.Fps = None,
     max_frames: opt.MaxFrames = None,
     max_pixels: opt.MaxPixels = None,
@@ -63,6 +64,8 @@ def profile(
 
     if weights not in ("trained", "random"):
         raise UsageError(f"--weights {weights}: give trained or random")
+    if weights == "random" and settings.quantize != "none":
+        raise UsageError("--quantize rounds trained weights: leave it out with --weights random")
     if layers is not None and weights != "random":
         raise UsageError("--layers cuts a model with random weights: give --weights random, too")
     if benchmark and inputs:
@@ -70,6 +73,10 @@ def profile(
     if not inputs and not benchmark and synthetic is None:
         raise UsageError("nothing to measure on: give a labelled manifest, clips, a --benchmark, or --synthetic 60s")
     talk = Talk(quiet=quiet)
+    if weights == "trained":
+        from .. import models
+
+        models.fetch(settings, talk.note)
     with talk.profiling() as listener:
         from ..profiling import cells, report, sweep, synthetic as made_up
 

@@ -46,6 +46,9 @@ def train_predictor(
     from ..output import Talk
 
     talk = Talk(quiet=quiet)
+    from .. import models
+
+    models.fetch(settings, talk.note)
     with talk.learning() as listener:
         from ..a2v.job import train_predictor as run
 

@@ -16,12 +16,13 @@ import torch
 
 from .. import accounts
 from ..backbones.base import Backbone
+from ..backbones.device import synchronize
 from ..config import NONE
+from ..matching import right
 from ..media.clip import Clip
 from ..pruning import budget as budgets
 from ..pruning.base import Pruner
 from ..pruning.stream import TokenStream, apply
-from ..matching import right
 
 STEPS = 16  # tokens that are decoded to time a step
 
@@ -143,11 +144,8 @@ class Bench:
 
     def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
         """Seconds of ``work``, the device's part included, and what it returned."""
-        cuda = self.backbone.device.type == "cuda"
-        if cuda:
-            torch.cuda.synchronize(self.backbone.device)
+        synchronize(self.backbone.device)
         started = time.perf_counter()
         out = work()
-        if cuda:
-            torch.cuda.synchronize(self.backbone.device)
+        synchronize(self.backbone.device)
         return time.perf_counter() - started, out

@@ -23,7 +23,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
 
 from .. import cost
-from ..backbones.device import resolve_device, resolve_dtype
+from ..backbones.device import resolve_device, resolve_dtype, synchronize
 from ..backbones.qwen_layout import MediaShape, prefix_layout
 from ..pruning import registry
 from ..pruning.budget import plan
@@ -74,8 +74,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     """Wall time of ``work``, the device's part included."""
     started = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..backbones.device import synchronize
+
 ROUNDS = 5
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
 BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}  # that are copied
@@ -27,11 +29,9 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
     """The shortest time of ``work`` in seconds, after one to warm up."""
     taken = []
     for _ in range(ROUNDS + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         started = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         taken.append(time.perf_counter() - started)
     return min(taken[1:])

@@ -89,7 +89,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         backbone = models.imagine(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
     else:
         name = models.choose(settings.model, settings.device)
-        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize)
     cells = list(dict.fromkeys([WHOLE, *profile.cells]))
     pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)
     facts = _facts(profile, backbone, labels)
@@ -176,6 +176,7 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         "device_name": device_name(backbone.device),
         "threads": os.cpu_count() if backbone.device.type == "cpu" else None,
         "dtype": str(backbone.dtype).removeprefix("torch."),
+        "quantize": settings.quantize,
         "predictors": dict(labels),
         "benchmark": next((q.more.get("benchmark") for item in profile.items for q in item.questions), None),
         "sampling": {name: getattr(settings, name) for name in ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio")},

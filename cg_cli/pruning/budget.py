@@ -51,10 +51,15 @@ def split(video: int, audio: int, grids: int, keep: float) -> Budget:
     return Budget(video=kept_video, audio=count - kept_video, keep=keep)
 
 
+def wide(values: Tensor) -> Tensor:
+    """``values`` as float64, or as float32 on devices that have no float64 (Apple's)."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
 def split_each(video: Tensor, audio: Tensor, grids: Tensor, keep: float) -> tuple[Tensor, Tensor]:
     """``split`` of many streams at once, on their device: (video, audio) [n] int64 of counts [n] int64."""
     tokens = video + audio
-    rounded = (keep * tokens.double() + 0.5).floor().long()
+    rounded = (keep * wide(tokens) + 0.5).floor().long()
     count = torch.minimum(tokens, torch.maximum(tokens.clamp_max(1), rounded))
     share = torch.minimum(count * video // tokens.clamp_min(1), video // VIDEO_FLOOR)
     floor = torch.maximum(torch.minimum(torch.minimum(grids, (count + 1) // 2), video), share)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .base import Pruner, Rows, assemble, check_fits, evenly, others, rows_of
-from .budget import Budget
+from .budget import Budget, wide
 from .evs import change
 from .grids import PAIRS, Grids, table
 from .parts import apportion, best, chunks
@@ -127,8 +127,8 @@ def chunk_wish(grids: Grids, chunk: Tensor, time_s: Tensor, heard: Tensor) -> Te
     shown = torch.searchsorted(grids.start_s.cummax(0).values, time_s + 1e-4, right=True).clamp_min(1) - 1
     of = chunk[shown]
     came, stayed = (chunk.new_zeros(len(chunk)).index_add_(0, x, torch.ones_like(x)) for x in (of, of[heard]))
-    audible, held = (came > 0)[chunk], grids.mask.sum(1).double()
-    kept = 1 - DROP_MOST + (DROP_MOST - DROP_LEAST) * (stayed.double() / came.clamp_min(1))[chunk]
+    audible, held = (came > 0)[chunk], wide(grids.mask.sum(1))
+    kept = 1 - DROP_MOST + (DROP_MOST - DROP_LEAST) * (wide(stayed) / came.clamp_min(1))[chunk]
     tokens = held * audible
     mean = (kept * tokens).sum() / tokens.sum().clamp_min(1)
     return held * torch.where(audible, kept / mean, 1.0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import places
+from .budget import wide
 from .contextguard import windows
 from .grids import Grids
 
@@ -23,7 +24,7 @@ def apportion(wish: Tensor, held: Tensor, total: int | Tensor) -> Tensor:
         held: [n] int64, tokens that there are in each part.
         total: 0 <= total <= sum of ``held``.
     """
-    wish, held = wish.double().clamp_min(1e-9), held.double()
+    wish, held = wide(wish).clamp_min(1e-9), wide(held)
     order = torch.argsort(held / wish, stable=True)  # those that are full first come first
     full = held[order].cumsum(0) - held[order]
     rest = wish[order].flip(0).cumsum(0).flip(0)

@@ -29,6 +29,8 @@ class Score:
 def scores(file: Path, keys: Collection[str]) -> list[Score]:
     """The score of all labelled answers with one of ``keys`` in an archive, then that of each category; none if none is labelled."""
     last = {}
+    if not file.exists():  # a run without a single record leaves none
+        return []
     with file.open("rb") as lines:
         for line in lines:
             record = json.loads(line)

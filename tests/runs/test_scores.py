@@ -22,7 +22,7 @@ def test_of_labelled_answers_that_were_asked_for_the_last_counts(tmp_path: Path)
     found = scores(file, {"a", "b", "c", "d"})
     assert [(score.name, score.right, score.questions, score.interval) for score in found] == [
         ("", 3, 3, None), ("x", 2, 2, None), ("y", 1, 1, None)]  # fmt: skip
-    assert scores(file, {"d"}) == []
+    assert scores(file, {"d"}) == [] == scores(tmp_path / "gone", {"a"})
 
 
 def test_an_interval_takes_enough_clips(tmp_path: Path):

@@ -56,9 +56,10 @@ class Server(ThreadingHTTPServer):
 
 
 class Hub(Server):
-    """One repository, ``someone/a2v``, at one commit; ``files`` are its files. ``private``: for this token alone;
+    """One repository, ``repo``, at one commit; ``files`` are its files. ``private``: for this token alone;
     ``headers``: more of the weights'."""
 
+    repo = ("someone", "a2v")
     private = ""
     gated = False
     headers: ClassVar[dict[str, str]] = {}
@@ -66,7 +67,7 @@ class Hub(Server):
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         owner, name, resolve, revision, file = path.strip("/").split("/", 4)
         token = self.seen[-1][2].get("authorization", "").removeprefix("Bearer ")
-        if (owner, name, resolve) != ("someone", "a2v", "resolve") or (self.private and token != self.private):
+        if (owner, name, resolve) != (*self.repo, "resolve") or (self.private and token != self.private):
             return 401, {"X-Error-Code": "RepoNotFound"}, b""
         if self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
