@@ -29,6 +29,7 @@ def profile(
     synthetic: Annotated[str | None, typer.Option(metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")] = None,
     weights: Annotated[str, typer.Option(help="trained, or random: the model's real shape without its download")] = "trained",
     layers: Annotated[int | None, typer.Option(help="with random weights: layers of each part at most", min=1)] = None,
+    pages: Annotated[int, typer.Option(metavar="N", help="pages of the N clips on which pruners disagree most, linked from report.html", min=0)] = 0,
     quick: Annotated[bool, typer.Option("--quick", help=f"keep {QUICK_KEEPS}, one round, the first {QUICK_CLIPS} clips")] = False,
     model: opt.Model = None,
     predictor: opt.Predictor = None,
@@ -98,6 +99,7 @@ def profile(
             synthetic_s=made_up.seconds(synthetic) if synthetic else None,
             random=weights == "random",
             layers=layers,
+            pages=pages,
         )
         summary = sweep.run(wanted, listener)
         files = report.write(summary, out)

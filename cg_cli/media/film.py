@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from .damage import Damage
-from .frames import Resizer
+from .frames import Resizer, pictures
 from .scan import Scan, decode, packets, scan, single_threaded
 from .source import open_media
 
@@ -31,7 +31,9 @@ def repaint(source: str, target: Path, paint: Paint) -> None:
     """
     damage = Damage()
     found = scan(source, source, damage)
-    if found.video is None:
+    # Its size has to be known before anything, be it sound, is written.
+    first = next(pictures(source, source, found, [Fraction(0)], damage), None) if found.video else None
+    if first is None:
         raise ValueError("there is no film in it to paint on")
     with open_media(source, source) as container, av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out:
         film = container.streams[found.video_index]
@@ -39,16 +41,16 @@ def repaint(source: str, target: Path, paint: Paint) -> None:
         streams = [stream for stream in (film, sound) if stream is not None]
         for stream in streams:
             single_threaded(stream)
-        pictures = _Pictures(out, film, found, paint)
+        seen = _Pictures(out, film, found, paint, Resizer(film.sample_aspect_ratio, first.frame))
         sounds = _Sounds(out, sound, found) if sound else None
         for packet in packets(container, streams, damage):
             if packet.stream_index == found.video_index:
                 for frame in decode(packet, "video", damage):
-                    pictures.add(frame)
+                    seen.add(frame)
             elif sounds:
                 for frame in decode(packet, "sound", damage):
                     sounds.add(frame)
-        pictures.close()
+        seen.close()
         if sounds:
             sounds.close()
 
@@ -56,12 +58,14 @@ def repaint(source: str, target: Path, paint: Paint) -> None:
 class _Pictures:
     """Frames, one behind: only the next one tells how long a frame shows."""
 
-    def __init__(self, out: av.container.OutputContainer, film: av.VideoStream, found: Scan, paint: Paint):
-        self._out, self._film, self._line, self._paint = out, film, found.video, paint
+    def __init__(self, out: av.container.OutputContainer, film: av.VideoStream, found: Scan, paint: Paint, resizer: Resizer):
+        self._out, self._film, self._line, self._paint, self._resizer = out, film, found.video, paint, resizer
+        scale = min(1.0, LONGEST / max(resizer.displayed))
+        self._size = tuple(max(2, 2 * round(side * scale / 2)) for side in resizer.displayed)
         self._stream = out.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
         self._stream.pix_fmt = "yuv420p"
+        self._stream.width, self._stream.height = self._size
         self._stream.codec_context.time_base = CLOCK
-        self._resizer: Resizer | None = None
         self._held: tuple[Fraction, av.VideoFrame] | None = None
         self._lasts: dict[int, int] = {}
         self._count = 0
@@ -85,12 +89,6 @@ class _Pictures:
         self._mux(self._stream.encode(None))
 
     def _encode(self, time: Fraction, frame: av.VideoFrame, until: Fraction) -> None:
-        if self._resizer is None:
-            self._resizer = Resizer(self._film.sample_aspect_ratio, frame)
-            width, height = self._resizer.displayed
-            scale = min(1.0, LONGEST / max(width, height))
-            self._size = tuple(max(2, 2 * round(side * scale / 2)) for side in (width, height))
-            self._stream.width, self._stream.height = self._size
         painted = av.VideoFrame.from_ndarray(self._paint(self._resizer.upright(frame, self._size), float(time)), format="rgb24")
         painted.pts, painted.time_base = round(time / CLOCK), CLOCK
         self._lasts[painted.pts] = round(until / CLOCK) - painted.pts

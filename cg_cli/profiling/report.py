@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..config import NONE
 from ..errors import CgError
@@ -123,7 +124,7 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
         f"A pruner that reads the question has the clip read anew for each, the others once: what that comes to is the speed-up with {QUESTIONS} questions on a clip, to all first tokens, against the whole clip read once. "
         "Promised is the ratio of FLOPs, efficiency what came of it. Kept is counted as papers do: what enters the language model, the mean over its layers, what its last layer sees, and as a share of the FLOPs. Seconds are of all timed clips together; "
         "on a busy CPU they say little. Intervals are 95 %, over clips; differences are paired question by question.</p>"
-        f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{categories}</html>\n'
+        f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>{categories}{_pages(summary)}</html>\n'
     )
 
 
@@ -141,6 +142,14 @@ def _categories(summary: Mapping[str, Any]) -> str:
         cells = [f"{100 * cell['by_category'][name]['value']:.1f}" if name in cell.get("by_category", {}) else "" for name in names]
         body += f"<tr><td>{escape(cell['pruner'])}</td><td>{cell['keep']:g}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
     return f'<h2>Right answers by category, %</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _pages(summary: Mapping[str, Any]) -> str:
+    links = [
+        f'<li><a href="{escape(quote(page["page"]), quote=True)}">{escape(Path(page["video"]).name)}</a>: {page["turned"]} answers turned from right to wrong or back</li>'
+        for page in summary.get("pages", ())
+    ]
+    return f"<h2>What was kept of the clips on which pruners disagree most</h2><ul>{''.join(links)}</ul>" if links else ""
 
 
 def _shown(value: Any) -> str:

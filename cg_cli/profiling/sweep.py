@@ -1,4 +1,4 @@
-"""``cg profile``: clips under every pruner at every keep ratio, measured on this device, in four numbered stages.
+"""``cg profile``: clips under every pruner at every keep ratio, measured on this device, in five numbered stages.
 
 Measurements go to a JSONL file, a line a clip, as they are made: a run that was interrupted goes on from there. Costs are
 timed on the first TIMED clips, whose times add up to the figures; answers are compared on all.
@@ -64,6 +64,7 @@ class Profile:
         cells: pruners at ratios; the whole clip is always measured with them.
         random: random weights in the model's shape, with at most ``layers`` layers in each part.
         out: folder of the measurements.
+        pages: how many clips get a page of what each pruner kept.
     """
 
     settings: Settings
@@ -74,6 +75,7 @@ class Profile:
     synthetic_s: float | None = None
     random: bool = False
     layers: int | None = None
+    pages: int = 0
 
 
 def run(profile: Profile, listener: Listener) -> dict[str, Any]:
@@ -120,7 +122,18 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     chosen = lines.chosen(identities)
     if not chosen:
         raise CgError("no clip could be measured")
-    return {"schema": "cg.profile/1", **facts, "clips": len(chosen), "failed": faults, "roofline": peak, **summarise(cells, chosen)}
+
+    # 5. pages, for those who want to see
+    drawn = []
+    if profile.pages:
+        from . import pages
+
+        shown = pages.shown(cells)
+        wanted = pages.choose(profile.items, lines.by_clip, shown, profile.pages)
+        drawn = pages.write(wanted, shown, pruners, backbone, settings, labels, profile.out, listener.fault)
+    return {
+        "schema": "cg.profile/1", **facts, "clips": len(chosen), "failed": faults, "roofline": peak, "pages": drawn, **summarise(cells, chosen),
+    }  # fmt: skip
 
 
 def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
@@ -192,7 +205,7 @@ class _Lines:
 
     def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
         self.file, self.recipe, self.labels = file, recipe, labels
-        self._by_clip: dict[str, list[dict[str, Any]]] = {}
+        self.by_clip: dict[str, list[dict[str, Any]]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             text = file.read_bytes() if file.exists() else b""
@@ -206,14 +219,14 @@ class _Lines:
             if measured["recipe"] == recipe:
                 cells = measured["cells"]
                 measured["cells"] = {name: cells[name] for name in cells if cells[name]["predictor"] == self._label(name)}
-                self._by_clip.setdefault(measured["clip"], []).append(measured)
+                self.by_clip.setdefault(measured["clip"], []).append(measured)
 
     def _label(self, cell: str) -> str | None:
         return self.labels.get(cell.rpartition(" ")[0])
 
     def have(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
         """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled questions."""
-        found = [line["cells"][cell] for line in self._by_clip.get(clip, []) if cell in line["cells"]]
+        found = [line["cells"][cell] for line in self.by_clip.get(clip, []) if cell in line["cells"]]
         return any(len(f["times"]) >= repeat and len(f.get("right", ())) == labelled for f in found)
 
     def add(self, clip: str, measured: Mapping[str, Any]) -> None:
@@ -224,8 +237,8 @@ class _Lines:
                 file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
             raise CgError(f"cannot write {self.file}: {error.strerror}") from error
-        self._by_clip.setdefault(clip, []).append(line)
+        self.by_clip.setdefault(clip, []).append(line)
 
     def chosen(self, clips: Sequence[str]) -> list[list[dict[str, Any]]]:
         """The lines of each of ``clips`` that has any."""
-        return [self._by_clip[clip] for clip in dict.fromkeys(clips) if clip in self._by_clip]
+        return [self.by_clip[clip] for clip in dict.fromkeys(clips) if clip in self.by_clip]

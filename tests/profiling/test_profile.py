@@ -20,7 +20,10 @@ from cg_cli.errors import UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import report, stats, summary, synthetic
 from cg_cli.profiling.cells import cells
+from cg_cli.profiling.pages import choose, shown
 from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.runs.items import Item
+from cg_cli.show.page import read
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 HALF = Cell("random", 0.5)
@@ -111,6 +114,17 @@ def test_a_made_up_clip_is_as_long_as_it_says():
     assert synthetic.clip(10, DecodeOptions(audio=False)).audio is None
 
 
+def test_the_clips_on_which_pruners_disagree_most():
+    items = [Item(name, ()) for name in ("gone-a", "gone-b", "gone-c")]
+    right = {"gone-a": [True, False], "gone-b": [False, False], "gone-c": [True, False]}
+    lines = {
+        f"unread:{name}": [{"cells": {WHOLE.name: {"right": [True, True]}, HALF.name: {"right": answers}}}] for name, answers in right.items()
+    }
+    assert [(item.video, turned) for item, turned in choose(items, lines, [HALF], 2)] == [("gone-b", 2), ("gone-a", 1)]
+    sweep = cells(["random", "evs"], "1,.65,.5,.25")
+    assert shown(sweep) == [Cell("random", 0.5), Cell("evs", 0.5)]
+
+
 class Page(HTMLParser):
     """Checks that every tag is closed in order, and what the page would fetch."""
 
@@ -155,7 +169,7 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     assert (out / "measurements.jsonl").read_bytes() == before  # nothing is measured twice
     assert json.loads(said)["cells"][1]["prefill_speedup"] == random["prefill_speedup"]
     (out / "measurements.jsonl").write_bytes(before[:-100])  # a kill in the middle of a line
-    code, said, _ = cg(*command, "--pruner", "random,contextguard,fastv", "--quiet")
+    code, said, _ = cg(*command, "--pruner", "random,contextguard,fastv", "--quiet", "--pages", "1")
     third = json.loads(said)
     lines = [list(json.loads(line)["cells"]) for line in (out / "measurements.jsonl").read_text().splitlines()]
     new = ["none 1", "contextguard 0.45", "fastv 0.45"]  # the others only where the kill took them
@@ -175,7 +189,11 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     text = (out / "report.html").read_text()
     page = Page()
     page.feed(text)
-    assert page.open == [] and not page.links and text.count("<svg") == 3
+    (drawn,) = third["pages"]
+    assert page.open == [] and page.links == [drawn["page"]] and text.count("<svg") == 3
+    held = read((out / drawn["page"]).read_text())
+    assert [(run["pruner"], run["keep"]) for run in held["runs"]] == [("random", 0.45), ("contextguard", 0.45), ("fastv", 0.45)]
+    assert drawn["turned"] > 0 and Path(drawn["video"]).name == Path(held["video"]).name
     assert not re.search(r"https?://(?!www.w3.org/2000/svg)", text)  # nothing to fetch
     assert json.loads((out / "profile.json").read_text()) == third
 

@@ -15,6 +15,7 @@ from pruner_matrix import PRUNING_CASES
 from scenes import SAMPLES, scene_of
 from synthetic_stream import make_stream
 
+from cg_cli.doctor import write_clip
 from cg_cli.errors import CgError, UsageError
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
@@ -142,9 +143,27 @@ def test_an_overlay_is_the_clip_with_the_selection_on_it(session, tmp_path):
     assert not list(tmp_path.glob(".*"))  # nothing half-written is left
 
 
-def test_an_overlay_of_sound_alone_is_one_line(session, tmp_path):
-    from cg_cli.doctor import write_clip
+def test_an_overlay_of_a_rotated_film_whose_sound_comes_first(session, tmp_path):
+    write_clip(tmp_path / "clip.mp4")
+    with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(tmp_path / "turned.mkv"), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        film = streams[source.streams.video[0].index]
+        film.set_display_rotation(90)
+        packets = [packet for packet in source.demux() if packet.dts is not None]
+        for packet in sorted(packets, key=lambda packet: packet.stream.type):  # sound, then film
+            packet.stream = streams[packet.stream_index]
+            out.mux(packet)
+    scene = scene_of(session, tmp_path / "turned.mkv", ("random", 0.5))
+    overlay.write(tmp_path / "kept.mp4", scene)
+    times, frames, sound = frames_of(tmp_path / "kept.mp4")
+    upright = [np.rot90(pixels) for pixels in frames_of(tmp_path / "clip.mp4")[1]]
+    assert len(times) == 16 and abs(sound - 2) < 0.2
+    paint = overlay.painter(scene)
+    for time, pixels, own in zip(times, frames, upright, strict=True):
+        assert np.abs(pixels - paint(np.ascontiguousarray(own), float(time)).astype(int)).mean() < 8
 
+
+def test_an_overlay_of_sound_alone_is_one_line(session, tmp_path):
     write_clip(tmp_path / "clip.mp4")
     with av.open(str(tmp_path / "clip.mp4")) as source, av.open(str(tmp_path / "sound.wav"), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=16_000, layout="mono")

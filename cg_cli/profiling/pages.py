@@ -1,0 +1,80 @@
+"""Pages of the clips on which pruners disagree most: what each of them kept, side by side (``cg_cli.show.page``)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..backbones.base import Backbone
+from ..config import Settings
+from ..errors import ItemError
+from ..pruning.base import Pruner
+from ..records import video_identity
+from ..runs.items import Item
+from ..session import Session
+from ..show import page
+from ..show.recorder import Recorder
+from .measure import WHOLE, Cell
+
+KEEP = 0.45  # the ratio whose cells are shown, or the one nearest to it: pages with every ratio would be large
+FOLDER = "pages"
+
+
+def choose(items: Sequence[Item], lines: Mapping[str, Sequence[Mapping[str, Any]]], cells: Sequence[Cell], count: int) -> list[tuple[Item, int]]:
+    """The ``count`` items with the most answers that turned from right to wrong or back under one of ``cells``, and how many those
+    are; the first ones among equals.
+
+    Args:
+        lines: measurements by the identity of a clip.
+    """
+    found = [(item, sum(_turned(line, cell) for line in lines.get(video_identity(item.video), ()) for cell in cells)) for item in items]
+    return sorted(found, key=lambda each: -each[1])[:count]
+
+
+def _turned(line: Mapping[str, Any], cell: Cell) -> int:
+    right, whole = (line["cells"].get(name, {}).get("right", ()) for name in (cell.name, WHOLE.name))
+    return sum(a != b for a, b in zip(right, whole))
+
+
+def shown(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that go on a page: of each pruner the ratio nearest to KEEP."""
+    out: dict[str, Cell] = {}
+    for cell in cells:
+        best = out.setdefault(cell.pruner, cell)
+        if abs(cell.keep - KEEP) < abs(best.keep - KEEP):
+            out[cell.pruner] = cell
+    return [cell for cell in out.values() if cell != WHOLE]
+
+
+def write(
+    chosen: Sequence[tuple[Item, int]], cells: Sequence[Cell], pruners: Mapping[Cell, Pruner], backbone: Backbone, settings: Settings,
+    labels: Mapping[str, str | None], out: Path, fault: Callable[[str], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Answer the questions of each chosen clip under ``cells`` and write its page into ``out``. Returns, for the report, the clip,
+    its page (relative to ``out``) and how many answers turned; ``fault`` is told of a clip that cannot be read any more.
+
+    CgError if a page cannot be written.
+    """
+    made = []
+    (out / FOLDER).mkdir(exist_ok=True)
+    for item, turned in chosen:
+        identity, scenes, reading = video_identity(item.video), [], None
+        for cell in cells:
+            own = replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={})
+            session = Session(own, backbone, pruners[cell], labels.get(cell.pruner), (), Recorder(own, backbone.frame_multiple))
+            reading = reading or session.read(item.video)
+            if isinstance(reading.clip, ItemError):
+                break
+            records = session.ask_together(item.video, [question.text for question in item.questions], reading, identity)
+            scenes.append(session.watch.scene(item.video, identity, records))
+        if not scenes:
+            fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")
+            continue
+        place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
+        page.write(out / name, replace(scenes[0], runs=tuple(run for scene in scenes for run in scene.runs)))
+        made.append({"video": item.video, "page": name, "turned": turned})
+    return made
