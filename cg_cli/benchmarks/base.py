@@ -99,7 +99,10 @@ class Benchmark:
         for name in self.annotations:
             for file in sorted(data.glob(name)):
                 return file, data
-        raise UsageError(f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}")
+        others = sorted(file for file in data.iterdir() if file.suffix in tables.SUFFIXES)
+        if len(others) == 1:  # renamed, or turned into another format
+            return others[0], data
+        raise UsageError(f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: name it, --data FILE")
 
     def _video(self, folder: Path, video: str) -> Path:
         """The file of a video; the first place where it could be if it is nowhere, for the record to say so."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UsageError
 
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+
 
 def read(file: Path) -> Any:
     """The contents of a .json, .jsonl, .csv, .tsv or .parquet file. UsageError if it cannot be read."""

@@ -9,26 +9,32 @@ from .base import Benchmark, Row, letter, lettered, listed
 
 
 def rows(data: Any) -> Iterator[Row]:
-    """A row a question, as on the hub; or a list of videos with ``questions``, as the owners' evaluation takes it."""
+    """A row a question, as on the hub and in VLMEvalKit's table; or a list of videos with ``questions``, as the owners' evaluation
+    takes it."""
     for entry in data:
         for question in entry["questions"] if "questions" in entry else [entry]:
             yield _row({**entry, **question})
 
 
 def _row(entry: dict[str, Any]) -> Row:
-    first = lambda *names: str(next(entry[name] for name in names if name in entry))  # noqa: E731
-    video = entry.get("videoID") or str(entry["url"]).rpartition("v=")[2]
+    def first(*names: str) -> Any:
+        found = [entry[name] for name in names if entry.get(name) not in (None, "")]
+        if not found:
+            raise KeyError(names[0])
+        return found[0]
+
+    video = entry.get("videoID") or entry.get("video") or str(entry["url"]).rpartition("v=")[2]
     return Row(
-        id=str(entry["question_id"]),
-        video=str(video),
+        id=str(first("question_id", "index")),
+        video=str(video).removesuffix(".mp4"),
         question=entry["question"],
-        choices=lettered(listed(entry.get("options", entry.get("choices")))),
+        choices=lettered(listed(first("options", "choices", "candidates"))),
         answer=letter(entry["answer"]),
-        category=first("duration", "duration_category"),
+        category=str(first("duration", "duration_category")),
         groups={
-            "domain": first("domain", "video_category"),
-            "sub_category": first("sub_category", "video_subcategory"),
-            "task_type": first("task_type"),
+            "domain": str(first("domain", "video_category")),
+            "sub_category": str(first("sub_category", "video_subcategory")),
+            "task_type": str(first("task_type")),
         },
     )
 
@@ -36,7 +42,7 @@ def _row(entry: dict[str, Any]) -> Row:
 BENCHMARK = Benchmark(
     name="video-mme",
     source="lmms-lab/Video-MME on the hub",
-    annotations=("videomme/test-*.parquet", "test-*.parquet", "videomme/*.json*", "*.json", "*.jsonl"),
+    annotations=("videomme/test-*.parquet", "test-*.parquet", "videomme/*.json*", "Video-MME.tsv", "*.json", "*.jsonl"),
     videos=("data/{video}", "videos/data/{video}", "videos/{video}", "video/{video}", "{video}"),
     rows=rows,
     prompt=(

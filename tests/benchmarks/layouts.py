@@ -169,6 +169,13 @@ LAYOUTS = {
         "daily-omni", "qa.json", DAILY, tuple(v.removeprefix("Videos/") for v in DAILY_VIDEOS), DAILY_FIRST, 2, "qa.json"),
     "video-mme, rows": Layout("video-mme", "videomme/test.jsonl", "\n".join(map(json.dumps, MME)), MME_VIDEOS, MME_FIRST, 2),
     "video-mme, nested": Layout("video-mme", "answers.json", MME_NESTED, MME_VIDEOS, MME_FIRST, 1),
+    "video-mme, VLMEvalKit's table": Layout(
+        "video-mme", "Video-MME.tsv",
+        "index\tvideo\tduration\tdomain\tcandidates\tsub_category\ttask_type\tquestion\tanswer\n"
+        + "".join(f"{n}\t{r['videoID']}\t{r['duration']}\t{r['domain']}\t{r['options']}\t{r['sub_category']}\t{r['task_type']}\t{r['question']}\t{r['answer']}\n"
+                  for n, r in enumerate(MME)),
+        tuple(f"video/{Path(v).name}" for v in MME_VIDEOS), ("0", *MME_FIRST[1:]), 2),
+    "avut, renamed": Layout("avut", "mine.json", AVUT, ("aaaaaaaaaaa.mp4", "bbb.bbb.mp4"), AVUT_FIRST, 2),
     "avut": Layout("avut", "AV_Human_data.json", AVUT, ("aaaaaaaaaaa.mp4", "bbb.bbb_fullsize.mp4"), AVUT_FIRST, 2),
     "avut, another file": Layout("avut", "AV_Gemini_data.json", AVUT, ("data/aaaaaaaaaaa.mp4", "data/bbb.bbb.mp4"), AVUT_FIRST, 2, "AV_Gemini_data.json"),
     "omnivideobench": Layout("omnivideobench", "data.json", OMNI, ("videos/video_1.mp4", "videos/video_2.mp4"), OMNI_FIRST, 3),

@@ -114,7 +114,8 @@ def test_what_is_no_layout(tmp_path: Path, settings):
     fails('[{"video_id": "a", "Question": "q", "Choice": "red", "Answer": "A", "Type": "t"}]', "not in the layout of daily-omni")
     fails('[{"video_id": "a", "Question": "q", "Choice": ["a", "b"], "Answer": "none", "Type": "t"}]', "answer 'none' is no letter")
     fails('[{"QA_id": 1, "option_A": "x", "answer": "B"}]', "question 1 has no option_B", "avut", "AV_Human_data.json")
-    with pytest.raises(UsageError, match="no annotation file of worldsense in it; looked for worldsense_qa.json"):
+    (tmp_path / "another.json").write_text("[]")
+    with pytest.raises(UsageError, match="no annotation file of worldsense in it; looked for worldsense_qa.json.*: name it, --data FILE"):
         benchmarks.collect("worldsense", tmp_path, settings)
     with pytest.raises(UsageError, match="no such folder"):
         benchmarks.collect("worldsense", tmp_path / "none", settings)
