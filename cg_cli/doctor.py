@@ -8,7 +8,6 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -107,24 +106,16 @@ def _machine() -> dict[str, str]:
     import torch
 
     from .accounts import device_name
+    from .backbones.device import free_bytes
 
     out = {
         "system": platform.platform(),
         "processor": f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
     }
-    memory = _memory()
-    if memory:
-        out["memory"] = f"{memory['MemAvailable'] / GIB:.1f} of {memory['MemTotal'] / GIB:.1f} GiB available"
+    free = free_bytes(torch.device("cpu"))
+    if free is not None:
+        out["memory"] = f"{free / GIB:.1f} of {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB available"
     return out
-
-
-def _memory() -> Mapping[str, int]:
-    """Bytes by the names of /proc/meminfo; empty where there is none."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    return {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _devices() -> dict[str, str]:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -25,10 +25,10 @@ from .errors import CgError, ItemError
 from .fitting import OUT_OF_MEMORY
 from .media.clip import Clip, DecodeOptions
 from .pruning import budget as budgets
-from .pruning import registry
 from .pruning.base import Pruner
 from .pruning.budget import Budget
 from .pruning.stream import Selection, TokenStream, apply
+from .recipe import make_pruner, recipe
 
 STAGES = ("media", "encode", "prune", "prefill", "decode")
 
@@ -322,46 +322,12 @@ class Session:
         ]
 
 
-def recipe(
-    settings: Settings, backbone: Backbone | type[Backbone], model: str, revision: str, pruner: Pruner, predictor: str | None
-) -> dict[str, Any]:
-    """``Session.recipe``, which can be told before the model ``model`` at ``revision`` is loaded."""
-    return {
-        "model": model,
-        "revision": revision,
-        "pruner": settings.pruner,
-        "keep": settings.keep,
-        "options": asdict(pruner),
-        "predictor": predictor,
-        "fps": settings.fps,
-        "max_frames": settings.max_frames,
-        "max_pixels": settings.max_pixels,
-        "min_frames": settings.min_frames,
-        "video_pixels": settings.video_pixels,
-        "audio": settings.audio,
-        "max_new_tokens": settings.max_new_tokens,
-        "temperature": settings.temperature,
-        "seed": settings.seed,
-        "prompt_version": backbone.prompt_version,
-        "quantize": settings.quantize,
-    }
-
-
 def _failed(identity: dict[str, str], error: ItemError, **more) -> records.Failure:
     return records.failure(identity, error.stage, error.kind, str(error), **more)
 
 
 def _wordless() -> ItemError:
     return ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
-
-
-def make_pruner(settings: Settings) -> Pruner:
-    """The pruner with its options; one that has a ``seed`` takes the run's, unless the preset sets it."""
-    options = dict(settings.pruner_options)
-    cls = registry.find(settings.pruner).load()
-    if "seed" in (f.name for f in fields(cls)):
-        options.setdefault("seed", settings.seed)
-    return registry.make(settings.pruner, **options)
 
 
 @contextmanager

@@ -27,9 +27,9 @@ from ..media import DecodeWorker
 from ..media.clip import Clip
 from ..pruning.base import Pruner
 from ..pruning.predictor import A2VPredictor
+from ..recipe import make_pruner
 from ..records import video_identity
 from ..runs.items import Item, Question
-from ..session import make_pruner
 from . import synthetic
 from .measure import WHOLE, Ask, Bench, Cell
 from .overhead import predictor_of

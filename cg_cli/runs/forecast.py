@@ -17,7 +17,7 @@ from ..media.clip import SAMPLE_RATE, DecodeOptions
 from ..media.facts import Probe
 from ..media.sizes import frame_count
 from ..pruning import budget
-from ..session import make_pruner, recipe
+from ..recipe import make_pruner, recipe
 from . import history
 from .batch import Plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +120,10 @@ def _words(scene: Scene, run: Run) -> list[str]:
     return [line if len(line) < 170 else f"{line[:169]}…" for line in lines]
 
 
-class _Track:
-    """A strip over the time axis."""
+class _Axis:
+    """The time axis: where on the sheet a second is, and which seconds each grid spans."""
 
-    def __init__(self, scene: Scene, name: str, height: int):
-        self.name, self.height = name, height
+    def __init__(self, scene: Scene):
         self._end = max(scene.clip.duration_s, 1e-3)
         ends = np.append(scene.grid_start_s[1:], _film_end(scene)) if scene.grids else np.zeros(0)
         self.spans = list(zip(scene.grid_start_s, ends, strict=True))
@@ -132,8 +132,17 @@ class _Track:
         left = MARGIN + LABELS
         return left + (WIDTH - MARGIN - left) * min(max(seconds / self._end, 0.0), 1.0)
 
+
+class _Track(_Axis, ABC):
+    """A strip over the time axis."""
+
+    def __init__(self, scene: Scene, name: str, height: int):
+        super().__init__(scene)
+        self.name, self.height = name, height
+
+    @abstractmethod
     def draw(self, pen: ImageDraw.ImageDraw, top: int) -> None:
-        raise NotImplementedError
+        """Draw it from ``top`` down."""
 
 
 class _Shares(_Track):
@@ -204,7 +213,7 @@ def _film_end(scene: Scene) -> float:
 
 def _axis(pen: ImageDraw.ImageDraw, scene: Scene, chosen: list[int], top: int) -> None:
     """Time in round steps, and a mark where each frame above is from."""
-    track = _Track(scene, "", 0)
+    track = _Axis(scene)
     step = next((s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200) if scene.clip.duration_s / s <= 12), 3600)
     pen.line((track.x(0), top, track.x(scene.clip.duration_s), top), fill=FAINT)
     for number in range(int(scene.clip.duration_s / step) + 1):

@@ -20,7 +20,8 @@ from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning.stream import TEXT
 from cg_cli.records import video_identity
-from cg_cli.session import Session, make_pruner
+from cg_cli.recipe import make_pruner
+from cg_cli.session import Session
 from cg_cli.show import page
 from cg_cli.show import scene as scenes
 from cg_cli.show.scene import Cells, Run, Scene, Sounds
