@@ -316,8 +316,7 @@ class Fetching:
         return partial(tqdm, disable=self.talk.quiet or not self.talk.err.is_terminal, leave=False)
 
     def note(self, message: str) -> None:
-        if not self.talk.quiet:
-            self.talk.line("note", message)
+        self.talk.note(message)
 
 
 @dataclass
@@ -331,8 +330,7 @@ class Profiling:
         self.talk.line("error", message)
 
     def note(self, message: str) -> None:
-        if not self.talk.quiet:
-            self.talk.line("note", message)
+        self.talk.note(message)
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
         if not self.talk.quiet:

@@ -45,8 +45,7 @@ class Watch:
     bar: Progress | None
 
     def note(self, message: str) -> None:
-        if not self.talk.quiet:
-            self.talk.line("note", message)
+        self.talk.note(message)
 
     def fault(self, message: str) -> None:
         self.talk.line("error", message)

@@ -73,7 +73,7 @@ class Benchmark:
 
     def collect(self, data: Path, settings: Settings) -> Collected:
         """As ``benchmarks.collect``."""
-        file, folder = self._find(data)
+        file, folder = self._find(data.expanduser())
         try:
             rows = list(self.rows(tables.read(file)))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -63,6 +63,7 @@ def sheet(recorder: Recorder, folder: Path, video: str, identity: str, records: 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write(path, recorder.scene(video, identity, records))
-    except (CgError, OSError) as error:
-        return [record.model_copy(update={"warnings": (*record.warnings, f"no sheet: {error}")}) if record.ok else record for record in records]
+    except Exception as error:  # whatever it is: no picture is worth an answer
+        why = f"no sheet: {' '.join(str(error).split()) or type(error).__name__}"
+        return [record.model_copy(update={"warnings": (*record.warnings, why)}) if record.ok else record for record in records]
     return [record.model_copy(update={"shown": str(path)}) if record.ok else record for record in records]
