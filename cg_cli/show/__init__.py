@@ -22,6 +22,10 @@ def check(paths: Sequence[Path]) -> None:
             raise UsageError(f"--show {path}: what is drawn is told by the suffix: {', '.join(FORMS)}")
         if not path.parent.is_dir():
             raise UsageError(f"--show {path}: no such folder {path.parent}")
+        if path.is_dir():
+            raise UsageError(f"--show {path} is a folder: name a file in it")
+        if path.suffix.lower() == ".html" and path.exists():
+            importlib.import_module(".page", __name__).check(path)
 
 
 def write(path: Path, scene: Scene) -> None:

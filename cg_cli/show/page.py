@@ -48,17 +48,22 @@ def write(path: Path, scene: Scene) -> None:
         UsageError: there is a file that is no page of cg.
         CgError: it cannot be written.
     """
-    try:
-        old = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise CgError(f"cannot read {path}: {error.strerror}") from error
-    page = text(scene, _read(old, path) if old else None)
+    page = text(scene, check(path))
     try:
         temporary = path.with_name(f"{path.name}.new")  # a page that took several runs to make is not lost half-written
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         raise CgError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check(path: Path) -> Data | None:
+    """The data of the page that ``path`` is already; None if there is no such file. Raises as ``write``."""
+    try:
+        old = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise CgError(f"cannot read {path}: {error.strerror}") from error
+    return _read(old, path) if old else None
 
 
 def text(scene: Scene, old: Data | None = None) -> str:

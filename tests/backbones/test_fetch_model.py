@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from fetch_servers import COMMIT, Hub, serving
@@ -31,6 +32,7 @@ def hub(full_dir, monkeypatch, tmp_path):  # noqa: F811
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between huggingface_hub's tries
         yield running
 
 
@@ -72,6 +74,7 @@ def test_what_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub):
     fails("model type llama is not supported; supported are: qwen2_5_omni")
 
 
+@pytest.mark.filterwarnings("ignore:Not enough free disk space")  # huggingface_hub only warns
 def test_no_room_is_said_before(hub, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))

@@ -198,6 +198,10 @@ def test_ask_shows(cg, tmp_path):
         assert code == 2 and message in err and len(err.strip().splitlines()) == 1
     with pytest.raises(UsageError):
         check([Path("x.txt")])
+    (tmp_path / "mine.html").write_text("<p>my notes</p>")
+    code, out, err = cg("ask", str(SAMPLES / "drum.mp4"), "--model", "nano", "--show", str(tmp_path / "mine.html"))
+    assert code == 2 and not out and "is no page of cg" in err  # before anything slow, and the file is as it was
+    assert (tmp_path / "mine.html").read_text() == "<p>my notes</p>"
 
 
 def test_batch_draws_a_sheet_a_video_and_a_sheet_that_fails_loses_no_answer(cg, tmp_path):
