@@ -19,9 +19,12 @@ def user_file() -> Path:
 
 
 def project_file() -> Path | None:
-    """The nearest cg.yaml, in the current folder or one above it."""
-    here = Path.cwd()
-    return next((folder / PROJECT for folder in (here, *here.parents) if (folder / PROJECT).is_file()), None)
+    """The nearest cg.yaml, in the current folder or one above it; None, too, where nobody may look."""
+    try:
+        here = Path.cwd()
+    except OSError:  # the current folder was removed
+        return None
+    return next((folder / PROJECT for folder in (here, *here.parents) if os.access(folder / PROJECT, os.F_OK)), None)
 
 
 def found(config: Path | None) -> Iterator[tuple[str, Path]]:

@@ -94,6 +94,20 @@ def test_a_wrong_file_is_one_line_with_its_key(places, text: str, message: str):
     assert str(path) in str(caught.value) or "preset" in message
 
 
+def test_a_current_folder_that_is_gone_has_no_project(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert config_files.project_file() is None and config.resolve({}).model == "auto"
+
+
+def test_what_is_named_like_a_project_file_and_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "cg.yaml").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cg.yaml: Is a directory"):
+        config.resolve({})
+
+
 def test_an_empty_file_says_nothing(places):
     places("project", "# model: nano\n")
     assert config.resolve({}).model == "auto"
