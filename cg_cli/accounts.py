@@ -20,8 +20,8 @@ from .pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
 @dataclass
 class Prepared:
-    """A clip that has been read, encoded and pruned; questions are answered from its prefix or, where the pruner reads the
-    question (``prefix`` is None), each from a reading of ``stream`` of its own."""
+    """A clip that has been read, encoded and pruned; questions are answered from its prefix or, where the pruner reads
+    the question (``prefix`` is None), each from a reading of ``stream`` of its own."""
 
     clip: Clip
     keep: float  # that was asked of the pruner
@@ -45,7 +45,13 @@ def token_counts(stream: TokenStream) -> dict[str, int]:
 
 
 def clip_flops(
-    backbone: Backbone, pruner: Pruner, clip: Clip, stream: TokenStream, pruned: TokenStream, budget: Budget, full: Mapping[str, int]
+    backbone: Backbone,
+    pruner: Pruner,
+    clip: Clip,
+    stream: TokenStream,
+    pruned: TokenStream,
+    budget: Budget,
+    full: Mapping[str, int],
 ) -> dict[str, int]:
     """Operations up to prefill, as in ``records.Flops``; ``full`` are the token counts of ``stream``."""
     vision, audio = backbone.encode_flops(clip)
@@ -76,7 +82,8 @@ def narrowed(prepared: Prepared, found: Narrowing, kept: tuple[int, int], backbo
 
 
 def narrowed_flops(backbone: Backbone, found: Narrowing, whole: int) -> dict[str, int]:
-    """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``whole`` rows."""
+    """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``whole``
+    rows."""
     narrow = sum(backbone.layer_flops(n, 0) for n in found.rows)
     return {"prefill": narrow, "prefill_full": backbone.decoder_flops(whole, 0, 0)}
 
@@ -133,7 +140,11 @@ def answered(
             quantize=settings.quantize,
         ),
         pruner=records.Pruning(
-            name=settings.pruner, preset=settings.preset, keep=prepared.keep, predictor=predictor, options=asdict(pruner)
+            name=settings.pruner,
+            preset=settings.preset,
+            keep=prepared.keep,
+            predictor=predictor,
+            options=asdict(pruner),
         ),
         media=records.Media(
             duration_s=round(clip.duration_s, 6),
@@ -180,7 +191,8 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak bytes of tensors on a CUDA device since the clip began; on the CPU, of the whole process since it started."""
+    """Peak bytes of tensors on a CUDA device since the clip began; on the CPU, of the whole process since it
+    started."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024

@@ -21,8 +21,8 @@ GIVEN = "flag or environment"
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run does. Field names are the long options' names; ``min_frames`` and ``video_pixels`` are set by presets and config
-    files alone."""
+    """What one run does. Field names are the long options' names; ``min_frames`` and ``video_pixels`` are set by
+    presets and config files alone."""
 
     model: str = models.AUTO
     preset: str = presets.DEFAULT
@@ -71,9 +71,11 @@ def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
     return explain(given, config).settings
 
 
-def explain(given: Mapping[str, Any], config: Path | None = None, said: Mapping[str, str] | None = None, files: bool = True) -> Resolved:
-    """Settings from what was given on the command line or in the environment (None: not given), the config file ``config``, the
-    project's, the user's own, the preset, and the defaults, the first that has one.
+def explain(
+    given: Mapping[str, Any], config: Path | None = None, said: Mapping[str, str] | None = None, files: bool = True
+) -> Resolved:
+    """Settings from what was given on the command line or in the environment (None: not given), the config file
+    ``config``, the project's, the user's own, the preset, and the defaults, the first that has one.
 
     Args:
         said: where values of ``given`` are from, by name; else "flag or environment".
@@ -99,7 +101,7 @@ def explain(given: Mapping[str, Any], config: Path | None = None, said: Mapping[
     if layers.get("pruner") == NONE:
         from_preset["keep"] = 1.0
     settings = replace(Settings(), **{**from_preset, **layers})
-    origins = {name: f"preset {preset.name}" for name in from_preset} | origins
+    origins = dict.fromkeys(from_preset, f"preset {preset.name}") | origins
     _check(settings, origins)
     return Resolved(settings, origins)
 
@@ -123,7 +125,11 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     registry.find(settings.pruner)
     rules = [
         ("keep", 0 < settings.keep <= 1, f"--keep must be above 0 and at most 1, not {settings.keep}"),
-        ("keep", settings.pruner != NONE or settings.keep == 1, f"--pruner none keeps everything: it cannot go with --keep {settings.keep}"),
+        (
+            "keep",
+            settings.pruner != NONE or settings.keep == 1,
+            f"--pruner none keeps everything: it cannot go with --keep {settings.keep}",
+        ),
         ("fps", 0 < settings.fps <= 1000, f"--fps must be above 0, not {settings.fps}"),
         ("max_frames", settings.max_frames >= 2, f"--max-frames must be at least 2, not {settings.max_frames}"),
         (
@@ -131,12 +137,32 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             0 <= settings.min_frames <= settings.max_frames,
             f"min-frames must be between 0 and --max-frames {settings.max_frames}, not {settings.min_frames}",
         ),
-        ("video_pixels", settings.video_pixels >= 0, f"video-pixels must be 0 (no limit) or more, not {settings.video_pixels}"),
-        ("max_pixels", settings.max_pixels >= 28 * 28, f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}"),
-        ("max_new_tokens", settings.max_new_tokens >= 1, f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}"),
-        ("temperature", 0 <= settings.temperature < 100, f"--temperature must be 0 or more, not {settings.temperature}"),
+        (
+            "video_pixels",
+            settings.video_pixels >= 0,
+            f"video-pixels must be 0 (no limit) or more, not {settings.video_pixels}",
+        ),
+        (
+            "max_pixels",
+            settings.max_pixels >= 28 * 28,
+            f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}",
+        ),
+        (
+            "max_new_tokens",
+            settings.max_new_tokens >= 1,
+            f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}",
+        ),
+        (
+            "temperature",
+            0 <= settings.temperature < 100,
+            f"--temperature must be 0 or more, not {settings.temperature}",
+        ),
         ("seed", 0 <= settings.seed < 2**63, f"--seed must be 0 or more, not {settings.seed}"),
-        ("decode_timeout", settings.decode_timeout > 0, f"--decode-timeout must be above 0, not {settings.decode_timeout}"),
+        (
+            "decode_timeout",
+            settings.decode_timeout > 0,
+            f"--decode-timeout must be above 0, not {settings.decode_timeout}",
+        ),
     ]
     for name, holds, message in rules:
         if not holds:

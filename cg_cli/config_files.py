@@ -28,7 +28,8 @@ def project_file() -> Path | None:
 
 
 def found(config: Path | None) -> Iterator[tuple[str, Path]]:
-    """The config files that count, the weakest first, each with a word for where it is from; ``config`` is the one that was named."""
+    """The config files that count, the weakest first, each with a word for where it is from; ``config`` is the one that
+    was named."""
     if user_file().is_file():
         yield "user config", user_file()
     if project := project_file():
@@ -45,8 +46,8 @@ def read(path: Path, types: Mapping[str, type], empty: Collection[str] = ()) -> 
         empty: settings that may be null, which says nothing.
 
     Raises:
-        UsageError: the file cannot be read, is no YAML mapping, or has an unknown key, one twice, or a value of the wrong type;
-            one line, with the key and its line.
+        UsageError: the file cannot be read, is no YAML mapping, or has an unknown key, one twice, or a value of the
+            wrong type; one line, with the key and its line.
     """
     import yaml
 
@@ -69,7 +70,9 @@ def read(path: Path, types: Mapping[str, type], empty: Collection[str] = ()) -> 
         name = key.replace("-", "_")
         if name not in types:
             known = [n.replace("_", "-") for n in types]
-            raise UsageError(f"{where}: unknown key '{key}'{closest(key.replace('_', '-'), known)}; known: {', '.join(known)}")
+            raise UsageError(
+                f"{where}: unknown key '{key}'{closest(key.replace('_', '-'), known)}; known: {', '.join(known)}"
+            )
         if name in out:
             raise UsageError(f"{where}: {key} is there twice")
         if value is None and name in empty:

@@ -12,8 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TextSizes:
-    """The language model. With ``experts`` to choose from in each layer, ``intermediate`` is the width of those that a token
-    goes through, together."""
+    """The language model. With ``experts`` to choose from in each layer, ``intermediate`` is the width of those that a
+    token goes through, together."""
 
     hidden: int
     intermediate: int
@@ -30,7 +30,9 @@ class TextSizes:
         experts = getattr(config, "num_experts", 0)
         return cls(
             hidden=config.hidden_size,
-            intermediate=config.num_experts_per_tok * config.moe_intermediate_size if experts else config.intermediate_size,
+            intermediate=config.num_experts_per_tok * config.moe_intermediate_size
+            if experts
+            else config.intermediate_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
@@ -42,8 +44,9 @@ class TextSizes:
 
 @dataclass(frozen=True)
 class VisionSizes:
-    """The vision tower; ``window`` is a side in pixels, ``full_blocks`` how many blocks see a whole grid, ``gated`` whether the
-    blocks' feed-forward part is (SwiGLU), ``mergers`` how many times patches are merged (deepstack merges them more often)."""
+    """The vision tower; ``window`` is a side in pixels, ``full_blocks`` how many blocks see a whole grid, ``gated``
+    whether the blocks' feed-forward part is (SwiGLU), ``mergers`` how many times patches are merged (deepstack merges
+    them more often)."""
 
     hidden: int
     intermediate: int
@@ -108,8 +111,8 @@ def decoder_flops(sizes: TextSizes, new: int, past: int, logit_rows: int) -> int
 
 
 def prefill_bytes(sizes: TextSizes, tokens: int, itemsize: int) -> int:
-    """Bytes that ``tokens`` rows take in a prefill at least: their keys and values in all layers, and, in one, the residual and
-    its norm beside the gate, the values and the product of the feed-forward part."""
+    """Bytes that ``tokens`` rows take in a prefill at least: their keys and values in all layers, and, in one, the
+    residual and its norm beside the gate, the values and the product of the feed-forward part."""
     cache = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim
     layer = 2 * sizes.hidden + 3 * sizes.intermediate
     return tokens * itemsize * (cache + layer)

@@ -21,7 +21,15 @@ from .errors import CgError
 
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "av", "numpy", "typer", "rich")
 EXTRAS = ("ray", "pyarrow", "bitsandbytes", "flash-attn")
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+)
 SECRETS = ("HF_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")  # whether they are set, and no more
 GIB = 1 << 30
 
@@ -56,7 +64,9 @@ def self_test() -> SelfTest:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "self-test.mp4"
             write_clip(path)
-            settings = explain({"model": "nano", "device": "cpu", "offline": True, "max_new_tokens": 8}, files=False).settings
+            settings = explain(
+                {"model": "nano", "device": "cpu", "offline": True, "max_new_tokens": 8}, files=False
+            ).settings
             session = Session.open(settings)
             (record,) = session.ask(str(path), ["What is seen?"])
     except Exception as error:  # whatever it is, it belongs in the report
@@ -65,7 +75,11 @@ def self_test() -> SelfTest:
     if not record.ok:
         return SelfTest(False, took, f"{record.error.stage}: {record.error.message}")
     tokens = record.tokens
-    return SelfTest(True, took, f"{tokens.video_kept + tokens.audio_kept} of {tokens.video + tokens.audio} tokens kept, answer {record.answer!r}")
+    return SelfTest(
+        True,
+        took,
+        f"{tokens.video_kept + tokens.audio_kept} of {tokens.video + tokens.audio} tokens kept, answer {record.answer!r}",
+    )
 
 
 def write_clip(path: Path) -> None:
@@ -114,7 +128,9 @@ def _machine() -> dict[str, str]:
     }
     free = free_bytes(torch.device("cpu"))
     if free is not None:
-        out["memory"] = f"{free / GIB:.1f} of {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB available"
+        out["memory"] = (
+            f"{free / GIB:.1f} of {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB available"
+        )
     return out
 
 
@@ -125,7 +141,9 @@ def _devices() -> dict[str, str]:
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
-        out[f"cuda:{index}"] = f"{properties.name}, {free / GIB:.1f} of {properties.total_memory / GIB:.1f} GiB free, compute {properties.major}.{properties.minor}"
+        out[f"cuda:{index}"] = (
+            f"{properties.name}, {free / GIB:.1f} of {properties.total_memory / GIB:.1f} GiB free, compute {properties.major}.{properties.minor}"
+        )
     if torch.backends.mps.is_available():
         out["mps"] = "available"
     return out
@@ -167,6 +185,8 @@ def _settings() -> dict[str, str]:
         explain({})
     except CgError as error:
         out["broken"] = str(error)
-    given = sorted(name for name in os.environ if name.startswith("CG_")) + [name for name in VARIABLES if name in os.environ]
+    given = sorted(name for name in os.environ if name.startswith("CG_")) + [
+        name for name in VARIABLES if name in os.environ
+    ]
     out |= {name: os.environ[name] for name in given}
     return out | {name: "set" for name in SECRETS if name in os.environ}

@@ -25,8 +25,8 @@ def check(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], 
         full: video, audio and text tokens of the clip; ``keep`` of the first two are read.
 
     Raises:
-        ItemError: stage "prefill", kind OUT_OF_MEMORY, with the options that would make it fit. What is counted is the least that
-            is needed, so nothing is refused that would have fitted.
+        ItemError: stage "prefill", kind OUT_OF_MEMORY, with the options that would make it fit. What is counted is the
+            least that is needed, so nothing is refused that would have fitted.
     """
     free, need = free_bytes(backbone.device), backbone.prefill_bytes(tokens)
     if free is None or need <= free:
@@ -42,9 +42,9 @@ def check(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], 
 
 
 def less(clip: Clip, keep: float, pruner: str, stage: str) -> tuple[Clip, float, str]:
-    """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or not at
-    all, fewer frames. The clip, the keep ratio, and both in words."""
-    if stage != "encode" and pruner != NONE or clip.frames is None or len(clip.frames) < 2:
+    """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
+    not at all, fewer frames. The clip, the keep ratio, and both in words."""
+    if (stage != "encode" and pruner != NONE) or clip.frames is None or len(clip.frames) < 2:
         return clip, keep * LESS, f"keep {keep * LESS:g} instead of {keep:g}"
     step = round(1 / LESS)
     frames, times = clip.frames[::step], clip.frame_times[::step]

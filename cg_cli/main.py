@@ -23,8 +23,9 @@ from .commands.train_predictor import train_predictor
 from .errors import CgError
 
 INTERRUPTED = 130  # exit code
-# How long an idle thread of torch spins on a CPU before it sleeps. By default it spins for so long that two programs on the same
-# cores bring each other down to a tenth; this costs 8 % where there is only one (measured with nano on 2 cores).
+# How long an idle thread of torch spins on a CPU before it sleeps. By default it spins for so long that two programs on
+# the same cores bring each other down to a tenth; this costs 8 % where there is only one (measured with nano on 2
+# cores).
 SPINS = "5000"
 
 app = typer.Typer(
@@ -101,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process with ``code`` for sure. When Ctrl-C hits Python code that an extension module runs, the interpreter
-    remembers it and dies of the signal instead, whatever code ``sys.exit`` was given."""
+    """End the process with ``code`` for sure. When Ctrl-C hits Python code that an extension module runs, the
+    interpreter remembers it and dies of the signal instead, whatever code ``sys.exit`` was given."""
     atexit._run_exitfuncs()  # worker processes end
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # its reader may have left

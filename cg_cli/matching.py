@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 ARTICLES = {"a", "an", "the"}
 _LETTER = re.compile(
-    r"\s*(?:the )?(?:final |correct |best )?(?:answer|option|choice)?(?: is)?[:\s]*[\*\(\[]*([A-Z])(?![A-Za-z'])", re.IGNORECASE
+    r"\s*(?:the )?(?:final |correct |best )?(?:answer|option|choice)?(?: is)?[:\s]*[\*\(\[]*([A-Z])(?![A-Za-z'])",
+    re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"\s*A [a-z]")  # "A dog barks" begins with no letter of a choice
 
@@ -36,12 +37,17 @@ def normalised(text: str) -> str:
 
 
 def _number(text: str, choices: list[str]) -> int | None:
-    """Which choice ``text`` names: by all of its words, else by a letter at its beginning, else as the only one that it holds."""
+    """Which choice ``text`` names: by all of its words, else by a letter at its beginning, else as the only one that it
+    holds."""
     words = normalised(text)
     if words in choices:
         return choices.index(words)
     letter = _LETTER.match(text)
-    if letter and not _ARTICLE.match(text) and (number := string.ascii_uppercase.index(letter[1].upper())) < len(choices):
+    if (
+        letter
+        and not _ARTICLE.match(text)
+        and (number := string.ascii_uppercase.index(letter[1].upper())) < len(choices)
+    ):
         return number
     held = [number for number, choice in enumerate(choices) if choice and re.search(rf"\b{re.escape(choice)}\b", words)]
     return held[0] if len(held) == 1 else None

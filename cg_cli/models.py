@@ -59,11 +59,12 @@ def source(name: str) -> str:
 
 
 def fetch(settings: Settings, tell: Callable[[str], None], *, light: bool = False) -> None:
-    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a download.
+    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a
+    download.
 
     Args:
-        light: import no torch, and hence leave to whoever loads the model what only torch knows: the devices, and the choice of
-            "auto".
+        light: import no torch, and hence leave to whoever loads the model what only torch knows: the devices, and the
+            choice of "auto".
 
     Raises:
         UsageError: as ``choose`` and ``backbones.fetch``.
@@ -89,8 +90,8 @@ def load(name: str, *, device: str, dtype: str, offline: bool, quantize: str = "
 
 
 def imagine(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing is
-    downloaded. It costs what ``name`` costs, and says nothing that means anything.
+    """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing
+    is downloaded. It costs what ``name`` costs, and says nothing that means anything.
 
     Raises:
         UsageError: a model whose shape is not known here, or one that does not fit the device.

@@ -70,10 +70,11 @@ NOTE = "* without answering: what an answer costs depends on its length"
 
 
 def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
-    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of ``FIGURES``."""
+    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of
+    ``FIGURES``."""
     first = answers[0]
     tokens, flops, seconds = first.tokens, first.flops, first.latency_s
-    row = lambda name, full, used, part="", took="": (name, full, used, part, took)  # noqa: E731
+    row = lambda name, full, used, part="", took="": (name, full, used, part, took)
 
     full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
     counted = [
@@ -145,7 +146,10 @@ class Talk:
 
     def explained(self, resolved: Resolved, as_json: bool) -> None:
         """Every setting and where it is from, on stdout."""
-        values = {name.replace("_", "-"): (value, resolved.origins.get(name, "default")) for name, value in asdict(resolved.settings).items()}
+        values = {
+            name.replace("_", "-"): (value, resolved.origins.get(name, "default"))
+            for name, value in asdict(resolved.settings).items()
+        }
         if as_json:
             print(json.dumps({name: {"value": value, "from": origin} for name, (value, origin) in values.items()}))
             return
@@ -184,15 +188,22 @@ class Talk:
         """What a training wrote, and the folder that can be published."""
         card, left_out = report.card, f", {report.left_out} left out" if report.left_out else ""
         if not self.quiet:
-            self.line("written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}")
+            self.line(
+                "written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}"
+            )
             if folder:
-                self.line("written", f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it")
+                self.line(
+                    "written",
+                    f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it",
+                )
 
     def predictors(self, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:
         """The table of known and installed predictors, on stdout; what there is none for, on stderr."""
-        where = lambda row: row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")  # noqa: E731
+        where = lambda row: row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")
         cells = [("name", "backbone", "size", "source", "installed")]
-        cells += [(r["name"], r["backbone"], size(r["size"]), where(r), "yes" if r["installed"] else "no") for r in rows]
+        cells += [
+            (r["name"], r["backbone"], size(r["size"]), where(r), "yes" if r["installed"] else "no") for r in rows
+        ]
         widths = [max(map(len, column)) for column in zip(*cells)]
         for line in cells:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
@@ -334,8 +345,14 @@ class Profiling:
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
         if not self.talk.quiet:
-            model, layers = facts["model"], f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else ""
-            self.talk.line("model", f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}")
+            model, layers = (
+                facts["model"],
+                f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else "",
+            )
+            self.talk.line(
+                "model",
+                f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}",
+            )
 
     def measured(self, done: int, total: int) -> None:
         if self.working.status:

@@ -29,8 +29,8 @@ class Preset:
         pruner: a name that ``pruning.registry`` knows.
         description: for people.
         options: of the pruner; checked when it is made.
-        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA. Their
-            ranges are checked with the settings.
+        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA.
+            Their ranges are checked with the settings.
     """
 
     name: str
@@ -92,7 +92,8 @@ def parse(text: str, source: str) -> Preset:
 
 
 def known(what: str) -> Any:
-    """What is in ``known/WHAT.yaml`` beside the presets: things that have a name here. UsageError as for ``_folder``."""
+    """What is in ``known/WHAT.yaml`` beside the presets: things that have a name here. UsageError as for
+    ``_folder``."""
     return yaml.safe_load((_folder() / "known" / f"{what}.yaml").read_text(encoding="utf-8"))
 
 

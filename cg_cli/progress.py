@@ -120,7 +120,13 @@ def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None
 def summary(plan: Plan, done: Report) -> Table:
     """What a run did."""
     totals = done.totals
-    table = Table(title=f"{plan.file}: {done.status}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
+    table = Table(
+        title=f"{plan.file}: {done.status}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     table.add_column()
@@ -129,13 +135,21 @@ def summary(plan: Plan, done: Report) -> Table:
     reasons = ", ".join(f"{kind} {number}" for kind, number in totals.errors.items())
     standing = f"{totals.failed_before} before this run, not tried again" if totals.failed_before else ""
     if totals.failed or totals.failed_before:
-        table.add_row("questions failed", f"{totals.failed + totals.failed_before:,}", "; ".join(filter(None, [reasons, standing])))
+        table.add_row(
+            "questions failed",
+            f"{totals.failed + totals.failed_before:,}",
+            "; ".join(filter(None, [reasons, standing])),
+        )
     for score in done.scores:
         shown = f"{score.right:,} of {score.questions:,}"
         if score.interval:
             shown += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
-        table.add_row(f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown)
-    table.add_row("clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else "")
+        table.add_row(
+            f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown
+        )
+    table.add_row(
+        "clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else ""
+    )
     if totals.tokens_full:
         kept = f"{totals.tokens_kept:,} of {totals.tokens_full:,}"
         table.add_row("audio + video tokens", share(totals.tokens_kept, totals.tokens_full), kept)

@@ -21,10 +21,15 @@ def make_pruner(settings: Settings) -> Pruner:
 
 
 def recipe(
-    settings: Settings, backbone: Backbone | type[Backbone], model: str, revision: str, pruner: Pruner, predictor: str | None
+    settings: Settings,
+    backbone: Backbone | type[Backbone],
+    model: str,
+    revision: str,
+    pruner: Pruner,
+    predictor: str | None,
 ) -> dict[str, Any]:
-    """What an answer depends on besides video and question: the other arguments of ``records.record_key``. It can be told before
-    the model ``model`` at ``revision`` is loaded."""
+    """What an answer depends on besides video and question: the other arguments of ``records.record_key``. It can be
+    told before the model ``model`` at ``revision`` is loaded."""
     return {
         "model": model,
         "revision": revision,

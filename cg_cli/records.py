@@ -15,8 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 SCHEMA = "cg.answer/1"
 MIB = 1024 * 1024  # bytes; how much of either end of a file goes into its identity
@@ -34,8 +44,8 @@ class _Model(BaseModel):
 
 
 class Model(_Model):
-    """What answered, and on what: ``family`` names the backbone, ``device`` is e.g. ``cpu`` or ``cuda:0``, ``quantize`` what its
-    language model's weights were rounded to."""
+    """What answered, and on what: ``family`` names the backbone, ``device`` is e.g. ``cpu`` or ``cuda:0``, ``quantize``
+    what its language model's weights were rounded to."""
 
     id: Text
     revision: Text | None
@@ -74,8 +84,8 @@ class Media(_Model):
 class Tokens(_Model):
     """Counts off the real tensors. ``text`` is the prefix's text; ``keep`` is kept / all audio and video tokens.
 
-    ``counted`` says where those that are kept were counted: at the language model's ``input``, or, with a pruner that works
-    between its layers, in the ``last_layer`` or as a mean over layers.
+    ``counted`` says where those that are kept were counted: at the language model's ``input``, or, with a pruner that
+    works between its layers, in the ``last_layer`` or as a mean over layers.
     """
 
     video: NonNegativeInt
@@ -183,7 +193,8 @@ def failure(identity: Mapping[str, str], stage: str, kind: str, message: str, **
 
 
 def prefills(answers: Sequence[Answer]) -> int:
-    """Operations of all the prefills that the answers on one clip took: one, or one each where the pruner read the question."""
+    """Operations of all the prefills that the answers on one clip took: one, or one each where the pruner read the
+    question."""
     own = [answer for answer in answers if not answer.prefix_reused] or answers[:1]
     return sum(answer.flops.prefill for answer in own)
 

@@ -74,10 +74,14 @@ class Session:
         pruner = make_pruner(settings)
         warnings = []
         if settings.predictor != store.AUTO and not pruner.needs_predictor:
-            warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
+            warnings.append(
+                f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect"
+            )
         name = models.choose(settings.model, settings.device)
         known = models.KNOWN.get(name.lower())
-        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize)
+        backbone = models.load(
+            name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
+        )
         if known and known.warning:
             warnings.append(known.warning)
         found = store.find(settings.predictor, backbone, offline=settings.offline) if pruner.needs_predictor else None
@@ -99,7 +103,9 @@ class Session:
     @property
     def recipe(self) -> dict[str, Any]:
         """What an answer depends on besides video and question: the other arguments of ``records.record_key``."""
-        return recipe(self.settings, self.backbone, self.backbone.id, self.backbone.revision, self.pruner, self.predictor)
+        return recipe(
+            self.settings, self.backbone, self.backbone.id, self.backbone.revision, self.pruner, self.predictor
+        )
 
     def read(self, video: str, decode: Callable[[str, DecodeOptions], Clip] = media.decode) -> Reading:
         """Stage 1. media: the file becomes a Clip. Never raises for a fault of the file.
@@ -160,8 +166,8 @@ class Session:
         identity: str,
         on_stage: Callable[[str], None] = _ignore,
     ) -> list[records.Answer | records.Failure]:
-        """One record a question, all decoded side by side on one prefill. Out of memory is tried once more with a smaller
-        budget, and the records say so.
+        """One record a question, all decoded side by side on one prefill. Out of memory is tried once more with a
+        smaller budget, and the records say so.
 
         Args:
             video, reading: a media file, and ``read(video)``.
@@ -196,7 +202,9 @@ class Session:
         seconds: dict[str, float] = {}
         try:
             with _stage("decode", self.backbone.device, seconds):
-                generations = self.backbone.answer_all(prepared.prefix, [i["question"] for i in identities], **self._how)
+                generations = self.backbone.answer_all(
+                    prepared.prefix, [i["question"] for i in identities], **self._how
+                )
         except ItemError as error:
             if error.kind == OUT_OF_MEMORY or len(identities) == 1:
                 raise
@@ -210,11 +218,14 @@ class Session:
                 out.append(_failed(identity, _wordless()))
                 continue
             took = {"decode": share, "total": share + (0 if number else before)}
-            out.append(self._answered(identity, prepared, generation, took, reused=number > 0, together=len(identities)))
+            out.append(
+                self._answered(identity, prepared, generation, took, reused=number > 0, together=len(identities))
+            )
         return out
 
     def _alone(self, identity: dict[str, str], prepared: Prepared, first: bool) -> records.Answer | records.Failure:
-        """The record of one question of several; the ``first`` also takes the time of the clip. ItemError for want of memory."""
+        """The record of one question of several; the ``first`` also takes the time of the clip. ItemError for want of
+        memory."""
         seconds: dict[str, float] = {}
         try:
             generation, own = self._reply(prepared, identity["question"], seconds)
@@ -229,7 +240,8 @@ class Session:
     def _reply(
         self, prepared: Prepared, question: str, seconds: dict[str, float], on_text: Callable[[str], None] | None = None
     ) -> tuple[Generation, Prepared]:
-        """Stage 5. decode: the answer to one question, and the clip as this question found it; sets ``seconds["decode"]``."""
+        """Stage 5. decode: the answer to one question, and the clip as this question found it; sets
+        ``seconds["decode"]``."""
         own = prepared
         with _stage("decode", self.backbone.device, seconds):
             if prepared.prefix is not None:
@@ -250,7 +262,9 @@ class Session:
         return generation, own
 
     def _off_budget(self, kept: Any, budget: Budget) -> ItemError:
-        return ItemError("prune", f"pruner {self.settings.pruner} kept {kept} tokens where {budget} was the budget", "budget")
+        return ItemError(
+            "prune", f"pruner {self.settings.pruner} kept {kept} tokens where {budget} was the budget", "budget"
+        )
 
     def _prepare(self, reading: Reading, keep: float, on_stage: Callable[[str], None]) -> Prepared:
         """Stages 2 to 4, after the reading. ItemError from whichever fails, the reading's own included."""
@@ -291,9 +305,13 @@ class Session:
         flops = accounts.clip_flops(backbone, self.pruner, clip, stream, pruned, budget, full)
         warnings = [*self.warnings, *clip.warnings]
         if self.predictor and not full["audio"] and keep < 1:
-            warnings.append(f"no sound to predict the picture from: {self.settings.pruner} prunes by detail and time alone")
+            warnings.append(
+                f"no sound to predict the picture from: {self.settings.pruner} prunes by detail and time alone"
+            )
         if prefix is None:
-            warnings.append(f"pruner {self.settings.pruner} reads the question: every question pays for a prefill of its own")
+            warnings.append(
+                f"pruner {self.settings.pruner} reads the question: every question pays for a prefill of its own"
+            )
         if pruned.next_position + self.settings.max_new_tokens > backbone.context_length:
             warnings.append(
                 f"the clip reaches position {pruned.next_position:.0f} of the {backbone.context_length} that the model was made "
@@ -308,17 +326,29 @@ class Session:
         s = self.settings
         return {"max_new_tokens": s.max_new_tokens, "temperature": s.temperature, "seed": s.seed}
 
-    def _answered(self, identity, own: Prepared, generation: Generation, seconds, *, reused: bool, **more) -> records.Answer:
+    def _answered(
+        self, identity, own: Prepared, generation: Generation, seconds, *, reused: bool, **more
+    ) -> records.Answer:
         reused = reused and own.prefix is not None
         return accounts.answered(
-            identity, self.settings, self.backbone, self.pruner, self.predictor, own, generation, seconds, reused=reused, **more
+            identity,
+            self.settings,
+            self.backbone,
+            self.pruner,
+            self.predictor,
+            own,
+            generation,
+            seconds,
+            reused=reused,
+            **more,
         )
 
     def _identities(self, identity: str, video: str, questions: Sequence[str]) -> list[dict[str, str]]:
         """Key, video and question of each record."""
         recipe = self.recipe
         return [
-            {"key": records.record_key(video=identity, question=q, **recipe), "video": video, "question": q} for q in questions
+            {"key": records.record_key(video=identity, question=q, **recipe), "video": video, "question": q}
+            for q in questions
         ]
 
 
@@ -348,6 +378,8 @@ def _stage(name: str, device: torch.device, seconds: dict[str, float]) -> Iterat
         if os.environ.get("CG_DEBUG") == "1":
             raise
         reason = " ".join(str(error).split()) or "no message"
-        raise ItemError(name, f"{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)", "internal") from error
+        raise ItemError(
+            name, f"{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)", "internal"
+        ) from error
     finally:
         seconds[name] = time.perf_counter() - started

@@ -1,5 +1,5 @@
-"""Servers on loopback that behave, and misbehave, as those that predictors come from: a plain one, and as much of a hub as a file
-needs."""
+"""Servers on loopback that behave, and misbehave, as those that predictors come from: a plain one, and as much of a hub
+as a file needs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,12 @@ class Hub(Server):
         if file not in self.files:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b""
         body = self.files[file]
-        return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT} | (self.headers if file.endswith(".safetensors") else {}), body
+        return (
+            200,
+            {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            | (self.headers if file.endswith(".safetensors") else {}),
+            body,
+        )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -104,7 +109,11 @@ class Handler(BaseHTTPRequestHandler):
             status, headers, body = fault, {}, b""
         elif kind == "redirect":
             status, headers, body = 302, headers | {"Location": value}, b""
-        begin = int(asked.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-")) if server.ranges and status == 200 else 0
+        begin = (
+            int(asked.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            if server.ranges and status == 200
+            else 0
+        )
         if asked.get("if-range", headers.get("ETag")) != headers.get("ETag"):
             begin = 0
         if begin >= len(body) > 0:

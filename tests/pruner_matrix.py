@@ -16,8 +16,9 @@ WIDTH = 16  # of the tokens that ``make_stream`` makes
 
 @dataclass(frozen=True)
 class Case:
-    """A pruner by its registry name; ``whole_only`` for one that refuses any budget but the whole stream; ``predicts`` for
-    one that reads a predictor, here one with random weights; ``in_turn`` for one that picks a window's tokens one by one."""
+    """A pruner by its registry name; ``whole_only`` for one that refuses any budget but the whole stream; ``predicts``
+    for one that reads a predictor, here one with random weights; ``in_turn`` for one that picks a window's tokens one
+    by one."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -71,4 +72,10 @@ CASES = [
     Case("omnisift"),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]
-DECODER_CASES = [Case("fastv"), Case("fastv", {"layer": 1}), Case("omnidrop"), Case("omnidrop", {"first": 0.02, "last": 0.5}), Case("seats")]  # between layers: tests/backbones/test_narrowing.py
+DECODER_CASES = [
+    Case("fastv"),
+    Case("fastv", {"layer": 1}),
+    Case("omnidrop"),
+    Case("omnidrop", {"first": 0.02, "last": 0.5}),
+    Case("seats"),
+]  # between layers: tests/backbones/test_narrowing.py

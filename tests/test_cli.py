@@ -99,7 +99,10 @@ def test_pruner_none_keeps_everything(cg, tiny_model, clip):
 
 
 def test_full_tokens_answer_alike_with_every_pruner(cg, tiny_model, clip):
-    answers = {json.loads(ask_tiny(cg, tiny_model, clip, "--json", "--keep", "1", "--pruner", p)[1])["answer"] for p in ("none", "evs", "random")}
+    answers = {
+        json.loads(ask_tiny(cg, tiny_model, clip, "--json", "--keep", "1", "--pruner", p)[1])["answer"]
+        for p in ("none", "evs", "random")
+    }
     assert len(answers) == 1
 
 
@@ -154,7 +157,7 @@ def test_auto_without_a_gpu_names_both_ways_on(cg, clip, monkeypatch):
 def test_flag_beats_environment_beats_file_beats_preset(cg, tiny_model, clip, monkeypatch, tmp_path):
     config = tmp_path / "cg.yaml"
     config.write_text(f"model: {tiny_model}\nkeep: 0.5\nmax-frames: 4\nmax-new-tokens: 2\npreset: strong\n")
-    run = lambda *more: json.loads(cg("ask", clip, "What?", "--config", str(config), "--json", *more)[1])  # noqa: E731
+    run = lambda *more: json.loads(cg("ask", clip, "What?", "--config", str(config), "--json", *more)[1])
     record = run()
     assert record["pruner"]["keep"] == 0.5 and record["pruner"]["preset"] == "strong" and record["media"]["frames"] == 4
     monkeypatch.setenv("CG_KEEP", "0.6")
@@ -173,7 +176,7 @@ def test_a_config_file_in_its_usual_place_is_used(cg, tiny_model, clip, tmp_path
 
 
 def test_the_same_seed_draws_the_same_answer(cg, tiny_model, clip):
-    draw = lambda seed: json.loads(ask_tiny(cg, tiny_model, clip, "--json", "--temperature", "5", "--seed", seed)[1])  # noqa: E731
+    draw = lambda seed: json.loads(ask_tiny(cg, tiny_model, clip, "--json", "--temperature", "5", "--seed", seed)[1])
     assert draw("1")["answer"] == draw("1")["answer"]
     assert len({draw(str(seed))["answer"] for seed in range(4)}) > 1
 
@@ -190,8 +193,22 @@ def test_help_teaches_by_example(cg, command):
 
 
 def test_a_reader_that_leaves_is_no_traceback(tiny_model, clip):
-    command = [sys.executable, "-m", "cg_cli", "ask", clip, *(["What?"] * 3), "--model", tiny_model, "--json", "--max-new-tokens", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "cg_cli",
+        "ask",
+        clip,
+        *(["What?"] * 3),
+        "--model",
+        tiny_model,
+        "--json",
+        "--max-new-tokens",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
     process.stdout.close()
     assert b"Traceback" not in process.stderr.read()
     process.wait()
@@ -213,17 +230,36 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
     videos = [str(Path(__file__).parents[1] / "samples"), str(tmp_path / "broken.mp4")]
-    train_it = ("train-predictor", *videos, "--model", "nano", "-o", str(out), "--cache", str(cache), "--steps", "3", "--fps", "1", "--publish-dir", str(tmp_path / "a2v"))
+    train_it = (
+        "train-predictor",
+        *videos,
+        "--model",
+        "nano",
+        "-o",
+        str(out),
+        "--cache",
+        str(cache),
+        "--steps",
+        "3",
+        "--fps",
+        "1",
+        "--publish-dir",
+        str(tmp_path / "a2v"),
+    )
     code, data, told = cg(*train_it)
     assert code == 3 and data == "" and out.exists()  # one of the videos could not be used
     assert "broken.mp4" in told and "recall@1" in told and "from 3 clips" in told
     encoded = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
     cg(*train_it)
-    assert {file: file.stat().st_mtime_ns for file in cache.iterdir() if "training" not in file.name}.items() <= encoded.items()
+    assert {
+        file: file.stat().st_mtime_ns for file in cache.iterdir() if "training" not in file.name
+    }.items() <= encoded.items()
 
     ask = ("ask", str(Path(videos[0]) / "drum.mp4"), "What is happening?", "--model", "nano", "--json")
     own, bundled = (json.loads(cg(*ask, *more)[1]) for more in (("--predictor", str(out)), ()))
-    assert bundled["pruner"]["name"] == "contextguard" and bundled["pruner"]["preset"] == "paper"  # what nobody has to ask for
+    assert (
+        bundled["pruner"]["name"] == "contextguard" and bundled["pruner"]["preset"] == "paper"
+    )  # what nobody has to ask for
     assert own["pruner"]["predictor"].startswith("own@") and bundled["pruner"]["predictor"].startswith("predictor@")
     assert own["key"] != bundled["key"] and own["flops"]["predictor"] > 0
     assert own["tokens"]["video_kept"] == bundled["tokens"]["video_kept"] and own["ok"]
@@ -231,11 +267,17 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     assert any("no sound" in warning for warning in silent["warnings"])
     assert cg("fetch-predictor", str(tmp_path / "a2v"))[0] == 0  # what can be published can be fetched, and fits
     installed = json.loads(cg(*ask)[1])
-    assert installed["pruner"]["predictor"] == own["pruner"]["predictor"].replace("own", "a2v") and installed["answer"] == own["answer"]
+    assert (
+        installed["pruner"]["predictor"] == own["pruner"]["predictor"].replace("own", "a2v")
+        and installed["answer"] == own["answer"]
+    )
 
 
 def test_a_predictor_that_does_not_fit_or_is_not_there_is_one_line(cg, tiny_model, clip, tmp_path):
-    for predictor, reason in ((str(Path(models.NANO.predictor)), "was trained for nano"), (str(tmp_path / "gone"), "no predictor file")):
+    for predictor, reason in (
+        (str(Path(models.NANO.predictor)), "was trained for nano"),
+        (str(tmp_path / "gone"), "no predictor file"),
+    ):
         code, out, err = ask_tiny(cg, tiny_model, clip, "--pruner", "contextguard", "--predictor", predictor)
         assert code == 2 and out == "" and reason in err and err.count("\n") == 1
     code, _, err = ask_tiny(cg, tiny_model, clip, "--pruner", "contextguard")

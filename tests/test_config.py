@@ -24,7 +24,11 @@ def places(tmp_path: Path, monkeypatch):
     inner = tmp_path / "project" / "deep"
     inner.mkdir(parents=True)
     monkeypatch.chdir(inner)
-    files = {"user": tmp_path / "xdg" / "cg" / "config.yaml", "project": tmp_path / "project" / "cg.yaml", "named": tmp_path / "named.yaml"}
+    files = {
+        "user": tmp_path / "xdg" / "cg" / "config.yaml",
+        "project": tmp_path / "project" / "cg.yaml",
+        "named": tmp_path / "named.yaml",
+    }
 
     def write(which: str, text: str) -> Path:
         files[which].write_text(text)
@@ -48,21 +52,34 @@ def test_each_layer_beats_the_next(places, cg, monkeypatch):
     assert effective()["keep"] == {"value": 0.2, "from": f"project config {project}"}
     found = effective("--config", str(named))
     assert found["keep"] == {"value": 0.3, "from": f"--config {named}"}
-    assert found["max-frames"] == {"value": 20, "from": f"project config {project}"} and found["fps"]["value"] == 3.0  # the others still count
+    assert (
+        found["max-frames"] == {"value": 20, "from": f"project config {project}"} and found["fps"]["value"] == 3.0
+    )  # the others still count
     monkeypatch.setenv("CG_KEEP", "0.4")
     monkeypatch.setenv("CG_NO_AUDIO", "1")
     found = effective("--config", str(named))
-    assert found["keep"] == {"value": 0.4, "from": "environment CG_KEEP"} and found["audio"] == {"value": False, "from": "environment CG_NO_AUDIO"}
+    assert found["keep"] == {"value": 0.4, "from": "environment CG_KEEP"} and found["audio"] == {
+        "value": False,
+        "from": "environment CG_NO_AUDIO",
+    }
     found = effective("--config", str(named), "--keep", "0.5")
-    assert found["keep"] == {"value": 0.5, "from": "flag --keep"} and found["seed"] == {"value": 3, "from": f"--config {named}"}
-    assert found["preset"] == {"value": "light", "from": f"user config {user}"} and found["pruner"]["from"] == "preset light"
+    assert found["keep"] == {"value": 0.5, "from": "flag --keep"} and found["seed"] == {
+        "value": 3,
+        "from": f"--config {named}",
+    }
+    assert (
+        found["preset"] == {"value": "light", "from": f"user config {user}"}
+        and found["pruner"]["from"] == "preset light"
+    )
 
 
 def test_what_config_shows_is_what_commands_get(places, cg):
     places("project", "keep: 0.2\nmax-frames: 20\n")
     shown = json.loads(cg("config", "--json", "--seed", "7")[1])
     used = options.settle({"seed": 7, "config": None})
-    assert {name: shown[name.replace("_", "-")]["value"] for name in config.TYPES} == {name: getattr(used, name) for name in config.TYPES}
+    assert {name: shown[name.replace("_", "-")]["value"] for name in config.TYPES} == {
+        name: getattr(used, name) for name in config.TYPES
+    }
     text = cg("config")[1]
     assert "max-frames" in text and "20" in text and "project config" in text
 
@@ -119,12 +136,16 @@ def test_a_starter_file_holds_every_setting_and_changes_none(places, cg, tmp_pat
     text = path.read_text()
     assert config_files.read(path, config.TYPES) == {}
     plain = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ") and ": " in line]
-    settings = {line.partition(":")[0]: line for line in plain if line.partition(":")[0].replace("-", "_") in config.TYPES}
+    settings = {
+        line.partition(":")[0]: line for line in plain if line.partition(":")[0].replace("-", "_") in config.TYPES
+    }
     assert len(settings) == len(config.TYPES)
     filled = yaml.safe_load("\n".join(settings.values()))
     assert {key.replace("-", "_"): value for key, value in filled.items()} == config.defaults()
     places("project", "\n".join(settings.values()))
-    assert {name: getattr(config.resolve({}), name) for name in config.TYPES} == config.defaults()  # as it is, uncommented
+    assert {
+        name: getattr(config.resolve({}), name) for name in config.TYPES
+    } == config.defaults()  # as it is, uncommented
     for name in config.TYPES:
         assert options.help_of(name) in text
     code, _, err = cg("config", "--init", str(path))
@@ -144,6 +165,16 @@ def test_a_starter_file_holds_every_setting_and_changes_none(places, cg, tmp_pat
     ],
 )
 def test_completion(words: list[str], wanted: set[str]):
-    environment = {**os.environ, "_CG_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
-    done = subprocess.run([sys.executable, "-c", "from cg_cli.main import app; app(prog_name='cg')"], env=environment, capture_output=True, text=True)
+    environment = {
+        **os.environ,
+        "_CG_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from cg_cli.main import app; app(prog_name='cg')"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert set(done.stdout.split()) == wanted

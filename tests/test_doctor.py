@@ -16,11 +16,26 @@ def test_it_says_what_a_bug_report_needs(cg, monkeypatch, tmp_path):
     (tmp_path / "cg.yaml").write_text("sead: 3\n")
     code, out, _ = cg("doctor")
     assert code == 0
-    for word in ("torch", "transformers", "av", "cores", "hub cache", "nano: here", "qwen2.5-omni-7b: not here", "CG_KEEP: 0.3", "did you mean 'seed'", "ok: "):
+    for word in (
+        "torch",
+        "transformers",
+        "av",
+        "cores",
+        "hub cache",
+        "nano: here",
+        "qwen2.5-omni-7b: not here",
+        "CG_KEEP: 0.3",
+        "did you mean 'seed'",
+        "ok: ",
+    ):
         assert word in out
     assert "secret" not in out and "password" not in out
     report = json.loads(cg("doctor", "--json")[1])
-    assert report["self_test"]["ok"] and report["self_test"]["seconds"] > 0 and set(report) >= {"versions", "machine", "devices", "places", "models", "settings"}
+    assert (
+        report["self_test"]["ok"]
+        and report["self_test"]["seconds"] > 0
+        and set(report) >= {"versions", "machine", "devices", "places", "models", "settings"}
+    )
 
 
 def test_a_self_test_that_fails_is_exit_1_and_says_why(cg, monkeypatch):

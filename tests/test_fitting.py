@@ -24,13 +24,19 @@ def test_the_least_that_a_prefill_takes_is_no_more_than_it_takes(session):
     stream = session.backbone.encode(media.decode(CLIP, session.decode_options))
     kv = session.backbone.prefill(stream).kv_bytes
     sizes = session.backbone._text
-    assert session.backbone.prefill_bytes(len(stream)) == cost.prefill_bytes(sizes, len(stream), 4) == kv + 4 * len(stream) * (2 * sizes.hidden + 3 * sizes.intermediate)
+    assert (
+        session.backbone.prefill_bytes(len(stream))
+        == cost.prefill_bytes(sizes, len(stream), 4)
+        == kv + 4 * len(stream) * (2 * sizes.hidden + 3 * sizes.intermediate)
+    )
     held: list[int] = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), more=None):
             out = function(*arguments, **(more or {}))
-            held.append(sum(t.nbytes for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)))
+            held.append(
+                sum(t.nbytes for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor))
+            )
             return out
 
     with Watch():
@@ -61,10 +67,15 @@ def test_what_does_not_fit_is_said_with_what_would(session, monkeypatch):
     tight(session, monkeypatch, 0.7)
     (record,) = session.ask(CLIP, ["What is seen?"])
     assert not record.ok and record.error.stage == "prefill" and record.error.type == "out_of_memory"
-    found = re.fullmatch(r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: --keep (\S+) or --max-frames (\d+) would fit", record.error.message)
+    found = re.fullmatch(
+        r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: --keep (\S+) or --max-frames (\d+) would fit",
+        record.error.message,
+    )
     keep, frames = float(found[1]), int(found[2])
     for change in ({"keep": keep}, {"max_frames": frames}):
-        (again,) = Session(resolve({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()).ask(CLIP, ["What is seen?"])
+        (again,) = Session(
+            resolve({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()
+        ).ask(CLIP, ["What is seen?"])
         assert again.ok
 
 

@@ -12,7 +12,15 @@ from cg_cli import presets
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 
-KEEPS = {"full": 1.0, "light": 0.65, "paper": 0.45, "strong": 0.25, "extreme": 0.10, "online": 0.45, "video-salmonn2": 0.45}
+KEEPS = {
+    "full": 1.0,
+    "light": 0.65,
+    "paper": 0.45,
+    "strong": 0.25,
+    "extreme": 0.10,
+    "online": 0.45,
+    "video-salmonn2": 0.45,
+}
 GOOD = "name: mine\nkeep: 0.5\npruner: random\noptions: {seed: 3}\n"
 
 

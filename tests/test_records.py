@@ -84,7 +84,18 @@ FAILURE: dict[str, Any] = {
     "error": {"stage": "media", "type": "not_found", "message": "b.mp4: no such file"},
     "attempts": 2,
 }
-WITH_DEFAULT = {"schema", "ok", "id", "latency_s.first_token", "prefix_reused", "answered_together", "attempts", "warnings", "tokens.counted", "model.quantize"}
+WITH_DEFAULT = {
+    "schema",
+    "ok",
+    "id",
+    "latency_s.first_token",
+    "prefix_reused",
+    "answered_together",
+    "attempts",
+    "warnings",
+    "tokens.counted",
+    "model.quantize",
+}
 KEY_INPUTS: dict[str, Any] = {
     "video": "10:20:aa",
     "question": "Who?",
@@ -152,7 +163,7 @@ def test_keys_of_a_newer_version_survive():
         "next\u0085line, tab\t, newline\n, return\r, \x0b\x0c\x1c\x1d\x1e",
         "\x1b[31mred\x9b31m\x7f",
         os.fsdecode(b"caf\xe9 \xff.mp4"),
-        "日本語 émoji 🎬 \\ud800 \"quoted\"",
+        '日本語 émoji 🎬 \\ud800 "quoted"',
     ],
 )
 def test_any_text_makes_one_line_of_utf8_and_comes_back(text: str):

@@ -81,7 +81,9 @@ def test_where_pruning_cannot_help_half_of_the_frames_are_left_out(nano, monkeyp
     monkeypatch.setattr(session.backbone, method, runs_out(getattr(session.backbone, method), [1]))
     record = together(session)[0]
     whole = next(iter(nano.ask(CLIP, QUESTIONS[:1])))
-    assert record.ok and record.media.frames == whole.media.frames // 2 and record.tokens.video == whole.tokens.video // 2
+    assert (
+        record.ok and record.media.frames == whole.media.frames // 2 and record.tokens.video == whole.tokens.video // 2
+    )
     assert record.media.fps == pytest.approx(whole.media.fps / 2) and record.media.audio_s == whole.media.audio_s
     assert "frames instead of" in record.warnings[-1]
 
@@ -90,7 +92,9 @@ def test_out_of_memory_twice_is_a_failure_of_the_clip(session, monkeypatch):
     calls = [2]
     monkeypatch.setattr(session.backbone, "prefill", runs_out(session.backbone.prefill, calls))
     records = together(session)
-    assert [(r.ok, r.error.type, r.error.stage, r.attempts) for r in records] == [(False, "out_of_memory", "prefill", 2)] * 3
+    assert [(r.ok, r.error.type, r.error.stage, r.attempts) for r in records] == [
+        (False, "out_of_memory", "prefill", 2)
+    ] * 3
     assert len(calls) == 2 and len(calls[1][0]) < len(calls[0][0])
 
 
@@ -133,7 +137,9 @@ def test_a_pruner_that_reads_the_question_pays_for_each(nano):
     backbone, asked = session.backbone, apart[0].tokens.question
     clip = apart[0].tokens.video + apart[0].tokens.audio + apart[0].tokens.text
     layers, kept = 5, round(0.45 * (clip - apart[0].tokens.text)) + apart[0].tokens.text + asked
-    assert apart[0].flops.prefill == 2 * backbone.layer_flops(clip + asked, 0) + (layers - 2) * backbone.layer_flops(kept, 0)
+    assert apart[0].flops.prefill == 2 * backbone.layer_flops(clip + asked, 0) + (layers - 2) * backbone.layer_flops(
+        kept, 0
+    )
     assert apart[0].flops.prefill_full == backbone.decoder_flops(clip + asked, 0, 0) > whole.flops.prefill_full
     everything = Session.open(resolve({"model": "nano", "pruner": "fastv", "keep": 1.0, "offline": True}))
     full = Session.open(resolve({"model": "nano", "pruner": "none", "offline": True}))

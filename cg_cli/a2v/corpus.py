@@ -81,24 +81,30 @@ def cut(stream: TokenStream, window_s: float) -> Sounding:
     total = torch.zeros(len(both), tokens.shape[1], device=tokens.device).index_add_(0, of[video], tokens)
     count = torch.bincount(of[video], minlength=len(both))[:, None]
     chosen = torch.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens)), device=tokens.device).round().long()
-    half = lambda x: x.to(torch.float16).cpu()  # noqa: E731
+    half = lambda x: x.to(torch.float16).cpu()
     return Sounding(half(stream.embeddings[audio]), of[audio].cpu(), half(total / count), half(tokens[chosen]))
 
 
 def encode_all(
-    videos: Sequence[Path], backbone: Backbone, options: DecodeOptions, window_s: float, cache: Path,
+    videos: Sequence[Path],
+    backbone: Backbone,
+    options: DecodeOptions,
+    window_s: float,
+    cache: Path,
     on_fault: Callable[[str], None],
 ) -> Iterator[Sounding | None]:
-    """The windows of each video, from ``cache`` where it has been encoded before; None for one that cannot be used, after
-    ``on_fault`` was told why in one line."""  # fmt: skip
+    """The windows of each video, from ``cache`` where it has been encoded before; None for one that cannot be used,
+    after ``on_fault`` was told why in one line."""  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
     with media.DecodeWorker() as worker:
         for video in videos:
             recipe = f"{video_identity(str(video))}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
             kept = cache / f"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}.pt"
             try:
-                yield Sounding(**torch.load(kept, weights_only=True)) if kept.exists() else _encode(
-                    video, backbone, worker, options, window_s, kept
+                yield (
+                    Sounding(**torch.load(kept, weights_only=True))
+                    if kept.exists()
+                    else _encode(video, backbone, worker, options, window_s, kept)
                 )
             except ItemError as error:
                 on_fault(f"{video}: {error}")

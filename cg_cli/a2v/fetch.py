@@ -1,6 +1,7 @@
 """``cg fetch-predictor``: from what a person asked for to an installed predictor, in five numbered stages.
 
-Nothing takes its final name before its hash and its content are checked. A lock a predictor lets one process at a time fetch it.
+Nothing takes its final name before its hash and its content are checked. A lock a predictor lets one process at a time
+fetch it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def fetch(asked: str, *, sha256: str | None, offline: bool, listener: Listener) 
                 found = installed.digest(part)
                 for wanted in (source.sha256, promised):
                     if wanted not in (None, found):
-                        raise CgError(f"{source.shown} has SHA-256 {found}, not {wanted}: damaged on the way, or changed; nothing was installed")
+                        raise CgError(
+                            f"{source.shown} has SHA-256 {found}, not {wanted}: damaged on the way, or changed; nothing was installed"
+                        )
 
                 # 4. their content
                 card = check(part, source.shown)
@@ -82,7 +85,9 @@ def fetch(asked: str, *, sha256: str | None, offline: bool, listener: Listener) 
             installed.record(new)
             return _described(new)
     except OSError as error:
-        raise CgError(f"cannot install {source.name} in {folder}: {error.strerror or error}; nothing of it is used") from error
+        raise CgError(
+            f"cannot install {source.name} in {folder}: {error.strerror or error}; nothing of it is used"
+        ) from error
 
 
 def check(path: Path, name: str) -> dict[str, Any]:
@@ -91,26 +96,45 @@ def check(path: Path, name: str) -> dict[str, Any]:
 
     with path.open("rb") as file:
         head = file.read(9)
-    if head[8:] != b"{" and head.startswith((b"PK", b"\x80", b"\x1f\x8b")):  # safetensors: eight bytes of length, then JSON
-        raise UsageError(f"{name} holds a pickle or an archive, which can run code when it is read; only safetensors are taken")
+    if head[8:] != b"{" and head.startswith(
+        (b"PK", b"\x80", b"\x1f\x8b")
+    ):  # safetensors: eight bytes of length, then JSON
+        raise UsageError(
+            f"{name} holds a pickle or an archive, which can run code when it is read; only safetensors are taken"
+        )
     return asdict(a2v.load(path, name).card)
 
 
 def listing() -> list[dict[str, Any]]:
     """The known and the installed predictors, by name, each as a JSON object. UsageError if one cannot be read."""
-    out = {name: _row(source, source.where if source.kind == BUILT_IN else None) for name, source in sources.known().items()}
+    out = {
+        name: _row(source, source.where if source.kind == BUILT_IN else None)
+        for name, source in sources.known().items()
+    }
     out |= {found.name: _described(found) for found in installed.everything()}
     return [out[name] for name in sorted(out)]
 
 
 def _row(source: Source, path: str | None) -> dict[str, Any]:
     where = BUILT_IN if source.kind == BUILT_IN else source.shown
-    row = {"name": source.name, "backbone": source.backbone, "size": source.size, "source": where, "revision": source.ref}
+    row = {
+        "name": source.name,
+        "backbone": source.backbone,
+        "size": source.size,
+        "source": where,
+        "revision": source.ref,
+    }
     return row | {"sha256": source.sha256, "installed": path is not None, "path": path}
 
 
 def _described(found: Installed) -> dict[str, Any]:
-    row = {"name": found.name, "backbone": found.card["backbone"], "size": found.size, "source": found.source, "revision": found.revision}
+    row = {
+        "name": found.name,
+        "backbone": found.card["backbone"],
+        "size": found.size,
+        "source": found.source,
+        "revision": found.revision,
+    }
     return row | {"sha256": found.sha256, "installed": True, "path": str(found.path), "card": dict(found.card)}
 
 
@@ -141,7 +165,8 @@ def _locked(folder: Path, source: Source, listener: Listener) -> Iterator[None]:
 
 
 def _before(source: Source) -> Installed | None:
-    """What is installed under the name, if it is sure to be what was asked for. UsageError if it came from elsewhere."""
+    """What is installed under the name, if it is sure to be what was asked for. UsageError if it came from
+    elsewhere."""
     found = installed.find(source.name)
     if found is None:
         return None
@@ -155,7 +180,8 @@ def _before(source: Source) -> Installed | None:
 
 
 def _bring(source: Source, part: Path, offline: bool, listener: Listener) -> tuple[str | None, str | None]:
-    """The weights of ``source``, into ``part``; a repository's commit, and the hash that a published folder gives its weights."""
+    """The weights of ``source``, into ``part``; a repository's commit, and the hash that a published folder gives its
+    weights."""
     if source.kind == HUB:
         files = hub.fetch(source, offline, listener)
         _copy(files.weights, part)

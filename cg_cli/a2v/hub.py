@@ -1,5 +1,5 @@
-"""A predictor's files in a repository on the hub, through huggingface_hub and its cache: endpoint, token, proxies and offline
-switch are its own."""
+"""A predictor's files in a repository on the hub, through huggingface_hub and its cache: endpoint, token, proxies and
+offline switch are its own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def fetch(source: Source, offline: bool, listener: Listener) -> Files:
     for wanted in promised:
         if wanted != found:
             cached = weights.resolve()
-            raise CgError(f"{what} has SHA-256 {found}, not {wanted}: published wrongly, or damaged in the cache (remove {cached} and run again)")
+            raise CgError(
+                f"{what} has SHA-256 {found}, not {wanted}: published wrongly, or damaged in the cache (remove {cached} and run again)"
+            )
     return Files(weights, head.commit_hash)
 
 
@@ -97,27 +99,37 @@ def _asked(source: Source, name: str, call: Callable[[], T]) -> T:
     except errors.GatedRepoError:
         raise UsageError(f"{what} is gated: ask for access on its hub page, then run `hf auth login`") from None
     except errors.RepositoryNotFoundError:
-        raise UsageError(f"no repository {source.where} on the hub; check the name (a private one needs `hf auth login`)") from None
+        raise UsageError(
+            f"no repository {source.where} on the hub; check the name (a private one needs `hf auth login`)"
+        ) from None
     except errors.RevisionNotFoundError:
         raise UsageError(f"{what} has no revision {source.ref}") from None
     except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__
         if cause is None:
-            raise UsageError(f"{what} is not in the local cache; run once without --offline and HF_HUB_OFFLINE") from error
+            raise UsageError(
+                f"{what} is not in the local cache; run once without --offline and HF_HUB_OFFLINE"
+            ) from error
         raise Passing(f"cannot reach {constants.ENDPOINT} ({type(cause).__name__})") from error
     except errors.EntryNotFoundError as error:
         if name == WEIGHTS:
-            raise UsageError(f"repository {source.where} has no {WEIGHTS}: no predictor, or not one published by `cg train-predictor --publish-dir`") from error
+            raise UsageError(
+                f"repository {source.where} has no {WEIGHTS}: no predictor, or not one published by `cg train-predictor --publish-dir`"
+            ) from error
         raise FileNotFoundError(name) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in PASSING:
             raise Passing(f"HTTP {status} from {constants.ENDPOINT}") from error
         if status in (401, 403):
-            raise UsageError(f"{what} is not for everybody (HTTP {status}): run `hf auth login`, or check HF_TOKEN") from error
+            raise UsageError(
+                f"{what} is not for everybody (HTTP {status}): run `hf auth login`, or check HF_TOKEN"
+            ) from error
         raise CgError(f"{what}: HTTP {status} from {constants.ENDPOINT}") from error
     except httpx2.TransportError as error:
-        raise Passing(f"cannot reach {constants.ENDPOINT} ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise Passing(
+            f"cannot reach {constants.ENDPOINT} ({' '.join(str(error).split()) or type(error).__name__})"
+        ) from error
     except errors.HFValidationError as error:
         raise UsageError(f"{source.where} cannot be a repository: {' '.join(str(error).split())}") from error
     except OSError as error:

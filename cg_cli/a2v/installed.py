@@ -1,6 +1,8 @@
-"""The predictors installed on this machine: a folder each under ``$XDG_DATA_HOME/cg/predictors``. Imports nothing heavy.
+"""The predictors installed on this machine: a folder each under ``$XDG_DATA_HOME/cg/predictors``. Imports nothing
+heavy.
 
-A folder holds the weights, in a file named after their hash, and ``predictor.json``, which names that file and is replaced in one
+A folder holds the weights, in a file named after their hash, and ``predictor.json``, which names that file and is
+replaced in one
 step: whoever reads it finds whole weights, whatever becomes of a fetch beside it.
 """
 
@@ -54,7 +56,8 @@ class Installed:
         return self.path.is_file() and digest(self.path) == self.sha256
 
     def is_at(self, ref: str | None) -> bool:
-        """Whether it is what a hub repository holds at ``ref``: what was asked for then, or the commit or its first digits."""
+        """Whether it is what a hub repository holds at ``ref``: what was asked for then, or the commit or its first
+        digits."""
         return ref in (None, self.ref) or (len(ref) >= 7 and bool(self.revision) and self.revision.startswith(ref))
 
 
@@ -103,4 +106,6 @@ def _read(path: Path) -> Installed | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged: remove the folder {path.parent}, and fetch the predictor again") from error
+        raise UsageError(
+            f"{path} is damaged: remove the folder {path.parent}, and fetch the predictor again"
+        ) from error

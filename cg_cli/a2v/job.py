@@ -36,8 +36,16 @@ class Report:
 
 
 def train_predictor(
-    videos: Sequence[Path], out: Path, settings: Settings, *, window_s: float, steps: int, cache: Path,
-    shuffled: bool, publish_to: Path | None, listener: Listener,
+    videos: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    *,
+    window_s: float,
+    steps: int,
+    cache: Path,
+    shuffled: bool,
+    publish_to: Path | None,
+    listener: Listener,
 ) -> Report:
     """Train a predictor for ``settings.model`` on ``videos`` and write it to ``out``.
 
@@ -53,7 +61,9 @@ def train_predictor(
     if not out.parent.is_dir():
         raise UsageError(f"-o {out}: no such folder {out.parent}")
     if publish_to and shuffled:
-        raise UsageError("--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out")
+        raise UsageError(
+            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out"
+        )
     if publish_to:
         publish.check(publish_to)
     # 1. the videos, and the model whose tokens the predictor is to read
@@ -69,7 +79,13 @@ def train_predictor(
         listener.encoded(done, len(files))
 
     # 3. train, and write
-    card = Card(backbone.id, backbone.revision, type(backbone).__module__.rpartition(".")[2], backbone.hidden_size, window_s=window_s)
+    card = Card(
+        backbone.id,
+        backbone.revision,
+        type(backbone).__module__.rpartition(".")[2],
+        backbone.hidden_size,
+        window_s=window_s,
+    )
     recipe = json.dumps([backbone.id, backbone.revision, window_s, steps, settings.seed, shuffled, *map(str, files)])
     state = cache / f"training-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
     predictor = train.fit(

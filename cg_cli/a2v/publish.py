@@ -1,4 +1,5 @@
-"""A folder that can be uploaded to the hub as it is: a predictor's weights, what they are, and a model card for people."""
+"""A folder that can be uploaded to the hub as it is: a predictor's weights, what they are, and a model card for
+people."""
 
 from __future__ import annotations
 
@@ -24,14 +25,21 @@ def check(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UsageError(f"--publish-dir {folder}: {error.strerror}") from error
-    others = sorted(name for name in names - {WEIGHTS, ABOUT, README} if not name.startswith("."))  # those are git's, or our own
+    others = sorted(
+        name for name in names - {WEIGHTS, ABOUT, README} if not name.startswith(".")
+    )  # those are git's, or our own
     if others:
         raise UsageError(f"--publish-dir {folder} holds other things ({others[0]}): give a new folder")
 
 
 def write(weights: Path, card: Card, folder: Path) -> None:
     """Write the predictor in the file ``weights``, with its ``card``, to ``folder``. CgError if that cannot be done."""
-    about = {"schema": SCHEMA, "sha256": installed.digest(weights), "size": weights.stat().st_size, "card": asdict(card)}
+    about = {
+        "schema": SCHEMA,
+        "sha256": installed.digest(weights),
+        "size": weights.stat().st_size,
+        "card": asdict(card),
+    }
     files = {
         WEIGHTS: weights.read_bytes(),
         ABOUT: (json.dumps(about, indent=1) + "\n").encode(),

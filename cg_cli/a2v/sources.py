@@ -1,4 +1,5 @@
-"""What a person means by a predictor: a known name, a hub repository, a URL, or a file or folder. Imports nothing heavy."""
+"""What a person means by a predictor: a known name, a hub repository, a URL, or a file or folder. Imports nothing
+heavy."""
 
 from __future__ import annotations
 
@@ -86,7 +87,9 @@ def parse(asked: str) -> Source:
         raise UsageError(f"no predictor file or folder {asked}")
     if _unpublished(asked):
         raise UsageError(no_predictor_for(asked))
-    if (match := REPOSITORY.fullmatch(asked)) and "--" not in asked:  # a hub name has none, and folders of predictors use it
+    if (
+        match := REPOSITORY.fullmatch(asked)
+    ) and "--" not in asked:  # a hub name has none, and folders of predictors use it
         return Source(match["repo"], HUB, match["repo"], match["ref"])
     raise UsageError(
         f"no predictor '{asked}'{closest(asked, names)}; known: {', '.join(names)} (`cg fetch-predictor` lists them); or give a hub "
@@ -127,7 +130,9 @@ def check_name(source: Source) -> None:
             f"{source.shown}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and single '-'): rename the file"
         )
     if source.kind in (FILE, URL) and source.name in known():
-        raise UsageError(f"{source.shown}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): rename the file")
+        raise UsageError(
+            f"{source.shown}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): rename the file"
+        )
 
 
 def _url(asked: str) -> Source:
@@ -144,7 +149,9 @@ def _url(asked: str) -> Source:
 def _file(path: Path) -> Source:
     path = path.absolute()
     if path.is_dir() and not (path / WEIGHTS).is_file():
-        raise UsageError(f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors file")
+        raise UsageError(
+            f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors file"
+        )
     weights = path / WEIGHTS if path.is_dir() else path
     if not weights.is_file():
         raise UsageError(f"{path} is neither a file nor a folder")
@@ -155,5 +162,7 @@ def _name(path: str, shown: str) -> str:
     """What the weights at ``path`` are called: as the file is, or the folder if the file has the usual name."""
     file = PurePosixPath(path)
     if file.suffix.lower() in PICKLES:
-        raise UsageError(f"{shown}: {file.suffix} files can run code when they are read; only .safetensors files are taken")
+        raise UsageError(
+            f"{shown}: {file.suffix} files can run code when they are read; only .safetensors files are taken"
+        )
     return file.parent.name if file.name == WEIGHTS and file.parent.name else file.name.removesuffix(".safetensors")

@@ -38,14 +38,16 @@ class Place:
 
     @property
     def label(self) -> str:
-        """What records call these very weights: the name, and the start of their SHA-256. UsageError if they cannot be read, or
-        are not what was installed."""
+        """What records call these very weights: the name, and the start of their SHA-256. UsageError if they cannot be
+        read, or are not what was installed."""
         try:
             found = installed.digest(self.path)
         except OSError as error:
             raise UsageError(f"predictor {self.path}: {error.strerror}") from error
         if self.sha256 not in ("", found):
-            raise UsageError(f"predictor {self.name} is no longer what was installed: remove {self.path.parent}, and fetch it again")
+            raise UsageError(
+                f"predictor {self.name} is no longer what was installed: remove {self.path.parent}, and fetch it again"
+            )
         return f"{self.name}@{found[:12]}"
 
 
@@ -81,15 +83,18 @@ def find(asked: str | None, backbone: Backbone, *, offline: bool) -> Found | Non
     label = place.label
     predictor = a2v.load(place.path, shown)
     same = _same(predictor.card.backbone, backbone.id)
-    a2v.check_fits(predictor, predictor.card.backbone if same else backbone.id, backbone.revision, backbone.hidden_size, shown)
+    a2v.check_fits(
+        predictor, predictor.card.backbone if same else backbone.id, backbone.revision, backbone.hidden_size, shown
+    )
     return Found(predictor.to(backbone.device), label, place.notes)
 
 
 def locate(asked: str | None, model: str, revision: str, *, offline: bool, width: int | None = None) -> Place | None:
-    """Where the predictor is that ``find`` would load for ``model`` at ``revision``; without its ``width``, the name decides.
+    """Where the predictor is that ``find`` would load for ``model`` at ``revision``; without its ``width``, the name
+    decides.
 
-    A name stands for what is installed; after that come files and folders, and then repositories, which, as models do, come
-    through the hub's cache and are not installed. Errors as for ``find``.
+    A name stands for what is installed; after that come files and folders, and then repositories, which, as models do,
+    come through the hub's cache and are not installed. Errors as for ``find``.
     """
     if asked in (None, AUTO):
         return _fitting(model, revision, width)
@@ -111,13 +116,15 @@ def locate(asked: str | None, model: str, revision: str, *, offline: bool, width
 
 
 def _fitting(model: str, revision: str, width: int | None) -> Place | None:
-    """The installed predictor that was trained for ``model``, rather for this ``revision`` and newer than others; else the one
-    that comes with the model."""
+    """The installed predictor that was trained for ``model``, rather for this ``revision`` and newer than others; else
+    the one that comes with the model."""
     fits = [i for i in installed.everything() if width in (None, i.card["width"])]
     fits = [i for i in fits if _same(i.card["backbone"], model) or i.card["revision"] == revision]
     fits.sort(key=lambda i: (i.card["revision"] == revision, i.installed), reverse=True)
     if fits:
-        several = f"{len(fits)} installed predictors fit {model}: {fits[0].name} was taken; --predictor NAME takes another"
+        several = (
+            f"{len(fits)} installed predictors fit {model}: {fits[0].name} was taken; --predictor NAME takes another"
+        )
         return _installed(fits[0], *([several] if len(fits) > 1 else []))
     known = models.KNOWN.get(model.lower())
     return Place(Path(known.predictor), Path(known.predictor).stem) if known and known.predictor else None

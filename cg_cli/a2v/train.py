@@ -63,12 +63,21 @@ def gather(clips: Sequence[Sounding]) -> Windows:
         start += ends.tolist()
         clip += [number] * len(sounding.picture)
     return Windows(
-        torch.cat([c.audio for c in clips]), torch.tensor(start), torch.cat([c.picture for c in clips]), torch.tensor(clip)
+        torch.cat([c.audio for c in clips]),
+        torch.tensor(start),
+        torch.cat([c.picture for c in clips]),
+        torch.tensor(clip),
     )
 
 
 def fit(
-    clips: Sequence[Sounding], card: Card, *, steps: int, seed: int, state_file: Path, shuffled: bool = False,
+    clips: Sequence[Sounding],
+    card: Card,
+    *,
+    steps: int,
+    seed: int,
+    state_file: Path,
+    shuffled: bool = False,
     tell: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
 ) -> A2VPredictor:
     """Train a predictor.
@@ -85,7 +94,9 @@ def fit(
         UsageError: too few clips.
     """  # fmt: skip
     if len(clips) < FEWEST:
-        raise UsageError(f"{len(clips)} clips with sound and picture are too few to learn from: at least {FEWEST} are needed")
+        raise UsageError(
+            f"{len(clips)} clips with sound and picture are too few to learn from: at least {FEWEST} are needed"
+        )
     torch.manual_seed(seed)
     part = max(2, round(HELD_BACK * len(clips)))
     order = torch.randperm(len(clips)).tolist()
@@ -93,7 +104,9 @@ def fit(
     predictor = _blank(train, [clips[i] for i in order[part:]], card)
     predictor.card = replace(predictor.card, clips=len(order) - part, windows=len(train.clip))
     optimiser = torch.optim.AdamW(predictor.parameters(), lr=RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: min((i + 1) / 50, 0.5 + 0.5 * math.cos(math.pi * min(i / steps, 1))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda i: min((i + 1) / 50, 0.5 + 0.5 * math.cos(math.pi * min(i / steps, 1)))
+    )
     best, best_score, since, first = copy.deepcopy(predictor.state_dict()), -math.inf, 0, 0
     if state_file.exists():
         saved = torch.load(state_file, weights_only=True)
@@ -117,7 +130,11 @@ def fit(
             since = 0 if better else since + 1
             if better:
                 best, best_score = copy.deepcopy(predictor.state_dict()), score
-            state = {"predictor": predictor.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+            state = {
+                "predictor": predictor.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+            }
             save_whole(state | {"best": best, "score": best_score, "since": since, "step": step + 1}, state_file)
     predictor.load_state_dict(best)
     figures = validate(predictor, check, seed)
@@ -154,7 +171,9 @@ def _loss(predictor: A2VPredictor, audio: Tensor, of: Tensor, picture: Tensor) -
     predicted = predictor(audio, of, len(picture))
     cosine = predicted @ F.normalize(predictor.coarse(picture), dim=-1).T
     right = torch.arange(len(picture))
-    return (1 - cosine.diagonal()).mean() + 0.5 * (F.cross_entropy(cosine / TEMPERATURE, right) + F.cross_entropy(cosine.T / TEMPERATURE, right))
+    return (1 - cosine.diagonal()).mean() + 0.5 * (
+        F.cross_entropy(cosine / TEMPERATURE, right) + F.cross_entropy(cosine.T / TEMPERATURE, right)
+    )
 
 
 @torch.no_grad()
@@ -162,7 +181,8 @@ def validate(predictor: A2VPredictor, check: Windows, seed: int) -> dict[str, fl
     """Figures on clips that training did not see.
 
     Returns:
-        cosine: between predicted and actual picture, mean over windows; cosine_shuffled: with the sound of another clip;
+        cosine: between predicted and actual picture, mean over windows; cosine_shuffled: with the sound of another
+            clip;
         recall_at_1: how often the actual picture is the nearest among ``rivals``, one window of each of as many clips;
         chance: what guessing would find.
     """

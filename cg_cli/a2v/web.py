@@ -1,6 +1,7 @@
 """One file from a web address: what was cut off goes on, what may pass is tried again, and the length is checked.
 
-The client is huggingface_hub's, with its proxies, certificates and offline switch. No token goes along: that is for the hub.
+The client is huggingface_hub's, with its proxies, certificates and offline switch. No token goes along: that is for the
+hub.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Passing(Exception):
 
 
 def persist(what: str, call: Callable[[], T], listener: Listener) -> T:
-    """``call()``, again after each pause while it raises Passing. CgError, which begins with ``what``, when it does so still."""
+    """``call()``, again after each pause while it raises Passing. CgError, which begins with ``what``, when it does so
+    still."""
     for pause in PAUSES_S:
         try:
             return call()
@@ -45,14 +47,17 @@ def persist(what: str, call: Callable[[], T], listener: Listener) -> T:
     try:
         return call()
     except Passing as error:
-        raise CgError(f"{what}: {error}, {len(PAUSES_S) + 1} times: check the network or try later; what is here already is kept") from error
+        raise CgError(
+            f"{what}: {error}, {len(PAUSES_S) + 1} times: check the network or try later; what is here already is kept"
+        ) from error
 
 
 def download(source: Source, part: Path, listener: Listener) -> None:
     """What a URL answers, into ``part``, which an earlier call may have begun.
 
     Raises:
-        UsageError: there is no such file, it is not for everybody, it is no predictor by its size, or the way to it is not safe.
+        UsageError: there is no such file, it is not for everybody, it is no predictor by its size, or the way to it is
+            not safe.
         CgError: it could not be had.
     """
     _check_way(source, [source.where])
@@ -96,7 +101,9 @@ def _once(source: Source, part: Path, listener: Listener) -> None:
                     bar.update(len(chunk))
                     _check_size(source, part, file.tell())
     except OfflineModeIsEnabled as error:
-        raise UsageError(f"{source.shown}: offline (--offline or HF_HUB_OFFLINE): fetch it where there is a network") from error
+        raise UsageError(
+            f"{source.shown}: offline (--offline or HF_HUB_OFFLINE): fetch it where there is a network"
+        ) from error
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise UsageError(f"{source.shown}: no URL that can be followed: {error}") from error
     except httpx2.TooManyRedirects as error:
@@ -114,7 +121,9 @@ def _check(source: Source, response: Any) -> None:
     if status in PASSING:
         raise Passing(f"HTTP {status}")
     if status in (401, 403):
-        raise UsageError(f"{source.shown} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, after `hf auth login`")
+        raise UsageError(
+            f"{source.shown} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, after `hf auth login`"
+        )
     if status in (404, 410):
         raise UsageError(f"{source.shown}: no such file (HTTP {status}); check the address")
     if status not in (200, 206):
@@ -124,7 +133,9 @@ def _check(source: Source, response: Any) -> None:
 def _check_way(source: Source, urls: Sequence[str]) -> None:
     """That nobody on the way can change the file, or else that its hash would tell."""
     if not source.sha256 and any(map(plain, urls)):
-        raise UsageError(f"{source.shown} comes over plain http, where anybody on the way can change it: use https, or give its --sha256")
+        raise UsageError(
+            f"{source.shown} comes over plain http, where anybody on the way can change it: use https, or give its --sha256"
+        )
 
 
 def _check_size(source: Source, part: Path, size: int) -> None:

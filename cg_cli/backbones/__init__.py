@@ -1,7 +1,8 @@
 """Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
 
-A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``imagine(size, layers, *, device, dtype) -> Backbone``, its class
-as ``BACKBONE``, and its name in FAMILIES. Importing this package imports nothing heavy.
+A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``imagine(size, layers, *,
+device, dtype) -> Backbone``, its class as ``BACKBONE``, and its name in FAMILIES. Importing this package imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -60,13 +61,15 @@ def load(
         quantize: "none", or "int8" or "int4" for the language model's weights (bitsandbytes).
 
     Raises:
-        UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what cannot work is
-            refused before weights are fetched.
+        UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what
+            cannot work is refused before weights are fetched.
     """
     from . import checkpoint
 
     check(device, dtype, quantize)
-    found = checkpoint.find(path_or_id, offline=offline, revision=revision, check=lambda config: _check(config, quantize))
+    found = checkpoint.find(
+        path_or_id, offline=offline, revision=revision, check=lambda config: _check(config, quantize)
+    )
     module = importlib.import_module(f".{family(found.config)}", __name__)
     return module.load(found, device=device, dtype=dtype, quantize=quantize)
 

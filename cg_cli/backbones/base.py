@@ -172,7 +172,9 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def packed_step(self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
+    def packed_step(
+        self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any
+    ) -> Tensor:
         """Feed text tokens of several questions in one go; grows ``cache`` by n entries.
 
         Args:
@@ -213,7 +215,9 @@ class Backbone(ABC):
         talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
         try:
             logits = self.step(question_ids, prefix.next_position, prefix.cache)
-            first_s = self._speak(talk, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started)
+            first_s = self._speak(
+                talk, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
+            )
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
         return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(question_ids), first_s)
@@ -228,15 +232,19 @@ class Backbone(ABC):
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
-        """The answer to the question that ``narrowed`` has read; its cache grows, and serves no other. As ``answer`` otherwise."""
+        """The answer to the question that ``narrowed`` has read; its cache grows, and serves no other. As ``answer``
+        otherwise."""
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
         talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
         first_s = self._speak(talk, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started)
         return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(self.question_ids(question)), first_s)
 
-    def _speak(self, talk: decoding.Talk, logits: Tensor, position: float, cache: Any, max_new_tokens: int, started: float) -> float:
-        """Choose tokens from ``logits`` on until ``talk`` is finished. Returns the seconds from ``started`` to the first choice."""
+    def _speak(
+        self, talk: decoding.Talk, logits: Tensor, position: float, cache: Any, max_new_tokens: int, started: float
+    ) -> float:
+        """Choose tokens from ``logits`` on until ``talk`` is finished. Returns the seconds from ``started`` to the
+        first choice."""
         talk.hear(logits, self.stop_ids, max_new_tokens)
         first_s = time.perf_counter() - started
         while talk.finish is None:
@@ -278,5 +286,6 @@ class Backbone(ABC):
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
         return [
-            Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(own), first_s) for talk, own in zip(talks, asked)
+            Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(own), first_s)
+            for talk, own in zip(talks, asked)
         ]

@@ -76,8 +76,8 @@ def find(
 
 
 def fetch(path_or_id: str, *, check: Callable[[Mapping[str, Any]], Any], tell: Callable[[str], None]) -> None:
-    """Have a checkpoint on this machine: of one on the hub that is not here yet, what is needed is downloaded, after ``tell`` was
-    told how much that is and where it goes.
+    """Have a checkpoint on this machine: of one on the hub that is not here yet, what is needed is downloaded, after
+    ``tell`` was told how much that is and where it goes.
 
     Raises:
         UsageError: as ``find``; or there is not enough room for it.
@@ -102,7 +102,8 @@ def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tupl
 
 
 def _named(path_or_id: str, revision: str | None) -> Path | None:
-    """The local directory that a name stands for; None if it stands for a model on the hub. UsageError if for neither."""
+    """The local directory that a name stands for; None if it stands for a model on the hub. UsageError if for
+    neither."""
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         if revision is not None:
@@ -117,7 +118,9 @@ def _named(path_or_id: str, revision: str | None) -> Path | None:
 
 def unmerged(name: str) -> UsageError:
     """The error for LoRA weights that are not merged into their model."""
-    return UsageError(f"{name} is a LoRA adapter, not a whole model: use a merged checkpoint, such as {' or '.join(MERGED)}")
+    return UsageError(
+        f"{name} is a LoRA adapter, not a whole model: use a merged checkpoint, such as {' or '.join(MERGED)}"
+    )
 
 
 def _local_config(name: str, directory: Path) -> dict[str, Any]:
@@ -216,10 +219,14 @@ class _Hub:
                 raise UsageError(f"{where} has no {CONFIG}: not a transformers model") from error
             raise FileNotFoundError(name) from error
         except httpx2.TransportError as error:
-            raise UsageError(f"the download of {name} of {where} broke off ({_first_line(error)}): run again, what is whole stays") from error
+            raise UsageError(
+                f"the download of {name} of {where} broke off ({_first_line(error)}): run again, what is whole stays"
+            ) from error
         except (OSError, errors.HFValidationError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise UsageError(f"no space left for {name} of {where}: make room and run again, or set HF_HOME to a folder on another disk") from error
+                raise UsageError(
+                    f"no space left for {name} of {where}: make room and run again, or set HF_HOME to a folder on another disk"
+                ) from error
             raise UsageError(f"cannot fetch {name} of {where}: {_first_line(error)}") from error
         # The hub's cache files a snapshot under its commit: .../snapshots/<commit>/<name>.
         self.commit = self.commit or path.parent.name
@@ -251,7 +258,9 @@ class _Hub:
                 f"a folder on another disk"
             )
         if coming:
-            tell(f"downloading {self.repo}: {sum(coming) / GB:.1f} GB in {len(coming)} file{'s' * (len(coming) > 1)} to {cache}")
+            tell(
+                f"downloading {self.repo}: {sum(coming) / GB:.1f} GB in {len(coming)} file{'s' * (len(coming) > 1)} to {cache}"
+            )
 
     def directory(self, tell: Callable[[str], None] | None = None) -> Path:
         """A directory with links to the files needed; a full checkpoint's index is trimmed.

@@ -76,7 +76,9 @@ def synchronize(device: torch.device) -> None:
 def free_bytes(device: torch.device) -> int | None:
     """Bytes of memory that can still be had on ``device``; None if nothing tells."""
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and free for its next tensors
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # by torch, and free for its next tensors
         return torch.cuda.mem_get_info(device)[0] + held
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

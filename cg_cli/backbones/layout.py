@@ -42,8 +42,11 @@ class Layout:
     next_position: int | float
 
 
-def nested(shape: MediaShape, vision: tuple[str, str], audio: tuple[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Special tokens that open and close the media, of the kinds that there are: ``vision`` outside, ``audio`` inside."""
+def nested(
+    shape: MediaShape, vision: tuple[str, str], audio: tuple[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Special tokens that open and close the media, of the kinds that there are: ``vision`` outside, ``audio``
+    inside."""
     kinds = [names for count, names in ((shape.video, vision), (shape.audio, audio)) if count]
     return tuple(names[0] for names in kinds), tuple(names[1] for names in reversed(kinds))
 
@@ -53,15 +56,17 @@ def raster(shape: MediaShape) -> Tensor:
     return torch.cartesian_prod(*map(torch.arange, (shape.grids, shape.rows, shape.columns))).reshape(-1, 3).T
 
 
-def compose(shape: MediaShape, order: Tensor, positions: Tensor, before: Tensor, after: Tensor, audio_s: Tensor) -> Layout:
+def compose(
+    shape: MediaShape, order: Tensor, positions: Tensor, before: Tensor, after: Tensor, audio_s: Tensor
+) -> Layout:
     """Put the media between the text.
 
     Args:
-        order: [V + A] int64, the media tokens as they follow each other: video tokens in raster order count from 0, audio
-            tokens from V.
+        order: [V + A] int64, the media tokens as they follow each other: video tokens in raster order count from 0,
+            audio tokens from V.
         positions: [3, V + A], of the media tokens as they follow each other.
-        before, after: positions of the text in front of and behind the media; at least one behind, and the question's first
-            position is one more than its last.
+        before, after: positions of the text in front of and behind the media; at least one behind, and the question's
+            first position is one more than its last.
         audio_s: [A] float32, when each audio token starts, seconds.
     """
     grid, row, column = raster(shape)

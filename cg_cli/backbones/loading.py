@@ -1,4 +1,5 @@
-"""From a checkpoint's files, or from nothing, to a transformers model with its tokenizer, or to one line that says why not."""
+"""From a checkpoint's files, or from nothing, to a transformers model with its tokenizer, or to one line that says why
+not."""
 
 from __future__ import annotations
 
@@ -42,11 +43,22 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str, quantize
     def read() -> tuple[Any, dict[str, Any], Any]:
         if any(".lora_" in key for _, keys in weight_files(checkpoint) for key in keys):
             raise unmerged(checkpoint.id)
-        rounding = {"quantization_config": _rounding(quantize, kind), "device_map": {"": place}} if quantize != NONE else {}
-        model, report = cls.from_pretrained(
-            directory, dtype=kind, attn_implementation="sdpa", output_loading_info=True, local_files_only=True, **rounding
+        rounding = (
+            {"quantization_config": _rounding(quantize, kind), "device_map": {"": place}} if quantize != NONE else {}
         )
-        return model if rounding else model.to(place), report, AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        model, report = cls.from_pretrained(
+            directory,
+            dtype=kind,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            local_files_only=True,
+            **rounding,
+        )
+        return (
+            model if rounding else model.to(place),
+            report,
+            AutoTokenizer.from_pretrained(directory, local_files_only=True),
+        )
 
     model, report, tokenizer = reading(checkpoint, place, kind, read)
     for problem in ("missing_keys", "mismatched_keys"):
@@ -101,7 +113,8 @@ def pixel_norm(checkpoint: Checkpoint, usual: qwen_inputs.PixelNorm) -> tuple[qw
 
 
 def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtractor:
-    """The extractor of preprocessor_config.json; without one, that of the Qwen omni models. UsageError if it does not fit."""
+    """The extractor of preprocessor_config.json; without one, that of the Qwen omni models. UsageError if it does not
+    fit."""
     path = checkpoint.directory / PREPROCESSOR
     if not path.exists():
         return WhisperFeatureExtractor(feature_size=mel_bins, **qwen_inputs.OMNI_EXTRACTOR)

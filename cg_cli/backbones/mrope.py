@@ -1,4 +1,5 @@
-"""What the families share that are a transformers decoder with multimodal rotary positions (mRoPE) and a Qwen vision tower."""
+"""What the families share that are a transformers decoder with multimodal rotary positions (mRoPE) and a Qwen vision
+tower."""
 
 from __future__ import annotations
 
@@ -26,12 +27,14 @@ from .weighted import ROWS, UnevenCache, WeightedCache
 
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 TURN_MARKS = ("<|im_start|>", "<|im_end|>")
-DEEPSTACK = "deepstack"  # in TokenStream.carry: [L, layers, D], added to the rows after the first layers (arXiv 2406.04334)
+DEEPSTACK = (
+    "deepstack"  # in TokenStream.carry: [L, layers, D], added to the rows after the first layers (arXiv 2406.04334)
+)
 
 
 class MRopeBackbone(Backbone):
-    """A transformers model with ``get_video_features``, ``model.language_model`` and ``lm_head``. See ``Backbone`` for the
-    contract. A family supplies marks, layout and hearing.
+    """A transformers model with ``get_video_features``, ``model.language_model`` and ``lm_head``. See ``Backbone`` for
+    the contract. A family supplies marks, layout and hearing.
 
     Attributes:
         header: text before the media.
@@ -147,7 +150,7 @@ class MRopeBackbone(Backbone):
         after = torch.arange(len(asked), device=self.device) + stream.next_position
         rows = torch.cat([stream.embeddings, self._embed(asked)])
         positions = torch.cat([stream.positions, after.expand(3, -1)], dim=1)
-        fill = lambda values, value: torch.cat([values, values.new_full((len(asked), *values.shape[1:]), value)])  # noqa: E731
+        fill = lambda values, value: torch.cat([values, values.new_full((len(asked), *values.shape[1:]), value)])
         modality, grid, time_s = fill(stream.modality, TEXT), fill(stream.grid, -1), fill(stream.time_s, -1)
         deepstack = fill(stream.carry.get(DEEPSTACK, rows.new_zeros(len(stream), 0, self.hidden_size)), 0)
         decoder, cache, read, media = self.model.model.language_model, UnevenCache(config=self.model.config), [], []
@@ -158,18 +161,24 @@ class MRopeBackbone(Backbone):
             before = rows
             read.append(len(rows))
             media.append(torch.stack([(modality == kind).sum() for kind in (VIDEO, AUDIO)]))
-            rows = layer(rows[None], attention_mask=None, position_embeddings=turn, past_key_values=cache, use_cache=True)[0]
+            rows = layer(
+                rows[None], attention_mask=None, position_embeddings=turn, past_key_values=cache, use_cache=True
+            )[0]
             if number < deepstack.shape[1]:
                 rows = rows + deepstack[:, number]
 
             def attention(of: Tensor, layer=layer, before=before, turn=turn, number=number) -> Tensor:
                 return _attention(layer, before[of], tuple(x[:, of] for x in turn), cache.layers[number].keys, of)
 
-            view = LayerView(number, len(decoder.layers), tuple(read), modality, grid, time_s, len(asked), rows, attention)
+            view = LayerView(
+                number, len(decoder.layers), tuple(read), modality, grid, time_s, len(asked), rows, attention
+            )
             stays = pruner.after(view, budget)
             if stays is not None:
                 depth[alive] = (number + 1) / len(decoder.layers)
-                alive, rows, modality, grid, time_s, deepstack = (x[stays] for x in (alive, rows, modality, grid, time_s, deepstack))
+                alive, rows, modality, grid, time_s, deepstack = (
+                    x[stays] for x in (alive, rows, modality, grid, time_s, deepstack)
+                )
                 turn = tuple(x[:, stays] for x in turn)
         depth[alive] = 1.0
         logits = self.model.lm_head(decoder.norm(rows[-1]))
@@ -186,7 +195,9 @@ class MRopeBackbone(Backbone):
         return self.model.lm_head(hidden[-1])
 
     @torch.no_grad()
-    def packed_step(self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any) -> Tensor:
+    def packed_step(
+        self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any
+    ) -> Tensor:
         places = torch.tensor(positions, device=self.device).expand(3, -1)
         hidden = self._decode(self._embed(ids), places, cache, seen)
         return self.model.lm_head(hidden[list(last)])
@@ -211,7 +222,9 @@ class MRopeBackbone(Backbone):
         return cost.layer_flops(self._text, new, past)
 
     @classmethod
-    def _media_shape(cls, frames: int, height: int, width: int, samples: int, seconds_per_grid: float = 0.0) -> MediaShape:
+    def _media_shape(
+        cls, frames: int, height: int, width: int, samples: int, seconds_per_grid: float = 0.0
+    ) -> MediaShape:
         return MediaShape(
             grids=-(-frames // cls.frame_multiple),
             rows=height // cls.side_multiple,
@@ -231,7 +244,8 @@ class MRopeBackbone(Backbone):
         return -(-count // self._vision.temporal_patch), height // self._vision.patch, width // self._vision.patch
 
     def _see(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
-        """Video features [V, D], grid by grid in raster order, and deepstack rows [V, layers, D] where the tower has some."""
+        """Video features [V, D], grid by grid in raster order, and deepstack rows [V, layers, D] where the tower has
+        some."""
         sizes = self._vision
         grids, height, width = self._patch_grid(clip)
         frames = qwen_inputs.even_frames(clip.frames, sizes.temporal_patch)
@@ -260,10 +274,12 @@ class MRopeBackbone(Backbone):
         seen: Tensor | None = None,
         deepstack: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal unless ``seen`` says otherwise; grows ``cache``.
+        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal unless ``seen`` says otherwise; grows
+        ``cache``.
 
         Args:
-            deepstack: where the video rows are [L] bool, and what is added to all rows after the first layers [L, layers, D].
+            deepstack: where the video rows are [L] bool, and what is added to all rows after the first layers [L,
+                layers, D].
         """
         more = {}
         if deepstack is not None:
@@ -316,7 +332,8 @@ def _bytes(cache: Any) -> int:
 
 
 def _attention(layer: Any, rows: Tensor, turn: tuple[Tensor, Tensor], keys: Tensor, of: Tensor) -> Tensor:
-    """Attention [q, n] float32, the mean over heads, that ``rows`` [q, D], which stand at ``of`` [q], paid in ``layer``.
+    """Attention [q, n] float32, the mean over heads, that ``rows`` [q, D], which stand at ``of`` [q], paid in
+    ``layer``.
 
     Args:
         turn: cosines and sines of their positions, [1, q, head] each.

@@ -18,7 +18,12 @@ from .layout import Layout, MediaShape
 
 def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
     """Load the thinker of ``checkpoint``, full Omni or thinker-only. UsageError as for ``loading.load``."""
-    return Qwen25Omni(checkpoint, *loading.load(Qwen2_5OmniThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize))
+    return Qwen25Omni(
+        checkpoint,
+        *loading.load(
+            Qwen2_5OmniThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
+        ),
+    )
 
 
 def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:

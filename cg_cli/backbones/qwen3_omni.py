@@ -42,7 +42,12 @@ ROTARY = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [24, 20, 2
 
 def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
     """Load the thinker of ``checkpoint``, full Omni or thinker-only. UsageError as for ``loading.load``."""
-    return Qwen3Omni(checkpoint, *loading.load(Qwen3OmniMoeThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize))
+    return Qwen3Omni(
+        checkpoint,
+        *loading.load(
+            Qwen3OmniMoeThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
+        ),
+    )
 
 
 def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
@@ -104,7 +109,9 @@ class Qwen3Omni(mrope.MRopeBackbone):
         features = []
         for start, stop in mel_pieces(mel.shape[1]):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)
-            features.append(self.model.get_audio_features(mel[None, :, start:stop], mask, return_dict=True).last_hidden_state)
+            features.append(
+                self.model.get_audio_features(mel[None, :, start:stop], mask, return_dict=True).last_hidden_state
+            )
         return torch.cat(features)
 
     def _audio_flops(self, samples: int) -> int:
@@ -118,13 +125,18 @@ class Qwen3Omni(mrope.MRopeBackbone):
         super()._check()
         text, audio = self.model.config.text_config, self.model.config.audio_config
         if text.mlp_only_layers or text.decoder_sparse_step != 1:
-            raise UsageError(f"{self.id} has layers without experts, which are not supported: use a published Qwen3-Omni")
+            raise UsageError(
+                f"{self.id} has layers without experts, which are not supported: use a published Qwen3-Omni"
+            )
         if (2 * audio.n_window, PIECE % audio.n_window_infer) != (CHUNK, 0):
-            raise UsageError(f"the audio tower of {self.id} works in chunks of {2 * audio.n_window} frames, not {CHUNK}")
+            raise UsageError(
+                f"the audio tower of {self.id} works in chunks of {2 * audio.n_window} frames, not {CHUNK}"
+            )
 
 
 def audio_token_count(mel_frames: int) -> int:
-    """Audio tokens of ``mel_frames`` frames of 10 ms: three convolutions with a stride of 2 on each chunk (13 a second)."""
+    """Audio tokens of ``mel_frames`` frames of 10 ms: three convolutions with a stride of 2 on each chunk (13 a
+    second)."""
     rest = mel_frames % CHUNK
     for _ in range(3):
         rest = (rest + 1) // 2
@@ -134,8 +146,8 @@ def audio_token_count(mel_frames: int) -> int:
 def mel_pieces(frames: int) -> list[tuple[int, int]]:
     """Cut ``frames`` mel frames into runs (start, stop) of whole attention windows.
 
-    Exact: windows do not see each other. A tail shorter than a chunk stays with the piece before it, as the convolutions pad
-    the last chunk to the longest of its piece.
+    Exact: windows do not see each other. A tail shorter than a chunk stays with the piece before it, as the
+    convolutions pad the last chunk to the longest of its piece.
     """
     starts = range(0, max(frames - CHUNK, 0) + 1, PIECE)
     return list(zip(starts, [*starts[1:], frames]))
@@ -144,8 +156,9 @@ def mel_pieces(frames: int) -> list[tuple[int, int]]:
 def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
     """Lay out ``header`` text tokens, the marks and the media.
 
-    Time runs at ``per_second`` positions, in fractions; rows and columns are not shifted by time. Media are merged by time,
-    at the same time video first. The closing marks follow what is left of one modality when the other has ended, or the only
+    Time runs at ``per_second`` positions, in fractions; rows and columns are not shifted by time. Media are merged by
+    time, at the same time video first. The closing marks follow what is left of one modality when the other has ended,
+    or the only
     one: with a wide frame they may repeat positions of the picture.
     """
     opening = len(nested(shape, VISION_MARKS, AUDIO_MARKS)[0])
@@ -169,7 +182,8 @@ def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
 
 
 def audio_flops(config: Any, mel_frames: int) -> int:
-    """Operations of the audio tower of ``config`` (``Qwen3OmniMoeAudioEncoderConfig``) for one call on ``mel_frames`` frames.
+    """Operations of the audio tower of ``config`` (``Qwen3OmniMoeAudioEncoderConfig``) for one call on ``mel_frames``
+    frames.
 
     The convolutions run on chunks padded to the longest one, attention inside each window.
     """
@@ -184,7 +198,12 @@ def audio_flops(config: Any, mel_frames: int) -> int:
     embed = 2 * chunks * length * width * mel * hidden
     linear = 2 * tokens * (4 * hidden**2 + 2 * hidden * config.encoder_ffn_dim)
     attention = 4 * hidden * sum(part**2 for part in cost.parts(tokens, window))
-    return convolutions + embed + config.encoder_layers * (linear + attention) + 2 * tokens * hidden * (hidden + config.output_dim)
+    return (
+        convolutions
+        + embed
+        + config.encoder_layers * (linear + attention)
+        + 2 * tokens * hidden * (hidden + config.output_dim)
+    )
 
 
 BACKBONE = Qwen3Omni

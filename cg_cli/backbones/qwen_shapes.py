@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import Qwen2_5OmniThinkerConfig
 
-# Where 3B and 7B differ; the rest are the family's defaults, except the vision tower's width, whose default fits neither.
+# Where 3B and 7B differ; the rest are the family's defaults, except the vision tower's width, whose default fits
+# neither.
 SIZES = {
     "3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
            "vocab_size": 151936},
@@ -14,7 +15,11 @@ SIZES = {
            "vocab_size": 152064},
 }  # fmt: skip
 VISION_WIDTH = 1280
-ROTARY = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}  # pairs of a head's 128: time, height, width
+ROTARY = {
+    "rope_type": "default",
+    "rope_theta": 1e6,
+    "mrope_section": [16, 24, 24],
+}  # pairs of a head's 128: time, height, width
 POSITIONS = 32768
 
 

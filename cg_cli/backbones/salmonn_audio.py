@@ -1,4 +1,5 @@
-"""How video-SALMONN 2+ hears: Whisper's encoder on segments of 30 s, then a Q-Former that makes one token of each half second.
+"""How video-SALMONN 2+ hears: Whisper's encoder on segments of 30 s, then a Q-Former that makes one token of each half
+second.
 
 Both are transformers' own; only the names of the published weights differ (``rename``).
 """
@@ -25,7 +26,8 @@ WINDOW_S = 0.5  # of a token
 SEGMENT_TOKENS = round(SEGMENT_S / WINDOW_S)
 SEGMENTS = 4  # encoded at a time, to bound activations
 ROOT = "audio."  # of the tower's weights
-# What audio_config in config.json need not say, since it is the code's default: Whisper large v3 and a small, wide Q-Former.
+# What audio_config in config.json need not say, since it is the code's default: Whisper large v3 and a small, wide
+# Q-Former.
 WHISPER = {
     "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
     "activation_function": "gelu", "scale_embedding": False, "max_source_positions": 1500,
@@ -84,8 +86,8 @@ def load(checkpoint: Checkpoint, out: int, device: torch.device, dtype: torch.dt
     """The tower from the ``audio.*`` weights of ``checkpoint``.
 
     Raises:
-        UsageError: files that cannot be read, weights missing or of another shape, windows of another length, or too little
-            memory.
+        UsageError: files that cannot be read, weights missing or of another shape, windows of another length, or too
+            little memory.
     """
     config = checkpoint.config["audio_config"]
     _check(config, FIXED, checkpoint.id)
@@ -126,7 +128,8 @@ def extractor(mel_bins: int) -> WhisperFeatureExtractor:
 
 
 def log_mel(audio: np.ndarray, extractor: WhisperFeatureExtractor) -> Tensor:
-    """Log-mel spectrograms [S, bins, frames] float32 of mono sound at 16 kHz, a segment each, the last with silence after it."""
+    """Log-mel spectrograms [S, bins, frames] float32 of mono sound at 16 kHz, a segment each, the last with silence
+    after it."""
     pieces = [audio[start : start + SEGMENT] for start in range(0, len(audio), SEGMENT)]
     each = (extractor(piece, sampling_rate=SAMPLE_RATE, padding="max_length", return_tensors="pt") for piece in pieces)
     return torch.cat([features["input_features"] for features in each])
@@ -140,4 +143,6 @@ def segment_count(samples: int) -> int:
 def _check(config: Mapping[str, Any], fixed: Mapping[str, Any], name: str) -> None:
     for key, value in fixed.items():
         if config.get(key, value) != value:
-            raise UsageError(f"{name} has {key} {config[key]} where only {value} is supported: use a published checkpoint")
+            raise UsageError(
+                f"{name} has {key} {config[key]} where only {value} is supported: use a published checkpoint"
+            )

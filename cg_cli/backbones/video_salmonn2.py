@@ -1,13 +1,14 @@
-"""video-SALMONN 2+: the vision tower and the language model of Qwen2.5-VL, with an audio tower of its own (``salmonn_audio``).
+"""video-SALMONN 2+: the vision tower and the language model of Qwen2.5-VL, with an audio tower of its own
+(``salmonn_audio``).
 
     <|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n<|im_start|>user\\n    header
     <|vision_start|> VVVVAVVVVAVVVV..A <|vision_end|>    each grid, then its sound; the prefix ends here
     \\nquestion <|im_end|>\\n<|im_start|>assistant\\n
 
-Two sets of positions are published. The model was trained on one in which picture and sound run on the clip's clock; the
-published inference code loses the sound's length and the frames' times on the way and computes another (``run_test`` in
-dataset.py and ``get_rope_index`` in modeling_qwen2_5_vl.py of bytedance/video-SALMONN-2). Here the trained ones are used,
-unless config.json says ``"positions": "inference"``.
+Two sets of positions are published. The model was trained on one in which picture and sound run on the clip's clock;
+the published inference code loses the sound's length and the frames' times on the way and computes another
+(``run_test`` in dataset.py and ``get_rope_index`` in modeling_qwen2_5_vl.py of bytedance/video-SALMONN-2). Here the
+trained ones are used, unless config.json says ``"positions": "inference"``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ TIED = {"3b": True, "7b": False}  # whether the head is the embedding
 
 def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
     """Load a merged checkpoint. UsageError as for ``loading.load`` and ``salmonn_audio.load``."""
-    model, tokenizer = loading.load(Qwen2_5_VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize)
+    model, tokenizer = loading.load(
+        Qwen2_5_VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
+    )
     tower = salmonn_audio.load(checkpoint, model.config.text_config.hidden_size, model.device, model.dtype)
     return VideoSalmonn2(checkpoint, (model, tower), tokenizer)
 
@@ -55,7 +58,8 @@ def shape_config(size: str, layers: int | None) -> tuple[Qwen2_5_VLConfig, dict[
     """The config of ``size`` and its ``audio_config``, cut to at most ``layers`` layers in each part."""
     text = qwen_shapes.SIZES[size]
     out = Qwen2_5_VLConfig(
-        text_config=text | {"max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-6, "rope_parameters": qwen_shapes.ROTARY},
+        text_config=text
+        | {"max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-6, "rope_parameters": qwen_shapes.ROTARY},
         vision_config={"hidden_size": qwen_shapes.VISION_WIDTH, "out_hidden_size": text["hidden_size"]},
         tie_word_embeddings=TIED[size],
     )
@@ -83,7 +87,9 @@ class VideoSalmonn2(mrope.MRopeBackbone):
         super().__init__(checkpoint, model, tokenizer)
         self._positions = checkpoint.config.get("positions", TRAINING)
         if self._positions not in (TRAINING, INFERENCE):
-            raise UsageError(f'config.json of {self.id} has positions "{self._positions}": use {TRAINING} or {INFERENCE}')
+            raise UsageError(
+                f'config.json of {self.id} has positions "{self._positions}": use {TRAINING} or {INFERENCE}'
+            )
         self._extractor = salmonn_audio.extractor(self._tower.sizes["num_mel_bins"])
         grouped_attention.use_in_towers(model)
 
@@ -108,13 +114,15 @@ class VideoSalmonn2(mrope.MRopeBackbone):
 def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
     """Lay out ``header`` text tokens, the marks and the media.
 
-    A grid's sound follows it: what starts before the next grid does, and after the last grid all that is left, the silence
-    that fills the last segment included.
+    A grid's sound follows it: what starts before the next grid does, and after the last grid all that is left, the
+    silence that fills the last segment included.
 
     Args:
-        rule: TRAINING: pictures at (time, row, column), sound beside them at (time, 0, time), without pictures at (time, time,
-            0); the text goes on after the latest time, or, without sound, after the largest position. INFERENCE: as if there
-            were no sound and a grid a second: the first tokens get the pictures' positions, whatever they are, and the rest
+        rule: TRAINING: pictures at (time, row, column), sound beside them at (time, 0, time), without pictures at
+            (time, time,
+            0); the text goes on after the latest time, or, without sound, after the largest position. INFERENCE: as if
+            there were no sound and a grid a second: the first tokens get the pictures' positions, whatever they are,
+                and the rest
             goes on as text.
     """
     start = header + 1

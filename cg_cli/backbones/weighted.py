@@ -1,7 +1,7 @@
 """A KV cache some of whose entries stand for several tokens, and the attention mask that lets them weigh as many.
 
-Proportional attention (ToMe, arXiv 2210.09461, section 3): a key that stands for n equal keys gets ``log n`` added to its
-attention scores, so that the softmax gives it what the n would have got together.
+Proportional attention (ToMe, arXiv 2210.09461, section 3): a key that stands for n equal keys gets ``log n`` added to
+its attention scores, so that the softmax gives it what the n would have got together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ ROWS = 4096  # of a mask at a time: a prefix is read in pieces of this many, so 
 
 
 class WeightedCache(DynamicCache):
-    """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention scores; None adds nothing."""
+    """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention scores; None adds
+    nothing."""
 
     def __init__(self, config: Any, stands_for: Tensor | None = None):
         super().__init__(config=config)

@@ -30,5 +30,7 @@ def collect(name: str, data: Path | None, settings: Settings) -> Collected:
         raise UsageError(f"no benchmark '{name}'{closest(name, NAMES)}; known: {', '.join(NAMES)}")
     benchmark = importlib.import_module(f".{name.replace('-', '_')}", __name__).BENCHMARK
     if data is None:
-        raise UsageError(f"--benchmark {name}: give its folder with --data DIR (from {benchmark.source}, with {benchmark.layout})")
+        raise UsageError(
+            f"--benchmark {name}: give its folder with --data DIR (from {benchmark.source}, with {benchmark.layout})"
+        )
     return benchmark.collect(data, settings)

@@ -30,8 +30,20 @@ def rows(data: Any) -> Iterator[Row]:
 BENCHMARK = Benchmark(
     name="avut",
     source="tsinghua-ee/AVUTBenchmark on the hub",
-    annotations=("AV_Human_data.json", "AV_Human_filtered_data.json", "AV_Gemini_data.json", "AV_Gemini_filtered_data.json"),
-    videos=("{video}", "{video}_fullsize", "data/{video}", "data/{video}_fullsize", "videos/{video}", "videos/{video}_fullsize"),
+    annotations=(
+        "AV_Human_data.json",
+        "AV_Human_filtered_data.json",
+        "AV_Gemini_data.json",
+        "AV_Gemini_filtered_data.json",
+    ),
+    videos=(
+        "{video}",
+        "{video}_fullsize",
+        "data/{video}",
+        "data/{video}_fullsize",
+        "videos/{video}",
+        "videos/{video}_fullsize",
+    ),
     rows=rows,
     prompt="{question}\nOptions:\n{choices}\nAnswer with the option's letter from the given choices directly.",
     wording="OmniZip's, avut",

@@ -17,7 +17,16 @@ from ..runs.items import GOLD, Collected, Item, Question
 from . import tables
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
-SETUP = ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio", "max_new_tokens", "temperature")  # settings
+SETUP = (
+    "fps",
+    "min_frames",
+    "max_frames",
+    "max_pixels",
+    "video_pixels",
+    "audio",
+    "max_new_tokens",
+    "temperature",
+)  # settings
 LETTERS = string.ascii_uppercase
 
 
@@ -51,7 +60,8 @@ class Benchmark:
         name, source: as it is called here, and where its owners hand it out.
         annotations: names or patterns of its annotation file below its folder, the official ones first.
         videos: where the video of a row may be, without suffix; ``{video}`` stands for the row's.
-        rows: from what the file holds (its JSON, or a list of rows) to Rows. KeyError, TypeError or ValueError for another layout.
+        rows: from what the file holds (its JSON, or a list of rows) to Rows. KeyError, TypeError or ValueError for
+            another layout.
         prompt: what is asked, with ``{question}`` and ``{choices}``.
         wording: whose words the prompt's are.
         between: what stands between choices.
@@ -78,16 +88,26 @@ class Benchmark:
             rows = list(self.rows(tables.read(file)))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else error
-            raise UsageError(f"{file} is not in the layout of {self.name} ({what}); it should come from {self.source}") from error
+            raise UsageError(
+                f"{file} is not in the layout of {self.name} ({what}); it should come from {self.source}"
+            ) from error
         if not rows:
             raise UsageError(f"{file} holds no question")
         setup = self._setup(file, settings)
         asked: dict[str, list[Question]] = {}
         for row in rows:
             text = self.prompt.format(question=row.question, choices=self.between.join(row.choices))
-            more = {"choices": row.choices, GOLD: row.answer, "category": row.category, "groups": dict(row.groups), "benchmark": setup}
+            more = {
+                "choices": row.choices,
+                GOLD: row.answer,
+                "category": row.category,
+                "groups": dict(row.groups),
+                "benchmark": setup,
+            }
             asked.setdefault(row.video, []).append(Question(text, row.id, more))
-        return Collected([Item(str(self._video(folder, video)), tuple(questions)) for video, questions in asked.items()], [])
+        return Collected(
+            [Item(str(self._video(folder, video)), tuple(questions)) for video, questions in asked.items()], []
+        )
 
     def _find(self, data: Path) -> tuple[Path, Path]:
         """The annotation file and the folder that videos are in."""
@@ -102,7 +122,9 @@ class Benchmark:
         others = sorted(file for file in data.iterdir() if file.suffix in tables.SUFFIXES)
         if len(others) == 1:  # renamed, or turned into another format
             return others[0], data
-        raise UsageError(f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: name it, --data FILE")
+        raise UsageError(
+            f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: name it, --data FILE"
+        )
 
     def _video(self, folder: Path, video: str) -> Path:
         """The file of a video; the first place where it could be if it is nowhere, for the record to say so."""
@@ -128,7 +150,8 @@ def letter(value: Any) -> str:
 
 
 def listed(value: Any) -> list[str]:
-    """A list of texts, also one that was turned into text on the way ("['A. x', 'B. y']", numpy's without commas, too)."""
+    """A list of texts, also one that was turned into text on the way ("['A. x', 'B. y']", numpy's without commas,
+    too)."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

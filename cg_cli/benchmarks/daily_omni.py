@@ -18,7 +18,10 @@ def rows(data: Any) -> Iterator[Row]:
             choices=lettered(listed(entry["Choice"])),
             answer=letter(entry["Answer"]),
             category=entry["Type"],
-            groups={name: str(entry.get(key) or "") for name, key in (("duration", "video_duration"), ("video_category", "video_category"))},
+            groups={
+                name: str(entry.get(key) or "")
+                for name, key in (("duration", "video_duration"), ("video_category", "video_category"))
+            },
         )
 
 

@@ -1,4 +1,5 @@
-"""OmniVideoBench (arXiv 2510.10689): 1,000 questions on 628 videos up to half an hour, whose answers take sound and picture."""
+"""OmniVideoBench (arXiv 2510.10689): 1,000 questions on 628 videos up to half an hour, whose answers take sound and
+picture."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ UP_TO_MINUTES = (1, 5, 10, 30)
 
 
 def rows(data: Any) -> Iterator[Row]:
-    """A list of videos with ``questions``, or a row a question. ``answer`` is the right choice's text, not its letter."""
+    """A list of videos with ``questions``, or a row a question. ``answer`` is the right choice's text, not its
+    letter."""
     seen: dict[str, int] = {}
     for entry in data:
         for question in entry["questions"] if "questions" in entry else [entry]:

@@ -21,7 +21,9 @@ def read(file: Path) -> Any:
         if file.suffix == ".jsonl":
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         if file.suffix in (".csv", ".tsv"):
-            return list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if file.suffix == ".tsv" else ","))
+            return list(
+                csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if file.suffix == ".tsv" else ",")
+            )
         return json.loads(text)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror or error}") from error
@@ -33,5 +35,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise UsageError(f"{file}: parquet needs pyarrow: pip install 'cg-cli[parquet]', or give the file as .json or .jsonl") from None
+        raise UsageError(
+            f"{file}: parquet needs pyarrow: pip install 'cg-cli[parquet]', or give the file as .json or .jsonl"
+        ) from None
     return parquet.read_table(file).to_pylist()

@@ -29,7 +29,13 @@ BENCHMARK = Benchmark(
     name="video-holmes",
     source="TencentARC/Video-Holmes on the hub",
     annotations=("test_Video-Holmes.json", "Benchmark/test_Video-Holmes.json"),
-    videos=("videos_cropped/{video}", "videos/{video}", "videos/videos_cropped/{video}", "Benchmark/videos_cropped/{video}", "video/{video}"),
+    videos=(
+        "videos_cropped/{video}",
+        "videos/{video}",
+        "videos/videos_cropped/{video}",
+        "Benchmark/videos_cropped/{video}",
+        "video/{video}",
+    ),
     rows=rows,
     prompt=(
         "Question: {question}\n{choices}\n"

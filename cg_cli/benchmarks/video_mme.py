@@ -9,8 +9,8 @@ from .base import Benchmark, Row, letter, lettered, listed
 
 
 def rows(data: Any) -> Iterator[Row]:
-    """A row a question, as on the hub and in VLMEvalKit's table; or a list of videos with ``questions``, as the owners' evaluation
-    takes it."""
+    """A row a question, as on the hub and in VLMEvalKit's table; or a list of videos with ``questions``, as the owners'
+    evaluation takes it."""
     for entry in data:
         for question in entry["questions"] if "questions" in entry else [entry]:
             yield _row({**entry, **question})

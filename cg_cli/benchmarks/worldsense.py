@@ -9,7 +9,8 @@ from .base import Benchmark, Row, letter, lettered, listed
 
 
 def rows(data: Any) -> Iterator[Row]:
-    """The official file has a video a key, its questions below ``task0``, ``task1`` ...; the mirror a row a question."""
+    """The official file has a video a key, its questions below ``task0``, ``task1`` ...; the mirror a row a
+    question."""
     if isinstance(data, dict):
         for video, entry in data.items():
             for task in sorted((key for key in entry if key.startswith("task")), key=lambda key: (len(key), key)):

@@ -56,9 +56,8 @@ def ask(
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
     settings = opt.settle(locals())
-    from ..output import Talk
-
     from .. import show as pictures
+    from ..output import Talk
 
     pictures.check(show or [])
     asked = _questions(questions)

@@ -18,27 +18,47 @@ RUN = "Batch"
 def batch(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT...", help="files, folders, glob patterns, manifests (.jsonl, .csv, .txt), or - for a list on stdin"),
+        typer.Argument(
+            metavar="INPUT...",
+            help="files, folders, glob patterns, manifests (.jsonl, .csv, .txt), or - for a list on stdin",
+        ),
     ] = None,
     question: Annotated[
-        list[str] | None, typer.Option("-q", "--question", help="asked of every video without a question of its own; repeat it for more")
+        list[str] | None,
+        typer.Option("-q", "--question", help="asked of every video without a question of its own; repeat it for more"),
     ] = None,
     questions: Annotated[Path | None, typer.Option(metavar="FILE", help="more such questions, one a line")] = None,
     out: Annotated[
-        str | None, typer.Option("-o", "--out", metavar="FILE", help="one record a line; also the archive that a second run goes on from; - is stdout")
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="one record a line; also the archive that a second run goes on from; - is stdout",
+        ),
     ] = None,
     benchmark: opt.Benchmark = None,
     data: opt.Data = None,
-    null: Annotated[bool, typer.Option("--null", help="the list on stdin has a NUL after each path (find -print0)")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", help="the list on stdin has a NUL after each path (find -print0)")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="start again with an empty file")] = False,
     no_retry: Annotated[bool, typer.Option("--no-retry", help="leave what failed before as it is")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first video that fails")] = False,
     max_failures: Annotated[int | None, typer.Option(help="stop once so many videos have failed", min=1)] = None,
     show_dir: opt.ShowDir = None,
-    gpus: Annotated[str | None, typer.Option(metavar="N|all", help="a worker on each of N CUDA devices, or on all")] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="N|all", help="a worker on each of N CUDA devices, or on all")
+    ] = None,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say")
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say",
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: the actors of a Ray cluster")] = "local",
     model: opt.Model = None,
@@ -77,14 +97,17 @@ def batch(
     """
     settings = opt.settle(locals())
     from ..output import Talk
-    from ..runs import engines, items, shard as shards
+    from ..runs import engines, items
+    from ..runs import shard as shards
     from ..runs.batch import Plan
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
     if benchmark:
         if inputs or question or questions:
-            raise UsageError(f"--benchmark {benchmark} brings its own videos and questions: leave out INPUT, -q and --questions")
+            raise UsageError(
+                f"--benchmark {benchmark} brings its own videos and questions: leave out INPUT, -q and --questions"
+            )
         from .. import benchmarks
 
         collected = benchmarks.collect(benchmark, data, settings)

@@ -12,7 +12,10 @@ from . import options as opt
 
 def show(
     context: typer.Context,
-    init: Annotated[Path | None, typer.Option("--init", metavar="FILE", help="write a commented file to start from, and nothing else")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="FILE", help="write a commented file to start from, and nothing else"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
     model: opt.Model = None,
     preset: opt.Preset = None,

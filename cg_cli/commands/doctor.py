@@ -8,7 +8,8 @@ import typer
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False) -> None:
-    """Print what a bug report needs: versions, devices, memory, caches, models, settings, and a self test with a clip made here.
+    """Print what a bug report needs: versions, devices, memory, caches, models, settings, and a self test with a clip
+    made here.
 
     Touches no network. Exits with 1 if the self test fails.
 

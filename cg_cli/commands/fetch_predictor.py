@@ -14,7 +14,10 @@ from . import options as opt
 def fetch_predictor(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[SOURCE]", help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"),
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list",
+        ),
     ] = None,
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="refuse weights with any other SHA-256")] = None,
     offline: opt.Offline = None,

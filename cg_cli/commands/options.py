@@ -19,49 +19,107 @@ PRUNING, MEDIA, ANSWER, RUN = "Pruning", "Reading the video", "Answering", "Mode
 
 
 def _option(name: str, text: str, panel: str, **more):
-    return typer.Option(f"--{name}", help=text, rich_help_panel=panel, envvar=f"CG_{name.upper().replace('-', '_')}", **more)
+    return typer.Option(
+        f"--{name}", help=text, rich_help_panel=panel, envvar=f"CG_{name.upper().replace('-', '_')}", **more
+    )
 
 
 Model = Annotated[
     str | None,
-    _option("model", "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, qwen3-omni-30b, video-salmonn2-3b, video-salmonn2-7b, a hub id or a directory; auto: what fits the GPU (default: auto)", RUN,
-            autocompletion=complete.models),
+    _option(
+        "model",
+        "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, qwen3-omni-30b, video-salmonn2-3b, video-salmonn2-7b, a hub id or a directory; auto: what fits the GPU (default: auto)",
+        RUN,
+        autocompletion=complete.models,
+    ),
 ]
-Preset = Annotated[str | None, _option("preset", "full, light, paper, strong, extreme, online, video-salmonn2, or a .yaml file (default: paper)", PRUNING, autocompletion=complete.presets)]
+Preset = Annotated[
+    str | None,
+    _option(
+        "preset",
+        "full, light, paper, strong, extreme, online, video-salmonn2, or a .yaml file (default: paper)",
+        PRUNING,
+        autocompletion=complete.presets,
+    ),
+]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
-Pruner = Annotated[str | None, _option("pruner", "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings", PRUNING, autocompletion=complete.pruners)]
+Pruner = Annotated[
+    str | None,
+    _option(
+        "pruner",
+        "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings",
+        PRUNING,
+        autocompletion=complete.pruners,
+    ),
+]
 Predictor = Annotated[
     str | None,
-    _option("predictor", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or hub repository OWNER/NAME[@REVISION]; "
-            "auto: the one that fits the model (default: auto)", PRUNING, autocompletion=complete.predictors),
+    _option(
+        "predictor",
+        "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or hub repository OWNER/NAME[@REVISION]; "
+        "auto: the one that fits the model (default: auto)",
+        PRUNING,
+        autocompletion=complete.predictors,
+    ),
 ]
-Device = Annotated[str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)]
-Dtype = Annotated[str | None, _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes)]
-Quantize = Annotated[str | None, _option("quantize", "none, int8 or int4: round the language model's weights (needs cg-cli[quantize]; default: none)", RUN, autocompletion=complete.quantize)]
+Device = Annotated[
+    str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)
+]
+Dtype = Annotated[
+    str | None,
+    _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes),
+]
+Quantize = Annotated[
+    str | None,
+    _option(
+        "quantize",
+        "none, int8 or int4: round the language model's weights (needs cg-cli[quantize]; default: none)",
+        RUN,
+        autocompletion=complete.quantize,
+    ),
+]
 Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]
 Config = Annotated[
-    Path | None, _option("config", "YAML file with any of these options, before cg.yaml here or above and ~/.config/cg/config.yaml", RUN)
+    Path | None,
+    _option(
+        "config", "YAML file with any of these options, before cg.yaml here or above and ~/.config/cg/config.yaml", RUN
+    ),
 ]
 Fps = Annotated[float | None, _option("fps", "frames a second to look at (default: 2)", MEDIA)]
-MaxFrames = Annotated[int | None, _option("max-frames", "frames at most, spread over the whole video (default: 128)", MEDIA)]
+MaxFrames = Annotated[
+    int | None, _option("max-frames", "frames at most, spread over the whole video (default: 128)", MEDIA)
+]
 MaxPixels = Annotated[int | None, _option("max-pixels", "pixels of a frame at most (default: 100352)", MEDIA)]
 NoAudio = Annotated[bool | None, _option("no-audio", "leave the sound out", MEDIA)]
 DecodeTimeout = Annotated[
     float | None, _option("decode-timeout", "give up on a file after this many seconds (default: 300)", MEDIA)
 ]
 MaxNewTokens = Annotated[int | None, _option("max-new-tokens", "length of an answer at most (default: 256)", ANSWER)]
-Temperature = Annotated[float | None, _option("temperature", "0: always the likeliest word; above: draw (default: 0)", ANSWER)]
+Temperature = Annotated[
+    float | None, _option("temperature", "0: always the likeliest word; above: draw (default: 0)", ANSWER)
+]
 Seed = Annotated[int | None, _option("seed", "for drawing, and for pruners that draw (default: 0)", ANSWER)]
 Show = Annotated[
     list[Path] | None,
-    typer.Option("--show", metavar="FILE", help="draw what was kept: .png a sheet, .mp4 the clip, .html a page; repeat it for more"),
+    typer.Option(
+        "--show",
+        metavar="FILE",
+        help="draw what was kept: .png a sheet, .mp4 the clip, .html a page; repeat it for more",
+    ),
 ]
 ShowDir = Annotated[str | None, _option("show-dir", "folder for a sheet of what was kept of each video", RUN)]
 Benchmark = Annotated[
     str | None,
-    typer.Option("--benchmark", metavar="NAME", autocompletion=complete.benchmarks, help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs"),
+    typer.Option(
+        "--benchmark",
+        metavar="NAME",
+        autocompletion=complete.benchmarks,
+        help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs",
+    ),
 ]
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one record a line on stdout, and no table")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="also print the settings in effect")]
@@ -104,7 +162,9 @@ def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Setti
     return settings
 
 
-def explained(options: Mapping[str, Any], leave_out: Collection[str] = (), context: typer.Context | None = None) -> Resolved:
+def explained(
+    options: Mapping[str, Any], leave_out: Collection[str] = (), context: typer.Context | None = None
+) -> Resolved:
     """As ``settle``, with where each setting is from; ``context``, the command's, tells flags from the environment."""
     from ..config import Settings, explain
 
@@ -116,5 +176,9 @@ def explained(options: Mapping[str, Any], leave_out: Collection[str] = (), conte
     for name in given if context else ():
         option = "no_audio" if name == "audio" else name
         source = context.get_parameter_source(option)
-        said[name] = f"environment CG_{option.upper()}" if source and source.name == "ENVIRONMENT" else f"flag --{option.replace('_', '-')}"
+        said[name] = (
+            f"environment CG_{option.upper()}"
+            if source and source.name == "ENVIRONMENT"
+            else f"flag --{option.replace('_', '-')}"
+        )
     return explain(given, options["config"], said)

@@ -18,19 +18,38 @@ QUICK_CLIPS = 10
 
 def profile(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers")
+        list[str] | None,
+        typer.Argument(
+            metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers"
+        ),
     ] = None,
     benchmark: opt.Benchmark = None,
     data: opt.Data = None,
     keep: Annotated[str | None, typer.Option(metavar="LIST", help=f"keep ratios (default: {KEEPS})")] = None,
     pruner: Annotated[str | None, typer.Option(metavar="LIST", help="pruners (default: all that are known)")] = None,
     repeat: Annotated[int, typer.Option(help="timed rounds, in which all cells take turns", min=1)] = 3,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="measurements, tables, plots and report; an interrupted run goes on")] = Path("profile"),
-    synthetic: Annotated[str | None, typer.Option(metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")] = None,
-    weights: Annotated[str, typer.Option(help="trained, or random: the model's real shape without its download")] = "trained",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="measurements, tables, plots and report; an interrupted run goes on"
+        ),
+    ] = Path("profile"),
+    synthetic: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="trained, or random: the model's real shape without its download")
+    ] = "trained",
     layers: Annotated[int | None, typer.Option(help="with random weights: layers of each part at most", min=1)] = None,
-    pages: Annotated[int, typer.Option(metavar="N", help="pages of the N clips on which pruners disagree most, linked from report.html", min=0)] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help=f"keep {QUICK_KEEPS}, one round, the first {QUICK_CLIPS} clips")] = False,
+    pages: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="pages of the N clips on which pruners disagree most, linked from report.html", min=0
+        ),
+    ] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"keep {QUICK_KEEPS}, one round, the first {QUICK_CLIPS} clips")
+    ] = False,
     model: opt.Model = None,
     predictor: opt.Predictor = None,
     device: opt.Device = None,
@@ -47,7 +66,8 @@ def profile(
     config: opt.Config = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are labelled.
+    """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are
+    labelled.
 
     Every figure is set against the whole clip in the same round. The last line on stdout is the summary as JSON; the
     folder gets it too, with CSV, plots and report.html.
@@ -79,14 +99,17 @@ def profile(
 
         models.fetch(settings, talk.note)
     with talk.profiling() as listener:
-        from ..profiling import cells, report, sweep, synthetic as made_up
+        from ..profiling import cells, report, sweep
+        from ..profiling import synthetic as made_up
 
         if benchmark:
             from .. import benchmarks
 
             found = benchmarks.collect(benchmark, data, settings)
         else:
-            found = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
+            found = (
+                items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
+            )
         for fault in found.faults:
             listener.fault(fault)
         names = pruner.split(",") if pruner else [name for name in registry.known()]

@@ -11,15 +11,20 @@ from ..errors import SOME_FAILED
 from . import options as opt
 
 
-
 def train_predictor(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="video files, or folders of them")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")
+    ],
     window: Annotated[float, typer.Option(help="seconds of sound that one prediction hears", min=0.1, max=60)] = 1.0,
     steps: Annotated[int, typer.Option(help="at most; stops earlier when validation no longer improves", min=1)] = 3000,
     cache: Annotated[Path | None, typer.Option(help="encoded clips and checkpoints (default: beside FILE)")] = None,
-    publish_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="also write a folder that can be uploaded to the hub as it is")] = None,
-    shuffle_sound: Annotated[bool, typer.Option(help="a control: pair each picture with the sound of another clip")] = False,
+    publish_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="also write a folder that can be uploaded to the hub as it is")
+    ] = None,
+    shuffle_sound: Annotated[
+        bool, typer.Option(help="a control: pair each picture with the sound of another clip")
+    ] = False,
     model: opt.Model = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,

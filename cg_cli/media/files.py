@@ -10,12 +10,28 @@ VIDEO_SUFFIXES = (
     ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".3gp", ".3g2", ".ogv", ".wmv",
     ".mxf", ".vob", ".f4v", ".divx", ".asf", ".nut",
 )  # fmt: skip
-AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".aif", ".caf", ".amr", ".mka")
+AUDIO_SUFFIXES = (
+    ".mp3",
+    ".wav",
+    ".flac",
+    ".m4a",
+    ".aac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".wma",
+    ".aiff",
+    ".aif",
+    ".caf",
+    ".amr",
+    ".mka",
+)
 
 
 def walk(folder: Path, suffixes: tuple[str, ...], on_error: Callable[[OSError], None]) -> Iterator[Path]:
     """The files below ``folder`` whose names end in one of ``suffixes`` (lower case), in order of name; hidden ones
-    (``._clip.mp4``) are left out, broken links are not. ``on_error`` is told of a folder that cannot be listed, and may raise."""
+    (``._clip.mp4``) are left out, broken links are not. ``on_error`` is told of a folder that cannot be listed, and may
+    raise."""
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

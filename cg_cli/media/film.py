@@ -1,4 +1,5 @@
-"""Every frame of a film with something painted over it, and its sound, into a new file. Runs in a process of its own."""
+"""Every frame of a film with something painted over it, and its sound, into a new file. Runs in a process of its
+own."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ Paint = Callable[[np.ndarray, float], np.ndarray]  # a frame [H, W, 3] uint8 and
 
 
 def repaint(source: str, target: Path, paint: Paint) -> None:
-    """Write the film of ``source``, upright, as H.264 and AAC into the MP4 ``target``: same times, same length, same sound.
+    """Write the film of ``source``, upright, as H.264 and AAC into the MP4 ``target``: same times, same length, same
+    sound.
 
     Raises:
         ItemError: kinds as for decoding.
@@ -35,7 +37,10 @@ def repaint(source: str, target: Path, paint: Paint) -> None:
     first = next(pictures(source, source, found, [Fraction(0)], damage), None) if found.video else None
     if first is None:
         raise ValueError("there is no film in it to paint on")
-    with open_media(source, source) as container, av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out:
+    with (
+        open_media(source, source) as container,
+        av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out,
+    ):
         film = container.streams[found.video_index]
         sound = container.streams[found.audio_index] if found.audio else None
         streams = [stream for stream in (film, sound) if stream is not None]
@@ -58,7 +63,9 @@ def repaint(source: str, target: Path, paint: Paint) -> None:
 class _Pictures:
     """Frames, one behind: only the next one tells how long a frame shows."""
 
-    def __init__(self, out: av.container.OutputContainer, film: av.VideoStream, found: Scan, paint: Paint, resizer: Resizer):
+    def __init__(
+        self, out: av.container.OutputContainer, film: av.VideoStream, found: Scan, paint: Paint, resizer: Resizer
+    ):
         self._out, self._film, self._line, self._paint, self._resizer = out, film, found.video, paint, resizer
         scale = min(1.0, LONGEST / max(resizer.displayed))
         self._size = tuple(max(2, 2 * round(side * scale / 2)) for side in resizer.displayed)
@@ -89,14 +96,18 @@ class _Pictures:
         self._mux(self._stream.encode(None))
 
     def _encode(self, time: Fraction, frame: av.VideoFrame, until: Fraction) -> None:
-        painted = av.VideoFrame.from_ndarray(self._paint(self._resizer.upright(frame, self._size), float(time)), format="rgb24")
+        painted = av.VideoFrame.from_ndarray(
+            self._paint(self._resizer.upright(frame, self._size), float(time)), format="rgb24"
+        )
         painted.pts, painted.time_base = round(time / CLOCK), CLOCK
         self._lasts[painted.pts] = round(until / CLOCK) - painted.pts
         self._mux(self._stream.encode(painted))
 
     def _mux(self, encoded: list[av.Packet]) -> None:
         for packet in encoded:
-            packet.duration = round(self._lasts.pop(round(packet.pts * packet.time_base / CLOCK), 0) * CLOCK / packet.time_base)
+            packet.duration = round(
+                self._lasts.pop(round(packet.pts * packet.time_base / CLOCK), 0) * CLOCK / packet.time_base
+            )
             self._out.mux(packet)
 
 

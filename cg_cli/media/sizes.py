@@ -49,7 +49,8 @@ def quarter_turns(rotation: float) -> int:
 def frame_count(duration_s: Fraction, options: DecodeOptions) -> int:
     """How many frames stand for ``duration_s`` seconds: ``fps`` a second, a multiple of ``frame_multiple``.
 
-    At least one multiple, and ``min_frames``; at most the last multiple not above ``max_frames`` (one multiple if there is none).
+    At least one multiple, and ``min_frames``; at most the last multiple not above ``max_frames`` (one multiple if there
+    is none).
     """
     step = options.frame_multiple
     wished = max(options.min_frames, math.floor(duration_s * Fraction(options.fps) + Fraction(1, 2)))

@@ -1,4 +1,5 @@
-"""The decode process: requests on stdin, messages on stdout (see ``cg_cli.wire``). Started by DecodeWorker, never by hand.
+"""The decode process: requests on stdin, messages on stdout (see ``cg_cli.wire``). Started by DecodeWorker, never by
+hand.
 
 It imports PyAV but no torch, so the two cannot hang each other; it may be killed at any time, and ends with its parent.
 """

@@ -32,8 +32,13 @@ ALL = "all"
 
 
 def conditions(keep: float) -> list[Condition]:
-    """The columns of the table: everything, each pruner before the language model at ``keep``, and less than the clip."""
-    pruners = [Condition(name, name, keep) for name, entry in registry.known().items() if name != NONE and entry.load().stage == "input"]
+    """The columns of the table: everything, each pruner before the language model at ``keep``, and less than the
+    clip."""
+    pruners = [
+        Condition(name, name, keep)
+        for name, entry in registry.known().items()
+        if name != NONE and entry.load().stage == "input"
+    ]
     return [Condition("full"), *pruners, *(Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING))]
 
 
@@ -110,10 +115,14 @@ def table(results: Results, guess: dict[str, float], title: str) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.evaluate", description=__doc__)
-    parser.add_argument("--seed", type=int, default=HELD_OUT, help=f"of the world; from {HELD_OUT} on, training never saw it")
+    parser.add_argument(
+        "--seed", type=int, default=HELD_OUT, help=f"of the world; from {HELD_OUT} on, training never saw it"
+    )
     parser.add_argument("--count", type=int, default=200, help="clips")
     parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
-    parser.add_argument("--keep", type=float, default=presets.load(presets.DEFAULT).keep, help="of the pruners (default 0.45)")
+    parser.add_argument(
+        "--keep", type=float, default=presets.load(presets.DEFAULT).keep, help="of the pruners (default 0.45)"
+    )
     parser.add_argument("--model", default="nano")
     parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()

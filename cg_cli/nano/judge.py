@@ -66,7 +66,9 @@ class Judge:
         self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
         find = lru_cache(maxsize=None)(lambda path: store.find(path, self.backbone, offline=True))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
-        self.options = DecodeOptions(side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple)
+        self.options = DecodeOptions(
+            side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple
+        )
         self.worker = media.DecodeWorker()
 
     def clip(self, folder: Path, rows: list[dict]) -> Answers:
@@ -117,7 +119,8 @@ def by_clip(labelled: Path) -> dict[str, list[dict]]:
 def judge_clips(
     model: str, folder: Path, clips: Mapping[str, list[dict]], conditions: Sequence[Condition]
 ) -> Iterator[tuple[str, Answers]]:
-    """(video, its answers) of each of ``clips``, in the order in which they are done; on CPUs a process a core, else one."""
+    """(video, its answers) of each of ``clips``, in the order in which they are done; on CPUs a process a core, else
+    one."""
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _start, (model, list(conditions), 1)) as pool:

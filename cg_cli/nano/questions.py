@@ -1,4 +1,5 @@
-"""Questions about a nano clip, their answers, and the judge. Everything follows from the script; nothing is drawn twice.
+"""Questions about a nano clip, their answers, and the judge. Everything follows from the script; nothing is drawn
+twice.
 
 A question is asked only where the clip has exactly one right answer.
 """
@@ -82,7 +83,9 @@ class Moment:
     end: float
 
 
-Shown = tuple[tuple[str, tuple[Thing | Number | Sound | Scene | Moment, ...]], ...]  # parts of an answer, with what tells each
+Shown = tuple[
+    tuple[str, tuple[Thing | Number | Sound | Scene | Moment, ...]], ...
+]  # parts of an answer, with what tells each
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,10 @@ def _event(scene: Scene) -> Shown:
         return (("nothing is heard", (scene,)),)
     thing, count = scene.large[0], len(scene.large)
     if scene.event == "dubbed":
-        return (f"a {thing.colour} {thing.kind} moves", (thing,)), (f" while a {scene.sound.kind} is heard", (scene.sound,))
+        return (f"a {thing.colour} {thing.kind} moves", (thing,)), (
+            f" while a {scene.sound.kind} is heard",
+            (scene.sound,),
+        )
     if count == 1:
         return ((f"a {thing.colour} {thing.kind} {VERBS[thing.kind]}", (thing,)),)
     return ((f"{COUNTS[count - 1]} {thing.colour} {thing.kind}s sound", (*scene.large, scene.sound)),)
@@ -159,7 +165,9 @@ def questions(script: Script) -> list[Question]:
     """Every question that this clip answers."""
     out: list[Question] = []
 
-    def ask(category: str, phrase: str, answer: str, pool, *told: Thing | Number | Sound | Moment, **fills: str) -> None:
+    def ask(
+        category: str, phrase: str, answer: str, pool, *told: Thing | Number | Sound | Moment, **fills: str
+    ) -> None:
         out.append(Question(category, phrase, tuple(fills.items()), ((answer, told),), tuple(pool)))
 
     scenes = script.scenes
@@ -182,7 +190,16 @@ def questions(script: Script) -> list[Question]:
         if scene.event == "sounding":
             thing, verb = scene.large[0], VERBS[scene.large[0].kind]
             ask("audible_colour", "colour_heard", thing.colour, COLOURS, *scene.large, a=thing.kind, v=verb)
-            ask("audible_count", "count_heard", COUNTS[len(scene.large) - 1], COUNTS, *scene.large, scene.sound, a=thing.kind, v=verb)
+            ask(
+                "audible_count",
+                "count_heard",
+                COUNTS[len(scene.large) - 1],
+                COUNTS,
+                *scene.large,
+                scene.sound,
+                a=thing.kind,
+                v=verb,
+            )
             if len(scene.large) == 1:
                 ask("audible_place", "place_heard", thing.place, PLACES, thing, a=thing.kind, v=verb)
         for thing in scene.small:
@@ -192,7 +209,11 @@ def questions(script: Script) -> list[Question]:
             ask("brief", "brief_kind", scene.brief.kind, SILENT, scene.brief)
             ask("brief", "brief_colour", scene.brief.colour, COLOURS, scene.brief)
         if scene.number:
-            near = [str(n) for n in range(10, 100) if (str(n)[0] == scene.number.text[0]) != (str(n)[1] == scene.number.text[1])]
+            near = [
+                str(n)
+                for n in range(10, 100)
+                if (str(n)[0] == scene.number.text[0]) != (str(n)[1] == scene.number.text[1])
+            ]
             ask("digits", "number", scene.number.text, near, scene.number)
         if scene.event == "off_screen":
             ask("off_screen", "off_screen", scene.sound.kind, AUDIBLE, scene.sound)
@@ -213,7 +234,9 @@ def questions(script: Script) -> list[Question]:
         for a, b in (both, both[::-1]):
             ask("order", "seen_first_of", early.kind, both, early, Moment(early.start, early.end), a=a, b=b)
     told = sentence(script)
-    out.append(Question("sentence", "sentence", (), told, tuple(_other_sentences(script, "".join(part for part, _ in told)))))
+    out.append(
+        Question("sentence", "sentence", (), told, tuple(_other_sentences(script, "".join(part for part, _ in told))))
+    )
     return out
 
 

@@ -40,7 +40,10 @@ def _tile(backdrop: Backdrop) -> np.ndarray:
         )
         pattern = pattern / 2
     grain = rng.standard_normal((FRAME, FRAME), dtype=np.float32) * 2
-    return (base.astype(np.float32) + (pattern * contrast + grain).astype(np.float32)[..., None] * rng.uniform(0.7, 1.3, 3).astype(np.float32)).astype(np.float32)
+    return (
+        base.astype(np.float32)
+        + (pattern * contrast + grain).astype(np.float32)[..., None] * rng.uniform(0.7, 1.3, 3).astype(np.float32)
+    ).astype(np.float32)
 
 
 def _at(thing: Thing, time: float) -> tuple[int, int]:
@@ -125,7 +128,7 @@ def soundtrack(script: Script) -> np.ndarray:
 
 
 def frame_clock(duration: float, fps: float = 2.0) -> list[float]:
-    """Times of the file's frames that ``cg`` reads from a clip of ``duration`` seconds at ``fps``: centres of equal slots,
-    rounded down to the file's own frames."""
+    """Times of the file's frames that ``cg`` reads from a clip of ``duration`` seconds at ``fps``: centres of equal
+    slots, rounded down to the file's own frames."""
     count = max(2, 2 * round(duration * fps / 2))
     return [floor((i + 0.5) * duration / count * FPS) / FPS for i in range(count)]

@@ -127,7 +127,7 @@ def _interval(start: float, end: float, rng: np.random.Generator) -> tuple[float
 
 def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: np.random.Generator) -> Scene:
     places = rng.permutation(PLACES).tolist()
-    colour = lambda: str(rng.choice(list(COLOURS)))  # noqa: E731
+    colour = lambda: str(rng.choice(list(COLOURS)))
     active = _interval(start, end, rng)
     things: list[Thing] = []
     if event in ("sounding", "dubbed"):
@@ -173,7 +173,7 @@ def write_script(seed: int, index: int, longest: int = SECONDS[1]) -> Script:
     cuts = _cuts(duration, scenes, rng)
     events = ["sounding"] * scenes
     special = rng.choice(["none", "off_screen", "dubbed", "quiet"], p=[0.3, 0.3, 0.3, 0.1])
-    if special in ("off_screen", "dubbed") or scenes > 1 and special == "quiet":
+    if special in ("off_screen", "dubbed") or (scenes > 1 and special == "quiet"):
         events[int(rng.integers(scenes))] = str(special)
     number_in = int(rng.integers(scenes)) if rng.random() < 0.5 else -1
     brief_in = int(rng.integers(scenes)) if rng.random() < 0.5 else -1

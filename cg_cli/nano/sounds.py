@@ -70,7 +70,9 @@ def voice(kind: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
         case "dog":
             s, _ = _decay(0.22, 1)
             angle = 2 * np.pi * pitch * (520 * s - 700 * s**2)
-            bark = (np.sin(angle) + 0.7 * np.sin(2 * angle) + 0.6 * np.sin(3 * angle)) * np.sin(np.pi * s / s[-1]) ** 0.5
+            bark = (np.sin(angle) + 0.7 * np.sin(2 * angle) + 0.6 * np.sin(3 * angle)) * np.sin(
+                np.pi * s / s[-1]
+            ) ** 0.5
             bark = bark + 0.5 * _lowpass(rng.standard_normal(len(s)), 5) * np.sin(np.pi * s / s[-1])
             wave = _repeat(np.concatenate([bark, np.zeros(1600), bark]), samples, 1.1 / tempo, phase)
         case _:

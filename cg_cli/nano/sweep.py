@@ -1,8 +1,9 @@
 """How accuracy falls as fewer tokens are kept: every pruner at every ratio, ablations and controls, on held-out clips.
 
 ``python -m cg_cli.nano.sweep --seeds 2001 2002 2003 --count 500 --out DIR`` writes the clips and one line an answered
-question and condition to DIR, goes on where an earlier run stopped, and prints the tables: accuracy by ratio, by category,
-and the differences to ContextGuard with 95 % intervals, paired by question. ``--shuffled`` names the control predictor.
+question and condition to DIR, goes on where an earlier run stopped, and prints the tables: accuracy by ratio, by
+category, and the differences to ContextGuard with 95 % intervals, paired by question. ``--shuffled`` names the control
+predictor.
 """
 
 from __future__ import annotations
@@ -53,17 +54,24 @@ SOUND = {
 }
 FULL = "full"
 
-Lines = list[dict]  # of DIR/answers.jsonl: seed, video, condition, category (of each question), right (of each question)
+Lines = list[
+    dict
+]  # of DIR/answers.jsonl: seed, video, condition, category (of each question), right (of each question)
 
 
-def conditions(shuffled: str | None, keeps: Sequence[float] = KEEPS, ablated_at: Sequence[float] = ABLATED_AT) -> list[Condition]:
+def conditions(
+    shuffled: str | None, keeps: Sequence[float] = KEEPS, ablated_at: Sequence[float] = ABLATED_AT
+) -> list[Condition]:
     """Every condition of the sweep; names end in the ratio."""
     out = [Condition(FULL)]
     out += [Condition(name_at(pruner, keep), pruner, keep) for keep in keeps for pruner in PRUNERS]
     for keep in ablated_at:
         out += [Condition(name_at(name, keep), PRUNERS[0], keep, options) for name, options in ABLATIONS.items()]
         if shuffled:
-            out += [Condition(name_at(name, keep), PRUNERS[0], keep, options, shuffled) for name, options in CONTROLS.items()]
+            out += [
+                Condition(name_at(name, keep), PRUNERS[0], keep, options, shuffled)
+                for name, options in CONTROLS.items()
+            ]
     return out
 
 
@@ -88,13 +96,23 @@ def run(model: str, seed: int, count: int, longest: int, wanted: Sequence[Condit
         return
     with (out / "answers.jsonl").open("a", encoding="utf-8") as file:
         results = judge_clips(model, folder, left, missing)
-        for video, answers in tqdm(results, total=len(left), unit="clip", desc=f"seed {seed}", file=sys.stderr, disable=None):
+        for video, answers in tqdm(
+            results, total=len(left), unit="clip", desc=f"seed {seed}", file=sys.stderr, disable=None
+        ):
             lines = [
-                {"seed": seed, "video": video, "condition": name, "category": [r["category"] for r in clips[video]], "right": hits}
+                {
+                    "seed": seed,
+                    "video": video,
+                    "condition": name,
+                    "category": [r["category"] for r in clips[video]],
+                    "right": hits,
+                }
                 for name, hits in answers.items()
                 if name not in done[video]
             ]
-            file.write("".join(json.dumps(line) + "\n" for line in lines))  # one write, so that a kill tears at most the last line
+            file.write(
+                "".join(json.dumps(line) + "\n" for line in lines)
+            )  # one write, so that a kill tears at most the last line
             file.flush()
 
 
@@ -132,8 +150,8 @@ class Hits:
         return 100 * float(chosen.mean())
 
     def interval(self, name: str, other: str | None = None) -> tuple[float, float]:
-        """95 % interval in percent of the accuracy of ``name``, or of its difference to ``other``, question by question;
-        clips are drawn anew, since the questions on one clip hang together."""
+        """95 % interval in percent of the accuracy of ``name``, or of its difference to ``other``, question by
+        question; clips are drawn anew, since the questions on one clip hang together."""
         value = self.right[name] - (self.right[other] if other else 0)
         low, high = interval(value, self.clip)
         return 100 * low, 100 * high
@@ -141,7 +159,9 @@ class Hits:
 
 def ratio_table(hits: Hits, keeps: Sequence[float]) -> Table:
     """Accuracy of each pruner at each ratio, with intervals."""
-    table = Table(title=f"right answers in %, {len(hits.clip)} questions on {len(hits.clips)} clips", title_justify="left")
+    table = Table(
+        title=f"right answers in %, {len(hits.clip)} questions on {len(hits.clips)} clips", title_justify="left"
+    )
     table.add_column("keep")
     for name in PRUNERS:
         table.add_column(name, justify="right", no_wrap=True)
@@ -149,7 +169,9 @@ def ratio_table(hits: Hits, keeps: Sequence[float]) -> Table:
     table.add_row("1", *[full] * len(PRUNERS))
     for keep in keeps:
         names = [name_at(p, keep) for p in PRUNERS]
-        table.add_row(f"{keep:g}", *(f"{hits.accuracy(n):.1f} [{'-'.join(f'{x:.1f}' for x in hits.interval(n))}]" for n in names))
+        table.add_row(
+            f"{keep:g}", *(f"{hits.accuracy(n):.1f} [{'-'.join(f'{x:.1f}' for x in hits.interval(n))}]" for n in names)
+        )
     return table
 
 
@@ -217,7 +239,9 @@ def main() -> None:
         for pruner in PRUNERS
     }
     plot = options.out / "accuracy.svg"
-    plot.write_text(accuracy_plot(curves, f"nano, {len(hits.clips)} held-out clips, {len(hits.clip)} questions"), encoding="utf-8")
+    plot.write_text(
+        accuracy_plot(curves, f"nano, {len(hits.clips)} held-out clips, {len(hits.clip)} questions"), encoding="utf-8"
+    )
     print(plot)
 
 

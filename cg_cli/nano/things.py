@@ -107,7 +107,9 @@ def _shape(kind: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndar
             legs = _box(u, v, -0.7, 0.3, -0.45, 0.9) | _box(u, v, 0.25, 0.3, 0.5, 0.9)
             head = _box(u, v, 0.3, -0.65, 0.8, 0.0) | _box(u, v, 0.7, -0.35, 1, -0.05)
             tail = _triangle(u, v, (-0.7, -0.1), (-0.7, 0.15), (-1, -0.6))
-            return body | legs | head | tail, _triangle(u, v, (0.3, -0.65), (0.55, -0.65), (0.35, -0.1)) | _disc(u, v, 0.65, -0.45, 0.08)
+            return body | legs | head | tail, _triangle(u, v, (0.3, -0.65), (0.55, -0.65), (0.35, -0.1)) | _disc(
+                u, v, 0.65, -0.45, 0.08
+            )
         case "ball":
             return radius <= 0.9, (radius <= 0.9) & (np.abs(v) < 0.14)
         case "star":

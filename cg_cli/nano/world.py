@@ -84,7 +84,8 @@ def _make(seed: int, out: Path, longest: int, index: int) -> list[dict]:
 
 
 def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1]) -> Path:
-    """Write ``count`` clips of world ``seed`` and their questions to ``out``; returns the path of ``labelled.jsonl``."""
+    """Write ``count`` clips of world ``seed`` and their questions to ``out``; returns the path of
+    ``labelled.jsonl``."""
     out.mkdir(parents=True, exist_ok=True)
     # Not forked: this process may have threads of torch, whose locks a fork would copy as they are.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -96,7 +97,9 @@ def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cg_cli.nano.world", description=__doc__)
-    parser.add_argument("--seed", type=int, required=True, help=f"of the world; from {HELD_OUT} on, training never saw it")
+    parser.add_argument(
+        "--seed", type=int, required=True, help=f"of the world; from {HELD_OUT} on, training never saw it"
+    )
     parser.add_argument("--count", type=int, required=True, help="clips")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")

@@ -1,8 +1,8 @@
 """One clip under every cell: what it costs, stage by stage, and what is answered.
 
-Prefill is bound by arithmetic, decoding by memory: pruning makes the one shorter and leaves the other nearly as it is. So
-the stages are timed apart. Each is run after a synchronisation and ends with one. Cells take turns, so that drift of the
-machine hits all alike, and the whole clip is a cell of each round, against which the others are set.
+Prefill is bound by arithmetic, decoding by memory: pruning makes the one shorter and leaves the other nearly as it is.
+So the stages are timed apart. Each is run after a synchronisation and ends with one. Cells take turns, so that drift of
+the machine hits all alike, and the whole clip is a cell of each round, against which the others are set.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Bench:
     max_new_tokens: int
 
     def clip(self, clip: Clip, asks: Sequence[Ask], repeat: int) -> dict[str, Any]:
-        """What came out: ``encode_s``, and by name of the cell in ``cells`` counts, FLOPs, ``repeat`` times of each stage and,
-        where a question is labelled, whether its answer was right."""
+        """What came out: ``encode_s``, and by name of the cell in ``cells`` counts, FLOPs, ``repeat`` times of each
+        stage and, where a question is labelled, whether its answer was right."""
         encode_s = []
         for _ in range(max(repeat, 1)):
             taken, stream = self._timed(lambda: self.backbone.encode(clip))
@@ -90,8 +90,8 @@ class Bench:
         return apply(stream, self.pruners[cell].select(stream, budgets.plan(stream, cell.keep)))
 
     def _counts(self, clip: Clip, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
-        """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean layer and
-        ``last_layer`` the last."""
+        """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean
+        layer and ``last_layer`` the last."""
         pruned = self._pruned(stream, cell)
         full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
         budget, pruner = budgets.plan(stream, cell.keep), self.pruners[cell]
@@ -108,7 +108,8 @@ class Bench:
         return {"tokens": tokens, "flops": flops, "reads_question": pruner.needs_question}
 
     def _round(self, stream: TokenStream, cell: Cell, question: str) -> dict[str, Any]:
-        """Seconds of each stage of one answer, and bytes. A pruner that reads the question has it read in its prefill."""
+        """Seconds of each stage of one answer, and bytes. A pruner that reads the question has it read in its
+        prefill."""
         backbone, pruner = self.backbone, self.pruners[cell]
         cuda = backbone.device.type == "cuda"
         if cuda:
@@ -139,7 +140,9 @@ class Bench:
             read = [(backbone.narrow(pruned, ask.text, pruner, budget), ask.text) for ask in asks]
             said = [backbone.answer_narrowed(found, text, max_new_tokens=self.max_new_tokens) for found, text in read]
         else:
-            said = backbone.answer_all(backbone.prefill(pruned), [ask.text for ask in asks], max_new_tokens=self.max_new_tokens)
+            said = backbone.answer_all(
+                backbone.prefill(pruned), [ask.text for ask in asks], max_new_tokens=self.max_new_tokens
+            )
         return [right(answer.text, ask.expected, ask.choices) for ask, answer in zip(asks, said)]
 
     def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:

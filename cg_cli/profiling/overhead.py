@@ -1,8 +1,8 @@
 """What choosing the tokens costs beside reading them: a pruner and its predictor against the prefill of the whole clip.
 
 ``python -m cg_cli.profiling.overhead`` takes the shapes of Qwen2.5-Omni 7B with random weights and runs as many decoder
-layers as it is told (``--layers``), since 28 do not fit everywhere; the time of the whole model is that of those layers,
-scaled. FLOPs are of the whole model. What the numbers in the tokens are does not change what they cost.
+layers as it is told (``--layers``), since 28 do not fit everywhere; the time of the whole model is that of those
+layers, scaled. FLOPs are of the whole model. What the numbers in the tokens are does not change what they cost.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 @torch.no_grad()
-def measure(pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int, device: torch.device, dtype: torch.dtype) -> dict:
+def measure(
+    pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int, device: torch.device, dtype: torch.dtype
+) -> dict:
     """FLOPs and times of selection and prefill; medians over ``repeat`` runs that take turns, after one to warm up."""
     width = SHAPE["hidden_size"]
     stream, model = stream_of(clip, width, device, dtype), decoder(layers, device, dtype)
@@ -89,7 +91,10 @@ def measure(pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int,
     def prefill() -> Tensor:
         cache = DynamicCache(config=model.config)
         return model(
-            inputs_embeds=stream.embeddings[None], position_ids=stream.positions[:, None], past_key_values=cache, use_cache=True
+            inputs_embeds=stream.embeddings[None],
+            position_ids=stream.positions[:, None],
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state
 
     budget = plan(stream, keep)
@@ -102,7 +107,10 @@ def measure(pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int,
     median = {name: statistics.median(values) for name, values in times.items()}
     sizes = replace(cost.TextSizes.from_config(model.config), layers=LAYERS)
     video, audio = clip.grids * clip.rows * clip.columns, AUDIO_A_SECOND * clip.grids
-    flops = {"select": pruner.flops(budget, audio, video, clip.grids, width), "prefill": cost.decoder_flops(sizes, len(stream), 0, 0)}
+    flops = {
+        "select": pruner.flops(budget, audio, video, clip.grids, width),
+        "prefill": cost.decoder_flops(sizes, len(stream), 0, 0),
+    }
     whole = median["prefill"] * LAYERS / layers
     return {
         "pruner": pruner_name, "keep": keep, "video_tokens": video, "audio_tokens": audio, "kept": budget.count,
@@ -121,12 +129,20 @@ def table(found: dict) -> Table:
     for name in ("", "selection", "prefill of all tokens", "share"):
         out.add_column(name, justify="left" if not name else "right", no_wrap=True)
     flops, taken = found["flops"], found["seconds"]
-    out.add_row(f"FLOPs, {all_layers} layers", f"{flops['select']:.3g}", f"{flops['prefill']:.3g}", f"{100 * found['flops_share']:.3f} %")
+    out.add_row(
+        f"FLOPs, {all_layers} layers",
+        f"{flops['select']:.3g}",
+        f"{flops['prefill']:.3g}",
+        f"{100 * found['flops_share']:.3f} %",
+    )
     shares = {run: found["time_share_of_layers_run"], all_layers: found["time_share"]}
     for layers, share in shares.items():
         how = "measured" if layers == run else "scaled"
         out.add_row(
-            f"seconds, {layers} layer{'s' * (layers > 1)}, {how}", f"{taken['select']:.3f}", f"{taken['prefill'] * layers / run:.2f}", f"{100 * share:.2f} %"
+            f"seconds, {layers} layer{'s' * (layers > 1)}, {how}",
+            f"{taken['select']:.3f}",
+            f"{taken['prefill'] * layers / run:.2f}",
+            f"{100 * share:.2f} %",
         )
     return out
 
@@ -136,7 +152,14 @@ def main() -> None:
     parser.add_argument("--pruner", default="contextguard")
     parser.add_argument("--keep", type=float, default=0.45)
     parser.add_argument("--seconds", type=int, default=30, help="of the clip, at 2 frames a second")
-    parser.add_argument("--tokens", type=int, nargs=2, default=(9, 16), metavar=("ROWS", "COLUMNS"), help="of a grid (default 9 16: 252 x 448 pixels)")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        nargs=2,
+        default=(9, 16),
+        metavar=("ROWS", "COLUMNS"),
+        help="of a grid (default 9 16: 252 x 448 pixels)",
+    )
     parser.add_argument("--layers", type=int, default=1, help=f"decoder layers that are run, of {LAYERS}")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--device", default="auto")
@@ -144,7 +167,9 @@ def main() -> None:
     options = parser.parse_args()
     device = resolve_device(options.device)
     clip = Clip(options.seconds, *options.tokens)
-    found = measure(options.pruner, options.keep, clip, options.layers, options.repeat, device, resolve_dtype(options.dtype, device))
+    found = measure(
+        options.pruner, options.keep, clip, options.layers, options.repeat, device, resolve_dtype(options.dtype, device)
+    )
     Console(stderr=True).print(table(found))
     print(json.dumps(found))
 

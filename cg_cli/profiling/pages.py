@@ -23,14 +23,19 @@ KEEP = 0.45  # the ratio whose cells are shown, or the one nearest to it: pages 
 FOLDER = "pages"
 
 
-def choose(items: Sequence[Item], lines: Mapping[str, Sequence[Mapping[str, Any]]], cells: Sequence[Cell], count: int) -> list[tuple[Item, int]]:
-    """The ``count`` items with the most answers that turned from right to wrong or back under one of ``cells``, and how many those
-    are; the first ones among equals.
+def choose(
+    items: Sequence[Item], lines: Mapping[str, Sequence[Mapping[str, Any]]], cells: Sequence[Cell], count: int
+) -> list[tuple[Item, int]]:
+    """The ``count`` items with the most answers that turned from right to wrong or back under one of ``cells``, and how
+    many those are; the first ones among equals.
 
     Args:
         lines: measurements by the identity of a clip.
     """
-    found = [(item, sum(_turned(line, cell) for line in lines.get(video_identity(item.video), ()) for cell in cells)) for item in items]
+    found = [
+        (item, sum(_turned(line, cell) for line in lines.get(video_identity(item.video), ()) for cell in cells))
+        for item in items
+    ]
     return sorted(found, key=lambda each: -each[1])[:count]
 
 
@@ -53,8 +58,9 @@ def write(
     chosen: Sequence[tuple[Item, int]], cells: Sequence[Cell], pruners: Mapping[Cell, Pruner], backbone: Backbone, settings: Settings,
     labels: Mapping[str, str | None], out: Path, fault: Callable[[str], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Answer the questions of each chosen clip under ``cells`` and write its page into ``out``. Returns, for the report, the clip,
-    its page (relative to ``out``) and how many answers turned; ``fault`` is told of a clip that cannot be read any more.
+    """Answer the questions of each chosen clip under ``cells`` and write its page into ``out``. Returns, for the
+    report, the clip, its page (relative to ``out``) and how many answers turned; ``fault`` is told of a clip that
+    cannot be read any more.
 
     CgError if a page cannot be written.
     """
@@ -64,11 +70,15 @@ def write(
         identity, scenes, reading = video_identity(item.video), [], None
         for cell in cells:
             own = replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={})
-            session = Session(own, backbone, pruners[cell], labels.get(cell.pruner), (), Recorder(own, backbone.frame_multiple))
+            session = Session(
+                own, backbone, pruners[cell], labels.get(cell.pruner), (), Recorder(own, backbone.frame_multiple)
+            )
             reading = reading or session.read(item.video)
             if isinstance(reading.clip, ItemError):
                 break
-            records = session.ask_together(item.video, [question.text for question in item.questions], reading, identity)
+            records = session.ask_together(
+                item.video, [question.text for question in item.questions], reading, identity
+            )
             scenes.append(session.watch.scene(item.video, identity, records))
         if not scenes:
             fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")

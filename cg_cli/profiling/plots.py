@@ -22,16 +22,19 @@ def accuracy_plot(curves: Mapping[str, Sequence[Point]], title: str) -> str:
     return lines(curves, title, "share of audio and video tokens kept", "right answers, %")
 
 
-def lines(curves: Mapping[str, Sequence[Point]], title: str, x_name: str, y_name: str, x_ticks: Sequence[float] = ()) -> str:
-    """SVG text of lines through points; x ticks are the points' own unless given, and start at 0 unless they are far from it."""
+def lines(
+    curves: Mapping[str, Sequence[Point]], title: str, x_name: str, y_name: str, x_ticks: Sequence[float] = ()
+) -> str:
+    """SVG text of lines through points; x ticks are the points' own unless given, and start at 0 unless they are far
+    from it."""
     points = [point for curve in curves.values() for point in curve]
     ys = [y for point in points for y in point[1:]]
     step = _step(min(ys), max(ys))
     low, high = step * floor(min(ys) / step), step * max(ceil(max(ys) / step), floor(min(ys) / step) + 1)
     xs = sorted({point[0] for point in points})
     left, right = (min(0, xs[0]) if xs[0] < xs[-1] / 3 or len(xs) == 1 else xs[0]), xs[-1]
-    x_of = lambda x: LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT)  # noqa: E731
-    y_of = lambda y: TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
+    x_of = lambda x: LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT)
+    y_of = lambda y: TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/><text x="{LEFT}" y="26" font-size="15">{escape(title)}</text>',
@@ -42,10 +45,14 @@ def lines(curves: Mapping[str, Sequence[Point]], title: str, x_name: str, y_name
         out.append(f'<text x="{LEFT - 8}" y="{y_of(value) + 4:.1f}" text-anchor="end">{value:.6g}</text>')
     for x in x_ticks or xs:
         out.append(f'<path d="M{x_of(x):.1f} {HEIGHT - BOTTOM}v5" stroke="#555"/>')
-        out.append(f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle" font-size="11">{x:.3g}</text>')
+        out.append(
+            f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle" font-size="11">{x:.3g}</text>'
+        )
     out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_name)}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    out.append(f'<text x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">{escape(y_name)}</text>')
+    out.append(
+        f'<text x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">{escape(y_name)}</text>'
+    )
     labels = _apart({name: y_of(min(curve)[1]) for name, curve in curves.items() if curve})
     for number, (name, curve) in enumerate(curves.items()):
         if curve:

@@ -77,21 +77,36 @@ def plots(summary: Mapping[str, Any]) -> dict[str, str]:
     out = {}
     if any(r["accuracy"] is not None for r in rows):
         points = _curves(rows, "keep", "accuracy", ("accuracy_low", "accuracy_high"), 100)
-        out["accuracy"] = lines(points, f"Accuracy: {where}", "share of audio and video tokens kept", "right answers, %")
+        out["accuracy"] = lines(
+            points, f"Accuracy: {where}", "share of audio and video tokens kept", "right answers, %"
+        )
     if any(r["prefill_speedup"] for r in rows):
         points = _curves(rows, "keep", "prefill_speedup", ("prefill_speedup_min", "prefill_speedup_max"))
-        out["prefill"] = lines(points, f"Selection and prefill: {where}", "share of audio and video tokens kept", "times as fast as the whole clip")
+        out["prefill"] = lines(
+            points,
+            f"Selection and prefill: {where}",
+            "share of audio and video tokens kept",
+            "times as fast as the whole clip",
+        )
     if len(out) == 2:
         points = _curves(rows, "prefill_speedup", "accuracy", ("accuracy_low", "accuracy_high"), 100)
         ticks = [x for x in range(1, 1 + int(max(r["prefill_speedup"] for r in rows if r["prefill_speedup"])))]
-        out["pareto"] = lines(points, f"Accuracy against speed: {where}", "selection and prefill, times as fast as the whole clip", "right answers, %", ticks)
+        out["pareto"] = lines(
+            points,
+            f"Accuracy against speed: {where}",
+            "selection and prefill, times as fast as the whole clip",
+            "right answers, %",
+            ticks,
+        )
     return out
 
 
-def _curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, ends: tuple[str, str], scale: float = 1) -> dict[str, list[tuple[float, ...]]]:
+def _curves(
+    rows: Sequence[Mapping[str, Any]], x: str, y: str, ends: tuple[str, str], scale: float = 1
+) -> dict[str, list[tuple[float, ...]]]:
     """A curve a pruner, each from the whole clip on."""
     out: dict[str, list[tuple[float, ...]]] = {}
-    point = lambda r: (r[x], *(scale * r[name] for name in (y, *ends)))  # noqa: E731
+    point = lambda r: (r[x], *(scale * r[name] for name in (y, *ends)))
     whole = [point(r) for r in rows if r["pruner"] == NONE and r[y] is not None and r[x] is not None]
     for r in rows:
         if r["pruner"] != NONE and r[y] is not None and r[x] is not None:
@@ -108,10 +123,13 @@ def page(summary: Mapping[str, Any], drawn: Mapping[str, str]) -> str:
     facts = {
         "model": f"{summary['model']['id']} ({summary['model']['revision']}), {summary['model']['weights']} weights"
         + (f", {summary['model']['layers']} layers" if summary["model"]["layers"] else ""),
-        "device": f"{summary['device_name']}, {summary['dtype']}" + (f", {summary['threads']} cores" if summary["threads"] else ""),
+        "device": f"{summary['device_name']}, {summary['dtype']}"
+        + (f", {summary['threads']} cores" if summary["threads"] else ""),
         "clips": f"{summary['compared_clips']} (the first {rows_timed(summary)} timed); {summary['failed']} could not be read",
         "sampling": ", ".join(f"{name} {value}" for name, value in summary["sampling"].items()),
-        "benchmark": "{name} ({annotations}), prompt: {prompt}".format_map(summary["benchmark"]) if summary.get("benchmark") else "none",
+        "benchmark": "{name} ({annotations}), prompt: {prompt}".format_map(summary["benchmark"])
+        if summary.get("benchmark")
+        else "none",
         "at best": f"{summary['roofline']['flops_per_s']:.3g} FLOP/s in a matrix product, {summary['roofline']['bytes_per_s']:.3g} B/s in a copy, measured in this run",
         "versions": ", ".join(f"{name} {value}" for name, value in summary["versions"].items()),
     }
@@ -139,7 +157,10 @@ def _categories(summary: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "keep", *names))
     body = ""
     for cell in summary["cells"]:
-        cells = [f"{100 * cell['by_category'][name]['value']:.1f}" if name in cell.get("by_category", {}) else "" for name in names]
+        cells = [
+            f"{100 * cell['by_category'][name]['value']:.1f}" if name in cell.get("by_category", {}) else ""
+            for name in names
+        ]
         body += f"<tr><td>{escape(cell['pruner'])}</td><td>{cell['keep']:g}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
     return f'<h2>Right answers by category, %</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
@@ -149,10 +170,14 @@ def _pages(summary: Mapping[str, Any]) -> str:
         f'<li><a href="{escape(quote(page["page"]), quote=True)}">{escape(Path(page["video"]).name)}</a>: {page["turned"]} answers turned from right to wrong or back</li>'
         for page in summary.get("pages", ())
     ]
-    return f"<h2>What was kept of the clips on which pruners disagree most</h2><ul>{''.join(links)}</ul>" if links else ""
+    return (
+        f"<h2>What was kept of the clips on which pruners disagree most</h2><ul>{''.join(links)}</ul>" if links else ""
+    )
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else escape(f"{value:,}" if isinstance(value, int) else str(value))
+    return (
+        f"{value:.4g}" if isinstance(value, float) else escape(f"{value:,}" if isinstance(value, int) else str(value))
+    )

@@ -15,7 +15,8 @@ BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}  # that are copied
 
 
 def roofline(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """``flops_per_s`` of a large matrix product in ``dtype``, ``bytes_per_s`` of a copy (read and written); the best of a few."""
+    """``flops_per_s`` of a large matrix product in ``dtype``, ``bytes_per_s`` of a copy (read and written); the best of
+    a few."""
     side = SIDE.get(device.type, SIDE["cpu"])
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source = torch.empty(BYTES.get(device.type, BYTES["cpu"]), dtype=torch.uint8, device=device)

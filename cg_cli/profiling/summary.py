@@ -32,7 +32,12 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     if media:
         # Papers count in any of these ways; a method before the language model keeps one number in all of its layers.
         share = flops["prefill"] / flops["prefill_full"]
-        out["kept"] = {"input": tokens["entered"] / media, "layer_average": tokens["layer_mean"] / media, "last_layer": tokens["last_layer"] / media, "prefill_flops": share}
+        out["kept"] = {
+            "input": tokens["entered"] / media,
+            "layer_average": tokens["layer_mean"] / media,
+            "last_layer": tokens["last_layer"] / media,
+            "prefill_flops": share,
+        }
         out["promised"] = flops["prefill_full"] / (flops["prefill"] + flops["predictor"])
     return out | _times(cell, own, out.get("promised")) | _accuracy(cell, clips)
 
@@ -44,7 +49,8 @@ def _line(lines: Lines, cell: Cell) -> dict[str, Any]:
 
 
 def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
-    """Medians over rounds of the sums over timed clips; ratios are of one round against the whole clip in that round."""
+    """Medians over rounds of the sums over timed clips; ratios are of one round against the whole clip in that
+    round."""
     timed = [line for line in lines if line["cells"][cell.name]["times"]]
     rounds = min((len(line["cells"][cell.name]["times"]) for line in timed), default=0)
     if not rounds:
@@ -54,15 +60,22 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     median = {stage: statistics.median(t[stage] for t in totals) for stage in STAGES}
     steps = sum(t["decode_steps"] for t in totals)
     speed = [b["prefill_s"] / (t["prefill_s"] + t["select_s"]) for b, t in zip(base, totals)]
-    first = [(b["prefill_s"] + b["first_token_s"]) / (t["select_s"] + t["prefill_s"] + t["first_token_s"]) for b, t in zip(base, totals)]
+    first = [
+        (b["prefill_s"] + b["first_token_s"]) / (t["select_s"] + t["prefill_s"] + t["first_token_s"])
+        for b, t in zip(base, totals)
+    ]
     # From the file to the first token: what no pruner of tokens makes shorter is in it, too.
     media_s = sum(line["media_s"] or 0.0 for line in timed)
     encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
     before = media_s + encode_s
-    whole = [(before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"]) for b, t in zip(base, totals)]
+    whole = [
+        (before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"])
+        for b, t in zip(base, totals)
+    ]
     prefills = QUESTIONS if any(line["cells"][cell.name]["reads_question"] for line in timed) else 1
     several = [
-        (b["prefill_s"] + QUESTIONS * b["first_token_s"]) / (t["select_s"] + prefills * t["prefill_s"] + QUESTIONS * t["first_token_s"])
+        (b["prefill_s"] + QUESTIONS * b["first_token_s"])
+        / (t["select_s"] + prefills * t["prefill_s"] + QUESTIONS * t["first_token_s"])
         for b, t in zip(base, totals)
     ]
     every = [time for line in timed for time in line["cells"][cell.name]["times"]]

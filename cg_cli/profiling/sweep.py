@@ -1,7 +1,7 @@
 """``cg profile``: clips under every pruner at every keep ratio, measured on this device, in five numbered stages.
 
-Measurements go to a JSONL file, a line a clip, as they are made: a run that was interrupted goes on from there. Costs are
-timed on the first TIMED clips, whose times add up to the figures; answers are compared on all.
+Measurements go to a JSONL file, a line a clip, as they are made: a run that was interrupted goes on from there. Costs
+are timed on the first TIMED clips, whose times add up to the figures; answers are compared on all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .. import __version__, models
 from ..a2v import store
 from ..accounts import device_name
 from ..backbones.base import Backbone
-from ..config import NONE, Settings, decode_options
+from ..config import Settings, decode_options
 from ..errors import CgError, ItemError, UsageError
 from ..media import DecodeWorker
 from ..media.clip import Clip
@@ -91,24 +91,36 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         backbone = models.imagine(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
     else:
         name = models.choose(settings.model, settings.device)
-        backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize)
+        backbone = models.load(
+            name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
+        )
     cells = list(dict.fromkeys([WHOLE, *profile.cells]))
     pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)
     facts = _facts(profile, backbone, labels)
     listener.loaded(facts)
 
     # 2. what is missing, clip by clip
-    recipe = {name: value for name, value in facts.items() if name != "predictors"} | {"form": FORM}  # they go with their cells
-    lines = _Lines(profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels)
+    recipe = {name: value for name, value in facts.items() if name != "predictors"} | {
+        "form": FORM
+    }  # they go with their cells
+    lines = _Lines(
+        profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels
+    )
     identities, faults = [], 0
     for number, (identity, asks, clip) in enumerate(_clips(profile)):
         identities.append(identity)
         repeat = profile.repeat if number < TIMED else 0
-        missing = [cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))]
+        missing = [
+            cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))
+        ]
         if missing:
             try:
                 read, media_s = clip(backbone)
-                bench = Bench(backbone, {cell: pruners[cell] for cell in dict.fromkeys([WHOLE, *missing])}, settings.max_new_tokens)
+                bench = Bench(
+                    backbone,
+                    {cell: pruners[cell] for cell in dict.fromkeys([WHOLE, *missing])},
+                    settings.max_new_tokens,
+                )
                 lines.add(identity, {"media_s": media_s, **bench.clip(read, asks, repeat)})
             except ItemError as error:
                 faults += 1
@@ -137,11 +149,16 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
 
 
 def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
-    """Identity, questions, and a function from the backbone to the Clip and the seconds that it took to read, if it was read."""
+    """Identity, questions, and a function from the backbone to the Clip and the seconds that it took to read, if it was
+    read."""
     settings = profile.settings
     if profile.synthetic_s is not None:
         length = profile.synthetic_s
-        yield f"synthetic:{length:g}", [Ask(QUESTION)], lambda b: (synthetic.clip(length, decode_options(settings, b)), None)
+        yield (
+            f"synthetic:{length:g}",
+            [Ask(QUESTION)],
+            lambda b: (synthetic.clip(length, decode_options(settings, b)), None),
+        )
     with DecodeWorker() as worker:
         for item in profile.items:
 
@@ -184,7 +201,12 @@ def _pruners(
 def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> dict[str, Any]:
     settings = profile.settings
     return {
-        "model": {"id": backbone.id, "revision": backbone.revision, "weights": "random" if profile.random else "trained", "layers": profile.layers},
+        "model": {
+            "id": backbone.id,
+            "revision": backbone.revision,
+            "weights": "random" if profile.random else "trained",
+            "layers": profile.layers,
+        },
         "device": str(backbone.device),
         "device_name": device_name(backbone.device),
         "threads": os.cpu_count() if backbone.device.type == "cpu" else None,
@@ -192,16 +214,22 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         "quantize": settings.quantize,
         "predictors": dict(labels),
         "benchmark": next((q.more.get("benchmark") for item in profile.items for q in item.questions), None),
-        "sampling": {name: getattr(settings, name) for name in ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio")},
+        "sampling": {
+            name: getattr(settings, name)
+            for name in ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio")
+        },
         "max_new_tokens": settings.max_new_tokens,
         "seed": settings.seed,
-        "versions": {"cg": __version__, **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}},
+        "versions": {
+            "cg": __version__,
+            **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        },
     }
 
 
 class _Lines:
-    """The measurements of all runs into one folder; those of other settings (``recipe``), or of a pruner with another predictor
-    than ``labels`` say, are left alone and not used."""
+    """The measurements of all runs into one folder; those of other settings (``recipe``), or of a pruner with another
+    predictor than ``labels`` say, are left alone and not used."""
 
     def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
         self.file, self.recipe, self.labels = file, recipe, labels
@@ -218,14 +246,17 @@ class _Lines:
             measured = json.loads(line)
             if measured["recipe"] == recipe:
                 cells = measured["cells"]
-                measured["cells"] = {name: cells[name] for name in cells if cells[name]["predictor"] == self._label(name)}
+                measured["cells"] = {
+                    name: cells[name] for name in cells if cells[name]["predictor"] == self._label(name)
+                }
                 self.by_clip.setdefault(measured["clip"], []).append(measured)
 
     def _label(self, cell: str) -> str | None:
         return self.labels.get(cell.rpartition(" ")[0])
 
     def have(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
-        """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled questions."""
+        """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled
+        questions."""
         found = [line["cells"][cell] for line in self.by_clip.get(clip, []) if cell in line["cells"]]
         return any(len(f["times"]) >= repeat and len(f.get("right", ())) == labelled for f in found)
 

@@ -14,9 +14,17 @@ NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """A row a cell: share of the FLOPs, speed-up against the whole clip in the same rounds, accuracy and what it lost."""
+    """A row a cell: share of the FLOPs, speed-up against the whole clip in the same rounds, accuracy and what it
+    lost."""
     title = f"{summary['model']['id']} on {summary['device_name']}: {summary['compared_clips']} clips"
-    out = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    out = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     rows = [row(cell) for cell in summary["cells"]]
     names = NAMES if any(r["accuracy"] is not None for r in rows) else NAMES[:-2]
     for name in names:
@@ -36,12 +44,14 @@ def table(summary: Mapping[str, Any]) -> Table:
 
 
 def _cells(r: Mapping[str, Any]) -> list[str]:
-    number = lambda value, form: "" if value is None else format(value, form)  # noqa: E731
-    times = lambda value: f"{value:.2f}x" if value else ""  # noqa: E731
+    number = lambda value, form: "" if value is None else format(value, form)
+    times = lambda value: f"{value:.2f}x" if value else ""
     right = against = ""
     if r["accuracy"] is not None:
         right = f"{100 * r['accuracy']:.1f}"
-        against = f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
+        against = (
+            f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
+        )
     return [
         r["pruner"], f"{r['keep']:g}", number(r["kept_prefill_flops"], ".0%"), times(r["prefill_speedup"]), number(r["efficiency"], ".2f"),
         number(r["selection_share"], ".0%"), right, against,

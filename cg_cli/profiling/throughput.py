@@ -1,16 +1,17 @@
 """How fast a folder is answered: against a plain transformers script, and against what decoding and model take apart.
 
-``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder, three ways in
-turn on the same machine:
+``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder,
+three ways in turn on the same machine:
 
-* plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no pruning.
-* cg, keep 1: ``cg batch`` without pruning. What it gains are one encoding and prefill for all questions of a clip, questions
-  decoded side by side, and decoding of the next clips meanwhile.
+* plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no
+  pruning.
+* cg, keep 1: ``cg batch`` without pruning. What it gains are one encoding and prefill for all questions of a clip,
+  questions decoded side by side, and decoding of the next clips meanwhile.
 * cg: ``cg batch`` as it comes.
 
-Loading the model is not counted. The second table sets the time of a folder beside the sums of its parts: where reading runs
-ahead of the model, it is near the larger of the two. There, on a CPU, the model has one core less than there are, which is
-the decoder's. Times vary with the machine; ratios are of one run. The last line is one JSON document.
+Loading the model is not counted. The second table sets the time of a folder beside the sums of its parts: where reading
+runs ahead of the model, it is near the larger of the two. There, on a CPU, the model has one core less than there are,
+which is the decoder's. Times vary with the machine; ratios are of one run. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ THREADS = "OMP_NUM_THREADS"  # of worker processes
 
 
 class Plain:
-    """A script as one writes it with transformers alone; it knows the layout of the prompt, and no more of this project.
+    """A script as one writes it with transformers alone; it knows the layout of the prompt, and no more of this
+    project.
 
     ``cg_cli.media`` reads the clips, so that both see the same frames.
     """
@@ -58,7 +60,9 @@ class Plain:
     def __init__(self, settings: Settings):
         place = resolve_device(settings.device)
         source = models.source(settings.model)
-        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(source, dtype=resolve_dtype(settings.dtype, place))
+        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+            source, dtype=resolve_dtype(settings.dtype, place)
+        )
         self.model = self.model.eval().to(place)
         self.tokenizer = AutoTokenizer.from_pretrained(source)
         self.extractor = WhisperFeatureExtractor.from_pretrained(source)
@@ -72,18 +76,26 @@ class Plain:
         inputs = self._inputs(clip)
         out = []
         for question in questions:
-            asked = self.tokenizer(question + qwen_layout.QUESTION_END, return_tensors="pt")["input_ids"].to(self.model.device)
+            asked = self.tokenizer(question + qwen_layout.QUESTION_END, return_tensors="pt")["input_ids"].to(
+                self.model.device
+            )
             ids = torch.cat([inputs["input_ids"], asked], dim=1)
             told = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            said = self.model.generate(**told, max_new_tokens=self.limit, do_sample=False, pad_token_id=self.tokenizer.pad_token_id or 0)
+            said = self.model.generate(
+                **told, max_new_tokens=self.limit, do_sample=False, pad_token_id=self.tokenizer.pad_token_id or 0
+            )
             out.append(self.tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip())
         return out
 
     def _inputs(self, clip: Clip) -> dict:
         device, frames = self.model.device, qwen_inputs.even_frames(clip.frames, 2)
         grid = len(frames) // 2, clip.frames.shape[1] // 14, clip.frames.shape[2] // 14
-        pixels = qwen_inputs.patchify(torch.tensor(frames, device=device), qwen_inputs.PixelNorm(), patch=14, merge=2, temporal=2)
-        mel = self.extractor(clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt", truncation=False)
+        pixels = qwen_inputs.patchify(
+            torch.tensor(frames, device=device), qwen_inputs.PixelNorm(), patch=14, merge=2, temporal=2
+        )
+        mel = self.extractor(
+            clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt", truncation=False
+        )
         audio = qwen_layout.audio_token_count(int(mel["attention_mask"].sum()))
         header = self.tokenizer(qwen_layout.HEADER)["input_ids"]
         shape = qwen_layout.MediaShape(grid[0], grid[1] // 2, grid[2] // 2, audio, 2 * clip.seconds_per_frame)
@@ -123,7 +135,9 @@ def batched(settings: Settings, videos: Sequence[str], questions: Sequence[str])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cg_cli.profiling.throughput", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m cg_cli.profiling.throughput", description=__doc__.partition("\n")[0]
+    )
     transformers_logging.disable_progress_bar()
     parser.add_argument("clips", type=Path, help="a folder of videos with sound")
     parser.add_argument("--model", default="nano")
@@ -138,10 +152,25 @@ def main() -> None:
     plain = Plain(ours)
     plain.answers(videos[0], QUESTIONS[:1])  # warm-up; the workers of a batch have one clip for that, too
     console = Console(width=120)
-    result = {"model": options.model, "device": device_name(plain.model.device), "clips": len(videos), "keep": ours.keep, "speed": {}}
+    result = {
+        "model": options.model,
+        "device": device_name(plain.model.device),
+        "clips": len(videos),
+        "keep": ours.keep,
+        "speed": {},
+    }
 
-    table = Table(title=f"{options.model}, {len(videos)} clips, {result['device']}: as fast as plain transformers", title_justify="left")
-    for name in ("questions a clip", "plain", "cg, keep 1", f"cg, keep {ours.keep:g}", "answers of cg, keep 1, equal to plain"):
+    table = Table(
+        title=f"{options.model}, {len(videos)} clips, {result['device']}: as fast as plain transformers",
+        title_justify="left",
+    )
+    for name in (
+        "questions a clip",
+        "plain",
+        "cg, keep 1",
+        f"cg, keep {ours.keep:g}",
+        "answers of cg, keep 1, equal to plain",
+    ):
         table.add_column(name, justify="right")
     for questions in (QUESTIONS[:1], QUESTIONS):
         ratios, same = [], 0.0
@@ -164,10 +193,20 @@ def main() -> None:
     totals = sorted(rounds, key=lambda totals: totals.seconds)[options.repeat // 2]
     longer, both = max(totals.read_s, totals.worked_s), totals.read_s + totals.worked_s
     table = Table(title="time of the folder, 5 questions a clip, against its parts", title_justify="left")
-    for name in ("against max(decoding, model)", "against decoding + model", "decoding / model", "model waited for decoding"):
+    for name in (
+        "against max(decoding, model)",
+        "against decoding + model",
+        "decoding / model",
+        "model waited for decoding",
+    ):
         table.add_column(name, justify="right")
     waited = totals.waited_s / (totals.waited_s + totals.worked_s)
-    table.add_row(f"{totals.seconds / longer:.2f}", f"{totals.seconds / both:.2f}", f"{totals.read_s / totals.worked_s:.2f}", f"{waited:.1%}")
+    table.add_row(
+        f"{totals.seconds / longer:.2f}",
+        f"{totals.seconds / both:.2f}",
+        f"{totals.read_s / totals.worked_s:.2f}",
+        f"{waited:.1%}",
+    )
     console.print(table)
     result["overlap"] = {"to_longer": totals.seconds / longer, "to_sum": totals.seconds / both, "waited": waited}
     print(json.dumps(result))

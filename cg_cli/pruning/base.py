@@ -27,8 +27,8 @@ class Pruner(ABC):
         stage: "input" prunes before the language model, "decoder" between its layers.
         needs_question: True forfeits prefix reuse between the questions on one clip.
         needs_predictor: True when the method reads an audio-to-visual predictor.
-        counted: where audio and video tokens are counted as kept: at the language model's input, in its last layer, or as the
-            mean over its layers, as methods count that take some tokens far and others nowhere.
+        counted: where audio and video tokens are counted as kept: at the language model's input, in its last layer, or
+            as the mean over its layers, as methods count that take some tokens far and others nowhere.
         words: why a token is kept and why one is dropped, as far as that is the same for all.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
     """
@@ -60,7 +60,9 @@ class Pruner(ABC):
 
     def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
         """Why ``selection``, which ``select(stream, budget)`` made, is as it is."""
-        stays = torch.zeros(len(stream), dtype=torch.int64, device=stream.modality.device).scatter_(0, selection.indices, 1)
+        stays = torch.zeros(len(stream), dtype=torch.int64, device=stream.modality.device).scatter_(
+            0, selection.indices, 1
+        )
         return Explanation(1 - stays, self.words)
 
 
@@ -112,7 +114,8 @@ def spread(member: Tensor, count: Tensor | int) -> Tensor:
 
 
 def in_turn(rank: Tensor, count: Tensor | int, total: Tensor) -> Tensor:
-    """Whether each ``rank``, from 1 to ``total``, is one of ``count`` evenly spaced ones; bool in the shape of ``rank``."""
+    """Whether each ``rank``, from 1 to ``total``, is one of ``count`` evenly spaced ones; bool in the shape of
+    ``rank``."""
     return (rank * count + total // 2) // total > ((rank - 1) * count + total // 2) // total
 
 

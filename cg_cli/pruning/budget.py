@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .stream import AUDIO, VIDEO, TokenStream
 
-# Of so many video tokens one stays before audio shrinks. With one token a grid as the floor, as the first versions had it,
-# nano answers 20 points fewer at keep 0.25 (README), and a 7B clip at keep 0.15 would keep all of its sound and next to
-# no picture. Where published methods go lower they thin the sound too: SEATS at 25 % keeps 20 % of video, 55 % of audio.
+# Of so many video tokens one stays before audio shrinks. With one token a grid as the floor, as the first versions had
+# it, nano answers 20 points fewer at keep 0.25 (README), and a 7B clip at keep 0.15 would keep all of its sound and
+# next to no picture. Where published methods go lower they thin the sound too: SEATS at 25 % keeps 20 % of video, 55 %
+# of audio.
 VIDEO_FLOOR = 5
 
 
@@ -40,9 +41,9 @@ def kept_count(tokens: int, keep: float) -> int:
 def split(video: int, audio: int, grids: int, keep: float) -> Budget:
     """Counts for a stream of ``video`` tokens in ``grids`` temporal patches and ``audio`` tokens.
 
-    Audio stays whole while the video keeps its floor: one token in VIDEO_FLOOR, or its share of the budget where that is
-    less, and at least one token a grid. Below that audio shrinks too. When even one token a grid is more than half of the
-    budget, video and audio share it evenly.
+    Audio stays whole while the video keeps its floor: one token in VIDEO_FLOOR, or its share of the budget where that
+    is less, and at least one token a grid. Below that audio shrinks too. When even one token a grid is more than half
+    of the budget, video and audio share it evenly.
     """
     count = kept_count(video + audio, keep)
     share = count * video // max(video + audio, 1)

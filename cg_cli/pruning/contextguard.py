@@ -1,16 +1,17 @@
 """ContextGuard: keep what audio cannot say (arXiv 2605.11605, May 2026).
 
 The paper's abstract and outline are public, its formulas are not; where it is silent, this is our reading, chosen by
-measurements on nano (README, "ContextGuard, measured"; NOTES.md). Everything happens in the coarse visual space of the predictor:
+measurements on nano (README, "ContextGuard, measured"; NOTES.md). Everything happens in the coarse visual space of the
+predictor:
 
 1. *Recoverable first.* The direction that the sound predicts is taken out of every video token of its window, as far as
    the window's picture bears the prediction out: what sound already says adds nothing to a token's worth.
 2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
    or a silent thing beside it stays although the window is recoverable.
-3. *Nothing twice.* A token counts less for what a longer one near it in its grid, or any near it in the grid before in the
-   same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
-4. *The ordinary is not forgotten.* A quarter of the budget is for evenly spaced tokens of the less detailed half of each
-   grid (VisionZip, arXiv 2412.04467, calls such tokens contextual).
+3. *Nothing twice.* A token counts less for what a longer one near it in its grid, or any near it in the grid before in
+   the same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
+4. *The ordinary is not forgotten.* A quarter of the budget is for evenly spaced tokens of the less detailed half of
+   each grid (VisionZip, arXiv 2412.04467, calls such tokens contextual).
 5. *Similar tokens merge.* Each dropped token is averaged into the kept one of its segment that is nearest to it, which
    from then on weighs in attention as many tokens as it stands for. Where audio must shrink, neighbouring tokens merge.
 """
@@ -36,7 +37,8 @@ from .stream import Merge, Selection, TokenStream
 
 COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
-MEMORY = 0.7  # how much of a token is known from the grid before when all of it was there: still things are kept again at times
+# How much of a token is known from the grid before when all of it was there: still things are kept again at times
+MEMORY = 0.7
 REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
 CONTEXT = 0.25  # of the video budget, for the ordinary
 # What ``explain`` says of a token.
@@ -53,8 +55,8 @@ class ContextGuard(Pruner):
         novelty: rank down what a token beside it, or the grid before, shows already.
         merge: average dropped tokens into the nearest kept ones, and let these weigh as many.
         confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
-        prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token; or, as
-            if there were no predictor, "ridge", a regression inside the clip, or "none".
+        prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token;
+            or, as if there were no predictor, "ridge", a regression inside the clip, or "none".
     """
 
     needs_predictor: ClassVar[bool] = True
@@ -80,20 +82,34 @@ class ContextGuard(Pruner):
     def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
         """A dropped token's reason is the first step that took it below the least of those that were kept by rank."""
         rows = rows_of(stream)
-        stays = torch.zeros(len(stream), dtype=torch.bool, device=stream.modality.device).scatter_(0, selection.indices, True)
+        stays = torch.zeros(len(stream), dtype=torch.bool, device=stream.modality.device).scatter_(
+            0, selection.indices, True
+        )
         reason = torch.where(stays, WHY.index("kept"), WHY.index("dropped"))
         if not 0 < budget.video < len(rows.video):
             return Explanation(reason, WHY)
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
-        context = grids.flat(_ordinary(grids, (CONTEXT * self._per_grid(rows, budget, self._shares(stream, rows, budget))).long()))
+        context = grids.flat(
+            _ordinary(grids, (CONTEXT * self._per_grid(rows, budget, self._shares(stream, rows, budget))).long())
+        )
         share = self._recoverable(stream, rows, grids)[1] if self.recover else None
-        plain, heard = (replace(self, recover=recover, novelty=False).with_predictor(self.predictor) for recover in (False, self.recover))
+        plain, heard = (
+            replace(self, recover=recover, novelty=False).with_predictor(self.predictor)
+            for recover in (False, self.recover)
+        )
         steps = [grids.flat(pruner._rank(stream, rows, grids, segment)) for pruner in (plain, heard, self)]
         kept = stays[rows.video]
         least = steps[-1].masked_fill(~kept | context, torch.inf).amin()
-        why = [torch.full_like(rows.video, WHY.index(word)) for word in ("ordinary", "detail", "little detail", "recoverable", "repeated", "no room")]
-        dropped = torch.where(steps[0] < least, why[2], torch.where(steps[1] < least, why[3], torch.where(steps[2] < least, why[4], why[5])))
+        why = [
+            torch.full_like(rows.video, WHY.index(word))
+            for word in ("ordinary", "detail", "little detail", "recoverable", "repeated", "no room")
+        ]
+        dropped = torch.where(
+            steps[0] < least,
+            why[2],
+            torch.where(steps[1] < least, why[3], torch.where(steps[2] < least, why[4], why[5])),
+        )
         reason[rows.video] = torch.where(kept, torch.where(context, why[0], why[1]), dropped)
         score = torch.full((len(stream),), torch.nan, device=reason.device)
         score[rows.video] = steps[-1].float()
@@ -110,7 +126,9 @@ class ContextGuard(Pruner):
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
         # Each token is compared with its grid and the one before; a dropped one with all that are kept.
-        compared = 2 * video * -(-video // max(grids, 1)) * self.novelty + (video - budget.video) * budget.video * self.merge
+        compared = (
+            2 * video * -(-video // max(grids, 1)) * self.novelty + (video - budget.video) * budget.video * self.merge
+        )
         return coarse + 2 * size * compared
 
     def _video(self, stream: TokenStream, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
@@ -150,7 +168,8 @@ class ContextGuard(Pruner):
         return merge_neighbours(rows.audio, evenly(total, count, rows.audio.device), torch.zeros_like(rows.audio))
 
     def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
-        """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the clip."""
+        """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the
+        clip."""
         video = stream.embeddings[rows.video]
         if self._space:
             return table(stream, rows, self._space.coarse(video))
@@ -220,8 +239,8 @@ def _ordinary(grids: Grids, count: Tensor) -> Tensor:
 
 
 def _novelty(grids: Grids, length: Tensor, segment: Tensor) -> Tensor:
-    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with one of its grid whose ``length`` [G, P]
-    is greater, and MEMORY of that with any of the grid before where that belongs to the same segment."""
+    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with one of its grid whose ``length``
+    [G, P] is greater, and MEMORY of that with any of the grid before where that belongs to the same segment."""
     unit, place, mask = normalize(grids.point, dim=-1), grids.place, grids.mask
     goes_on = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
     known = torch.empty_like(length)
@@ -249,8 +268,8 @@ def windows(start_s: Tensor, seconds: float) -> Tensor:
 
 
 def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tensor, Merge]:
-    """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept one
-    before it, or, where none is, the first, if both are in one ``window`` [A]."""
+    """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept
+    one before it, or, where none is, the first, if both are in one ``window`` [A]."""
     everyone = torch.arange(len(audio), device=audio.device)
     taker = kept[torch.searchsorted(kept, everyone, right=True).clamp_min(1) - 1]
     out = others(len(audio), kept)

@@ -1,8 +1,8 @@
 """ContextGuard for streams: decides on each window when it ends, and never again (arXiv 2605.11605, online variant).
 
 What it has to carry from window to window does not grow: the last grid, sums for the mean token and for the mean and
-spread of the depth scores, and how many tokens came and stayed. A prefix of a video gives a prefix of the selection. All
-windows are decided at once here, each from its own and earlier tokens only.
+spread of the depth scores, and how many tokens came and stayed. A prefix of a video gives a prefix of the selection.
+All windows are decided at once here, each from its own and earlier tokens only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class ContextGuardOnline(ContextGuard):
         order = by_rank[torch.argsort(window[by_rank], stable=True)]
         held = _count(window, len(quota))
         place = torch.arange(len(order), device=order.device) - (held.cumsum(0) - held)[window[order]]
-        stays = torch.zeros(len(order), dtype=torch.bool, device=order.device).scatter_(0, order, place < quota[window[order]])
+        stays = torch.zeros(len(order), dtype=torch.bool, device=order.device).scatter_(
+            0, order, place < quota[window[order]]
+        )
         return places(stays, budget.video)
 
     def _runs(self, segment: Tensor, shares: Shares) -> Tensor:

@@ -28,8 +28,8 @@ class LayerView:
         time_s: [n] float32, as in ``TokenStream``; -1 for the question.
         question: how many of the last rows are the question and the marks around it.
         hidden: [n, D], the rows as the next layer would read them.
-        attention: from row numbers [q] int64 to the attention [q, n] float32 that these rows paid to all in this layer, the mean
-            over its heads. Computed when called, for those rows alone.
+        attention: from row numbers [q] int64 to the attention [q, n] float32 that these rows paid to all in this layer,
+            the mean over its heads. Computed when called, for those rows alone.
     """
 
     layer: int
@@ -70,12 +70,13 @@ class DecoderPruner(Pruner):
 
     @abstractmethod
     def after(self, view: LayerView, budget: Budget) -> Tensor | None:
-        """The rows that go on to the next layer, ascending [m] int64, or None for all. Text rows always go on; in the end
-        exactly ``budget.count`` of audio and video were ``kept``."""
+        """The rows that go on to the next layer, ascending [m] int64, or None for all. Text rows always go on; in the
+        end exactly ``budget.count`` of audio and video were ``kept``."""
 
     @classmethod
     def kept(cls, media: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """How many (video, audio) tokens were kept where each layer read so many of them; a mean is rounded in their sum."""
+        """How many (video, audio) tokens were kept where each layer read so many of them; a mean is rounded in their
+        sum."""
         if cls.counted == "last_layer":
             return media[-1]
         video, both = (sum(counts) for counts in zip(*((v, v + a) for v, a in media)))

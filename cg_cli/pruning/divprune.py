@@ -20,12 +20,13 @@ from .stream import TokenStream
 class DivPrune(ModalityPruner):
     """Keep, window by window, the video tokens whose smallest distance to each other (1 - cosine) is largest, greedily.
 
-    The first is the one farthest from its nearest neighbour; each next one is the one farthest from all that were picked,
-    earlier ones first among equals.
+    The first is the one farthest from its nearest neighbour; each next one is the one farthest from all that were
+    picked, earlier ones first among equals.
 
-    Where it differs: the paper solves one problem an image, which over a whole video is O(k n^2); here, as in SEATS (arXiv
-    2605.20035), each window of grids is one, all windows side by side, with its share of the budget by its tokens. Audio is
-    thinned evenly.
+    Where it differs: the paper solves one problem an image, which over a whole video is O(k n^2); here, as in SEATS
+    (arXiv
+    2605.20035), each window of grids is one, all windows side by side, with its share of the budget by its tokens.
+    Audio is thinned evenly.
 
     Args:
         window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
@@ -53,8 +54,8 @@ class DivPrune(ModalityPruner):
 
 
 def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
-    """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which keeps
-    its share by its tokens.
+    """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which
+    keeps its share by its tokens.
 
     Args:
         unit: [n + 1, D] float32, unit vectors; the last stands for no token.
@@ -88,10 +89,14 @@ def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:
     oneself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
     nearest = distance.masked_fill(oneself | ~mask[:, None], torch.inf).amin(-1)
     pick = nearest.masked_fill(~mask, -torch.inf).argmax(1, keepdim=True)
-    closest = torch.full_like(nearest, torch.inf).masked_fill(~mask, -torch.inf)  # to what was picked; then picked itself
+    closest = torch.full_like(nearest, torch.inf).masked_fill(
+        ~mask, -torch.inf
+    )  # to what was picked; then picked itself
     turn = torch.full_like(mask, picks, dtype=torch.int64)
     for i in range(picks):
-        turn.scatter_reduce_(1, pick, torch.full_like(pick, i), "amin")  # a window that has run out picks again, to no effect
+        turn.scatter_reduce_(
+            1, pick, torch.full_like(pick, i), "amin"
+        )  # a window that has run out picks again, to no effect
         to_pick = distance.gather(1, pick[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
         closest = torch.minimum(closest, to_pick).scatter_(1, pick, -torch.inf)
         pick = closest.argmax(1, keepdim=True)

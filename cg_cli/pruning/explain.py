@@ -16,7 +16,8 @@ class Explanation:
     Attributes:
         reason: [L] int64, places in ``reasons``, for kept and dropped rows alike.
         reasons: a few words each.
-        score: [L] float32, by which tokens are ranked, the highest kept first; NaN where there is none. None if the method has none.
+        score: [L] float32, by which tokens are ranked, the highest kept first; NaN where there is none. None if the
+            method has none.
         recoverable: [G] float32, 0..1, how far sound tells each grid's picture; None if the method does not ask.
         segment: [G] int64, never falling, the run of like grids that each belongs to; None if the method knows none.
     """

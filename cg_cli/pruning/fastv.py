@@ -15,14 +15,15 @@ from .decoder import DecoderPruner, LayerView
 
 @dataclass(frozen=True)
 class FastV(DecoderPruner):
-    """Read everything in the first ``layer`` layers, then drop the audio and video tokens that the last token of the question
-    attends to least in the last of these, averaged over heads; kept ones keep order and positions.
+    """Read everything in the first ``layer`` layers, then drop the audio and video tokens that the last token of the
+    question attends to least in the last of these, averaged over heads; kept ones keep order and positions.
 
-    Where it differs: FastV ranks image tokens; here video and audio are ranked together, as in the "A&V" rows of the omni
-    papers. Only the last token's row of the attention is computed, so no layer has to hand out its maps.
+    Where it differs: FastV ranks image tokens; here video and audio are ranked together, as in the "A&V" rows of the
+    omni papers. Only the last token's row of the attention is computed, so no layer has to hand out its maps.
 
     Args:
-        layer: how many layers read everything (K), >= 1. ValueError below. A model with no more layers drops nothing before its last.
+        layer: how many layers read everything (K), >= 1. ValueError below. A model with no more layers drops nothing
+            before its last.
     """
 
     words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")

@@ -71,8 +71,8 @@ def similarity(grids: Grids) -> Tensor:
 
 
 def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
-    """Fold each dropped token into the kept one of its run of grids that is nearest to it in the coarse space; where none of
-    its run is kept, it is lost.
+    """Fold each dropped token into the kept one of its run of grids that is nearest to it in the coarse space; where
+    none of its run is kept, it is lost.
 
     Args:
         kept: [K] int64, places in ``rows.video``, K > 0.
@@ -83,7 +83,9 @@ def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
     dropped = others(grids.total, kept)
     into, found = [], []
     for piece in dropped.split(max(1, PAIRS // len(kept))):
-        far = point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T  # squared, less the token's own length's square
+        far = (
+            point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T
+        )  # squared, less the token's own length's square
         best = far.masked_fill(run[piece][:, None] != run[kept], torch.inf).min(1)
         into.append(kept[best.indices])
         found.append(best.values < torch.inf)

@@ -24,19 +24,22 @@ DIVERSITY = 0.2  # weight of the distance to the key chunk
 
 @dataclass(frozen=True)
 class OmniDrop(DecoderPruner):
-    """Keep 40 % of the video and 70 % of the audio before the language model; then drop in every layer but the last two those
-    audio and video tokens, in one ranking, that the question's rows attend to least.
+    """Keep 40 % of the video and 70 % of the audio before the language model; then drop in every layer but the last two
+    those audio and video tokens, in one ranking, that the question's rows attend to least.
 
-    How much goes in a layer follows a sigmoid over depth. From the middle on, of twice as many candidates as have to go those
-    far in time from the chunk of 2 s that is attended to most are spared: a fifth of the distance is added to their score.
+    How much goes in a layer follows a sigmoid over depth. From the middle on, of twice as many candidates as have to go
+    those far in time from the chunk of 2 s that is attended to most are spared: a fifth of the distance is added to
+    their score.
 
-    Where it differs: there is no public code, so this follows published reproduction notes. Before the language model, DyCoke's
-    rule picks video and distinctness, in place of the audio encoder's attention, audio; both enter in larger shares where the
-    budget is larger than what they leave. The rates are scaled, all by one power, so that exactly the budget is left in the end:
-    the paper fixes them per model and ratio. Scores and distances are brought to 0..1 before they are added.
+    Where it differs: there is no public code, so this follows published reproduction notes. Before the language model,
+    DyCoke's rule picks video and distinctness, in place of the audio encoder's attention, audio; both enter in larger
+    shares where the budget is larger than what they leave. The rates are scaled, all by one power, so that exactly the
+    budget is left in the end: the paper fixes them per model and ratio. Scores and distances are brought to 0..1 before
+    they are added.
 
     Args:
-        first, last: share of what is left that goes in the first and the last layers, before scaling; 0 <= first, last < 1.
+        first, last: share of what is left that goes in the first and the last layers, before scaling; 0 <= first, last
+            < 1.
         middle: depth, 0..1, at which the sigmoid is half way.
     """
 
@@ -88,7 +91,8 @@ class OmniDrop(DecoderPruner):
         return places(stays, len(media) - here + left)
 
     def left(self, here: int, layer: int, layers: int, count: int) -> int:
-        """Of ``here`` audio and video tokens that ``layer`` has read, how many go on; ``count`` after the last layer that drops."""
+        """Of ``here`` audio and video tokens that ``layer`` has read, how many go on; ``count`` after the last layer
+        that drops."""
         end = max(layers - 2, 1)  # layers that drop
         if layer >= end or here <= count:
             return here

@@ -18,14 +18,14 @@ from .stream import TokenStream
 
 @dataclass(frozen=True)
 class OmniSift(ModalityPruner):
-    """In each 2 s chunk keep, of the first grid, the tokens least like their grid's mean, of the second, those least like the
-    token at the same place of the first; by cosine, every grid the same share.
+    """In each 2 s chunk keep, of the first grid, the tokens least like their grid's mean, of the second, those least
+    like the token at the same place of the first; by cosine, every grid the same share.
 
-    Only the rule for video: OmniSIFT trains a selector that picks audio by the kept video, and fine-tunes the language model
-    with it. Neither is here, so audio is thinned evenly, and the paper's figures do not apply.
+    Only the rule for video: OmniSIFT trains a selector that picks audio by the kept video, and fine-tunes the language
+    model with it. Neither is here, so audio is thinned evenly, and the paper's figures do not apply.
 
-    Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a chunk
-    has more grids than two, they take turns; where it has one, that is a first one.
+    Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a
+    chunk has more grids than two, they take turns; where it has one, that is a first one.
     """
 
     words: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")

@@ -1,4 +1,5 @@
-"""OmniZip: audio says how much of each chunk's video stays (arXiv 2511.14582, CVPR 2026), without its attention maps."""
+"""OmniZip: audio says how much of each chunk's video stays (arXiv 2511.14582, CVPR 2026), without its attention
+maps."""
 
 from __future__ import annotations
 
@@ -25,20 +26,23 @@ NEIGHBOURS = 5  # of the density peaks
 
 @dataclass(frozen=True)
 class OmniZip(Pruner):
-    """Thin audio to its salient tokens and anchors, and give video tokens to chunks by how much of their audio is salient.
+    """Thin audio to its salient tokens and anchors, and give video tokens to chunks by how much of their audio is
+    salient.
 
-    1. Audio: the most salient tokens stay, and evenly spaced anchors of the others. Each token left goes to the anchor most
-       like it; of those the three most like any video token merge into it, weighted by softmax, the rest is dropped.
+    1. Audio: the most salient tokens stay, and evenly spaced anchors of the others. Each token left goes to the anchor
+       most like it; of those the three most like any video token merge into it, weighted by softmax, the rest is
+       dropped.
     2. A chunk of 2 s of whose audio S stays drops 0.75 - 0.40 S of its video; one without audio, the video's mean rate.
-    3. In a chunk's grids 1, 3, ... density peaks stay (DPC-KNN, 5 neighbours), in the others the tokens least like the one
-       at the same place of the grid before.
+    3. In a chunk's grids 1, 3, ... density peaks stay (DPC-KNN, 5 neighbours), in the others the tokens least like the
+       one at the same place of the grid before.
 
-    Where it differs: OmniZip's saliency is the attention that a token receives in the audio encoder's last layer, which no
-    stream carries; distinctness stands in for it, 1 - cosine with the clip's mean audio token. OmniZip always prunes audio.
-    Here the counts are the budget's, as for every other pruner: where that keeps more audio than OmniZip does at 45 %, the
-    chunks are still judged by what OmniZip would keep. Anchors are at most half of the audio that stays. OmniZip scales the
-    chunks' rates but for the smallest and the largest until the total is near, within 0.35..0.75; here all shares of tokens
-    kept are scaled by one factor, so that the total is exact at any budget. An anchor weighs in attention what merged into it.
+    Where it differs: OmniZip's saliency is the attention that a token receives in the audio encoder's last layer, which
+    no stream carries; distinctness stands in for it, 1 - cosine with the clip's mean audio token. OmniZip always prunes
+    audio. Here the counts are the budget's, as for every other pruner: where that keeps more audio than OmniZip does at
+    45 %, the chunks are still judged by what OmniZip would keep. Anchors are at most half of the audio that stays.
+    OmniZip scales the chunks' rates but for the smallest and the largest until the total is near, within 0.35..0.75;
+    here all shares of tokens kept are scaled by one factor, so that the total is exact at any budget. An anchor weighs
+    in attention what merged into it.
     """
 
     words: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
@@ -59,7 +63,11 @@ class OmniZip(Pruner):
             video = rows.video[_video(stream, rows, table(stream, rows, picture), heard, budget.video)]
         dominant, anchor = thin(salient, budget.audio)
         audio = rows.audio[torch.cat([dominant, anchor])]
-        merge = fold(rows.audio, sound, picture, dominant, anchor) if 0 < budget.audio < len(sound) and len(anchor) else None
+        merge = (
+            fold(rows.audio, sound, picture, dominant, anchor)
+            if 0 < budget.audio < len(sound) and len(anchor)
+            else None
+        )
         return Selection(assemble(rows, video, audio).indices, merge)
 
 
@@ -135,11 +143,11 @@ def chunk_wish(grids: Grids, chunk: Tensor, time_s: Tensor, heard: Tensor) -> Te
 
 
 def peaks(grids: Grids) -> Tensor:
-    """How much of a density peak each token is in its grid [G, P] (DPC-KNN), on 1 - cosine; ``grids`` hold unit vectors.
-    Places without a token hold anything.
+    """How much of a density peak each token is in its grid [G, P] (DPC-KNN), on 1 - cosine; ``grids`` hold unit
+    vectors. Places without a token hold anything.
 
-    Density, exp(- mean distance to the NEIGHBOURS nearest others), times the distance to the nearest token that is denser,
-    an earlier one among equals; for the densest, to the farthest token.
+    Density, exp(- mean distance to the NEIGHBOURS nearest others), times the distance to the nearest token that is
+    denser, an earlier one among equals; for the densest, to the farthest token.
     """
     size = max(1, PAIRS // grids.index.shape[1] ** 2)
     return torch.cat([_peaks(x, m) for x, m in zip(grids.point.split(size), grids.mask.split(size), strict=True)])

@@ -28,7 +28,8 @@ def apportion(wish: Tensor, held: Tensor, total: int | Tensor) -> Tensor:
     order = torch.argsort(held / wish, stable=True)  # those that are full first come first
     full = held[order].cumsum(0) - held[order]
     rest = wish[order].flip(0).cumsum(0).flip(0)
-    # Were the first k parts full, the others would get this times their wish: it grows in k as long as the next is full too.
+    # Were the first k parts full, the others would get this times their wish: it grows in k as long as the next is full
+    # too.
     factor = ((total - full) / rest).amax()
     share = torch.minimum(wish * factor, held)
     whole = share.floor()
@@ -52,6 +53,7 @@ def best(grids: Grids, score: Tensor, quota: Tensor, count: int) -> Tensor:
 
 
 def chunks(grids: Grids) -> tuple[Tensor, Tensor]:
-    """Number of the 2 s chunk of each grid [G] int64, never falling, and the grid's turn in its chunk [G] int64, from 0."""
+    """Number of the 2 s chunk of each grid [G] int64, never falling, and the grid's turn in its chunk [G] int64, from
+    0."""
     chunk = windows(grids.start_s.cummax(0).values, CHUNK_S)  # a grid without tokens tells no time
     return chunk, torch.arange(len(chunk), device=chunk.device) - torch.searchsorted(chunk, chunk)

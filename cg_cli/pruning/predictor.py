@@ -102,9 +102,11 @@ class A2VPredictor(nn.Module):
         return F.normalize(self.up(F.gelu(self.mix(pooled))), dim=-1) * heard
 
     def raw_audio(self, audio: Tensor, window: Tensor, windows: int) -> Tensor:
-        """A control that has learned nothing: each window's mean audio token, centred, as a direction of the coarse space.
-        Arguments and result are those of ``forward``."""
-        total = audio.new_zeros(windows, audio.shape[1], dtype=torch.float32).index_add(0, window, audio.float() - self.audio_mean)
+        """A control that has learned nothing: each window's mean audio token, centred, as a direction of the coarse
+        space. Arguments and result are those of ``forward``."""
+        total = audio.new_zeros(windows, audio.shape[1], dtype=torch.float32).index_add(
+            0, window, audio.float() - self.audio_mean
+        )
         return F.normalize(total @ self.basis, dim=-1)
 
     def confidence(self, cosine: Tensor) -> Tensor:
@@ -120,7 +122,8 @@ class A2VPredictor(nn.Module):
         return ((cosine - self.shuffled) / (self.matched - self.shuffled).clamp_min(EPSILON)).clamp(0, 1)
 
     def flops(self, audio: int, video: int, windows: int) -> int:
-        """Operations for ``audio`` and ``video`` tokens in ``windows`` windows, a multiplication and an addition as two."""
+        """Operations for ``audio`` and ``video`` tokens in ``windows`` windows, a multiplication and an addition as
+        two."""
         card = self.card
         per_audio = card.width * card.hidden + 2 * card.hidden * card.queries
         per_window = card.queries * card.hidden * card.hidden + card.hidden * card.components
@@ -134,7 +137,8 @@ def save(predictor: A2VPredictor, path: Path) -> None:
 
 
 def load(path: Path, name: str = "") -> A2VPredictor:
-    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is none.
+    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is
+    none.
 
     The card may lie: nothing is allocated by its sizes, only the tensors that are in the file.
     """
@@ -152,7 +156,9 @@ def load(path: Path, name: str = "") -> A2VPredictor:
         raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
     try:
         card = Card(**json.loads(metadata["card"]))
-        if not all(isinstance(word, str) and word.isprintable() for word in (card.backbone, card.revision, card.family)):
+        if not all(
+            isinstance(word, str) and word.isprintable() for word in (card.backbone, card.revision, card.family)
+        ):
             raise ValueError("its card does not say what it was made for")
         if not 0 < card.window_s < math.inf:
             raise ValueError(f"its windows last {card.window_s} s")
@@ -168,7 +174,8 @@ def load(path: Path, name: str = "") -> A2VPredictor:
 
 
 def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:
-    """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its width)."""
+    """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its
+    width)."""
     card = predictor.card
     if card.width != width or (card.backbone != backbone and card.revision != revision):
         raise UsageError(

@@ -42,7 +42,9 @@ class Entry:
 
 MANIFEST: dict[str, Entry] = {
     "contextguard": Entry("cg_cli.pruning.contextguard:ContextGuard", "what audio cannot say (arXiv 2605.11605)"),
-    "contextguard-online": Entry("cg_cli.pruning.contextguard_online:ContextGuardOnline", "the same, causal, for streams"),
+    "contextguard-online": Entry(
+        "cg_cli.pruning.contextguard_online:ContextGuardOnline", "the same, causal, for streams"
+    ),
     "none": Entry("cg_cli.pruning.none:KeepAll", "keep everything (keep 1 only)"),
     "random": Entry("cg_cli.pruning.random:Random", "random tokens, seeded"),
     "uniform": Entry("cg_cli.pruning.uniform:Uniform", "evenly spaced whole grids"),
@@ -50,12 +52,26 @@ MANIFEST: dict[str, Entry] = {
     "vidcom2": Entry("cg_cli.pruning.vidcom2:VidCom2", "video tokens and grids that stand out (arXiv 2505.14454)"),
     "dycoke": Entry("cg_cli.pruning.dycoke:DyCoke", "every fourth grid, and what changes after it (arXiv 2411.15024)"),
     "divprune": Entry("cg_cli.pruning.divprune:DivPrune", "video tokens far from each other (arXiv 2503.02175)"),
-    "visionzip": Entry("cg_cli.pruning.visionzip:VisionZip", "dominant tokens, some to stand for the rest (arXiv 2412.04467)"),
-    "omnizip": Entry("cg_cli.pruning.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"),
-    "omnisift": Entry("cg_cli.pruning.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"),
-    "omnidrop": Entry("cg_cli.pruning.omnidrop:OmniDrop", "what the question attends to, layer by layer (arXiv 2605.14458; between layers)"),
-    "seats": Entry("cg_cli.pruning.seats:Seats", "diverse tokens, then what the question attends to (arXiv 2605.20035; between layers)"),
-    "fastv": Entry("cg_cli.pruning.fastv:FastV", "what the question's last token attends to (arXiv 2403.06764; between layers)"),
+    "visionzip": Entry(
+        "cg_cli.pruning.visionzip:VisionZip", "dominant tokens, some to stand for the rest (arXiv 2412.04467)"
+    ),
+    "omnizip": Entry(
+        "cg_cli.pruning.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"
+    ),
+    "omnisift": Entry(
+        "cg_cli.pruning.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"
+    ),
+    "omnidrop": Entry(
+        "cg_cli.pruning.omnidrop:OmniDrop",
+        "what the question attends to, layer by layer (arXiv 2605.14458; between layers)",
+    ),
+    "seats": Entry(
+        "cg_cli.pruning.seats:Seats",
+        "diverse tokens, then what the question attends to (arXiv 2605.20035; between layers)",
+    ),
+    "fastv": Entry(
+        "cg_cli.pruning.fastv:FastV", "what the question's last token attends to (arXiv 2403.06764; between layers)"
+    ),
 }
 
 

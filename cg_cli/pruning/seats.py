@@ -1,4 +1,5 @@
-"""SEATS: diverse tokens enter, late layers drop what the question passes over, the last layers read none (arXiv 2605.20035)."""
+"""SEATS: diverse tokens enter, late layers drop what the question passes over, the last layers read none (arXiv
+2605.20035)."""
 
 from __future__ import annotations
 
@@ -27,26 +28,33 @@ TEMPERATURE = 0.1  # of a window's weight
 
 @dataclass(frozen=True)
 class Seats(DecoderPruner):
-    """Let 1.4 times the budget enter, those tokens of each 2 s that are farthest from each other; drop before three late layers
-    what the last token of the question attends to least; let the last layers read neither audio nor video.
+    """Let 1.4 times the budget enter, those tokens of each 2 s that are farthest from each other; drop before three
+    late layers what the last token of the question attends to least; let the last layers read neither audio nor video.
 
-    The budget is the mean over layers, as the paper counts. At a layer that drops, every 2 s of the clip gets a budget by the
-    attention to its video and to its audio, and shares it among the two. Audio enters with a larger share than video: by the
-    line through the published pairs, 30 points more than the mean of both, less below 15 %.
+    The budget is the mean over layers, as the paper counts. At a layer that drops, every 2 s of the clip gets a budget
+    by the attention to its video and to its audio, and shares it among the two. Audio enters with a larger share than
+    video: by the line through the published pairs, 30 points more than the mean of both, less below 15 %.
 
-    Where it differs: stage I of the paper weighs distances by the attention of the encoders' last layers, of which there are no
-    maps here. The cache of earlier layers keeps what it has read; the paper cuts it. The layers of the paper's 28 are scaled to
-    the model's. Above keep 24/28, which layers without audio and video leave no room for, there are fewer such layers.
+    Where it differs: stage I of the paper weighs distances by the attention of the encoders' last layers, of which
+    there are no maps here. The cache of earlier layers keeps what it has read; the paper cuts it. The layers of the
+    paper's 28 are scaled to the model's. Above keep 24/28, which layers without audio and video leave no room for,
+    there are fewer such layers.
     """
 
-    words: ClassVar[tuple[str, str]] = ("far from what enters, and attended to", "near to what enters, or attended to less")
+    words: ClassVar[tuple[str, str]] = (
+        "far from what enters, and attended to",
+        "near to what enters, or attended to less",
+    )
 
     counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "layer_mean"
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         seen, heard = self.entering(video, audio, budget.count)
         windows = -(-audio // AUDIO_WINDOW) if 0 < heard < audio else 0
-        return DivPrune(VIDEO_WINDOW).flops(Budget(seen, heard), audio, video, grids, width) + 2 * width * windows * AUDIO_WINDOW**2
+        return (
+            DivPrune(VIDEO_WINDOW).flops(Budget(seen, heard), audio, video, grids, width)
+            + 2 * width * windows * AUDIO_WINDOW**2
+        )
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
@@ -63,7 +71,8 @@ class Seats(DecoderPruner):
 
     @staticmethod
     def entering(video: int, audio: int, count: int) -> tuple[int, int]:
-        """How many of ``video`` and ``audio`` tokens enter the language model, whose layers are to read ``count`` on average.
+        """How many of ``video`` and ``audio`` tokens enter the language model, whose layers are to read ``count`` on
+        average.
 
         ValueError if that is more than there are.
         """
@@ -71,7 +80,9 @@ class Seats(DecoderPruner):
         if count > total:
             raise ValueError(f"the budget asks for {count} tokens of a stream that holds {total}")
         enter, keep = min(total, round(ENTERS * count)), count / max(total, 1)
-        heard = round(ENTERS * min(keep + 0.3, 2 * keep + 0.15) * audio)  # 30: 65, 20: 55, 10: 45, 6: 35 % of video: audio
+        heard = round(
+            ENTERS * min(keep + 0.3, 2 * keep + 0.15) * audio
+        )  # 30: 65, 20: 55, 10: 45, 6: 35 % of video: audio
         heard = min(max(min(heard, audio), enter - video), enter)
         return enter - heard, heard
 
@@ -96,7 +107,9 @@ def schedule(entered: int, count: int, layers: int) -> list[int]:
     """
     scaled = [max(1, math.floor(at * layers / DEPTH + 0.5)) for at in (*DROPS, BARE)]
     bare = max(scaled.pop(), math.ceil(count * layers / max(entered, 1)))
-    gone = [sum(math.exp(n) for n, at in enumerate(scaled) if at <= layer) for layer in range(bare)]  # in the first drop's tokens
+    gone = [
+        sum(math.exp(n) for n, at in enumerate(scaled) if at <= layer) for layer in range(bare)
+    ]  # in the first drop's tokens
 
     def reads(first: float) -> list[int]:
         return [math.floor(max(0.0, entered - first * many) + 0.5) for many in gone] + [0] * (layers - bare)
@@ -106,7 +119,9 @@ def schedule(entered: int, count: int, layers: int) -> list[int]:
         middle = (low + high) / 2
         low, high = (middle, high) if sum(reads(middle)) > count * layers else (low, middle)
     out = reads(high)
-    end = next((n for n, many in enumerate(gone) if many == gone[-1]), 0)  # the last stage takes what rounding left over
+    end = next(
+        (n for n, many in enumerate(gone) if many == gone[-1]), 0
+    )  # the last stage takes what rounding left over
     if gone and gone[-1]:
         more = round((count * layers - sum(out)) / (bare - end))
         out[end:bare] = [min(max(out[end] + more, 0), out[end - 1])] * (bare - end)
@@ -114,8 +129,8 @@ def schedule(entered: int, count: int, layers: int) -> list[int]:
 
 
 def best_of_chunks(score: Tensor, kinds: Tensor, chunk: Tensor, video: float, count: int) -> Tensor:
-    """Which rows stay, [n] bool, ``count`` of them: of each chunk its share, of its video and its audio those with the highest
-    ``score`` [n] float32.
+    """Which rows stay, [n] bool, ``count`` of them: of each chunk its share, of its video and its audio those with the
+    highest ``score`` [n] float32.
 
     Args:
         kinds: [2, n] bool, what is video and what audio.

@@ -20,11 +20,13 @@ class TokenStream:
         grid: [L] int64, temporal patch of a video token; -1 for others.
         row, column: [L] int64, place of a video token inside its grid; -1 for others.
         time_s: [L] float32, start of what the token stands for on the clip's clock, seconds; -1 for text.
-        positions: [3, L] int64, or float32 where time runs in fractions; multimodal rotary positions (time, height, width).
+        positions: [3, L] int64, or float32 where time runs in fractions; multimodal rotary positions (time, height,
+            width).
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
-        carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like embeddings.
-        stands_for: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a row
-            weigh as many in attention (proportional attention: ToMe, arXiv 2210.09461, section 3).
+        carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like
+            embeddings.
+        stands_for: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a
+            row weigh as many in attention (proportional attention: ToMe, arXiv 2210.09461, section 3).
     """
 
     embeddings: Tensor
@@ -88,7 +90,9 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         if merge is None:
             return source[kept]
         shape = (-1,) + (1,) * (source.dim() - 1)
-        summed = source.to(torch.float32).index_add(0, merge.into, source[merge.dropped].to(torch.float32) * weight.view(shape))
+        summed = source.to(torch.float32).index_add(
+            0, merge.into, source[merge.dropped].to(torch.float32) * weight.view(shape)
+        )
         return (summed[kept] / total.view(shape)).to(source.dtype)
 
     stands_for = stream.stands_for if stream.stands_for is None else stream.stands_for[kept]

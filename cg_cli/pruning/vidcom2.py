@@ -20,14 +20,15 @@ TEMPERATURE = 0.01  # of the softmax over the frames' uniqueness
 
 @dataclass(frozen=True)
 class VidCom2(ModalityPruner):
-    """Keep the video tokens least like the mean token of the video and of their grid, more of grids that are unlike the video.
+    """Keep the video tokens least like the mean token of the video and of their grid, more of grids that are unlike the
+    video.
 
-    In the half of the channels that vary least, a token is like a centre as the sum of five Gaussians of its distance to
-    it, at unit length. A grid's share of the budget is 1 + softmax(-its tokens' mean likeness to the video / 0.01), less
-    the softmax's mean, at least one token and at most all. Settings are those of the public code.
+    In the half of the channels that vary least, a token is like a centre as the sum of five Gaussians of its distance
+    to it, at unit length. A grid's share of the budget is 1 + softmax(-its tokens' mean likeness to the video / 0.01),
+    less the softmax's mean, at least one token and at most all. Settings are those of the public code.
 
-    Where it differs: a frame is a grid here (two frames); each share is scaled and rounded so that the total is exact; with
-    fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
+    Where it differs: a frame is a grid here (two frames); each share is scaled and rounded so that the total is exact;
+    with fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
     """
 
     words: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
@@ -51,13 +52,14 @@ def still_channels(video: Tensor) -> Tensor:
 
 
 def likeness(point: Tensor, centre: Tensor) -> Tensor:
-    """Sum of Gaussians [...] of the squared distance between ``point`` [..., k] and ``centre``, which broadcasts to it."""
+    """Sum of Gaussians [...] of the squared distance between ``point`` [..., k] and ``centre``, which broadcasts to
+    it."""
     squared = (point - centre).square().sum(-1)
     return torch.stack([torch.exp(-squared / (2 * width)) for width in WIDTHS]).sum(0)
 
 
 def shares(like_video: Tensor, shown: Tensor) -> Tensor:
-    """What each grid keeps, relative to the clip's keep ratio [G], from its mean likeness to the video [G]; its mean over
-    the grids that are ``shown`` [G] bool, which have tokens, is 1."""
+    """What each grid keeps, relative to the clip's keep ratio [G], from its mean likeness to the video [G]; its mean
+    over the grids that are ``shown`` [G] bool, which have tokens, is 1."""
     unique = torch.softmax((-like_video / TEMPERATURE).masked_fill(~shown, -torch.inf), dim=0)
     return 1 + unique - 1 / shown.sum()

@@ -20,15 +20,17 @@ CONTEXTUAL = 10 / 64  # of a grid's kept tokens; the public settings are 54 domi
 
 @dataclass(frozen=True)
 class VisionZip(Pruner):
-    """In each grid keep the dominant tokens and, of the others, evenly spaced contextual ones, into which the rest merges.
+    """In each grid keep the dominant tokens and, of the others, evenly spaced contextual ones, into which the rest
+    merges.
 
     Every dropped token is averaged into the contextual token of its grid that is most like it by cosine.
 
-    Where it differs: VisionZip ranks by the attention that a token receives in the vision encoder and compares keys. There
-    are no attention maps here, so the feature norm ranks, as in the public port to Qwen2.5-Omni (VidCom2, branch omni), and
-    embeddings are compared. A merged token also weighs in attention as many as it stands for, which VisionZip's do not:
-    ``Merge`` knows no averaging without that. Every grid is an image and keeps the same share to within one token, at least
-    one of two or more being contextual; where a grid keeps none or one, its dropped tokens are lost. Audio is thinned evenly.
+    Where it differs: VisionZip ranks by the attention that a token receives in the vision encoder and compares keys.
+    There are no attention maps here, so the feature norm ranks, as in the public port to Qwen2.5-Omni (VidCom2, branch
+    omni), and embeddings are compared. A merged token also weighs in attention as many as it stands for, which
+    VisionZip's do not: ``Merge`` knows no averaging without that. Every grid is an image and keeps the same share to
+    within one token, at least one of two or more being contextual; where a grid keeps none or one, its dropped tokens
+    are lost. Audio is thinned evenly.
     """
 
     words: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
@@ -58,7 +60,8 @@ class VisionZip(Pruner):
 
 
 def _contextual_at_most(count: int, total: int, cells: int) -> int:
-    """Contextual tokens of a grid of ``cells`` of ``total`` tokens where ``count`` stay; no grid has more. At least 1."""
+    """Contextual tokens of a grid of ``cells`` of ``total`` tokens where ``count`` stay; no grid has more. At least
+    1."""
     return max(1, int(CONTEXTUAL * -(-count * cells // total) + 0.5))
 
 
@@ -74,8 +77,8 @@ def chosen(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
 
 
 def takers(grids: Grids, anchor: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """For each token the place in ``rows.video`` [V] int64 of the ``anchor`` [G, P] of its grid most like it, and 1 or, in a
-    grid without any, 0 [V] float32. No grid has more than ``most`` anchors."""
+    """For each token the place in ``rows.video`` [V] int64 of the ``anchor`` [G, P] of its grid most like it, and 1 or,
+    in a grid without any, 0 [V] float32. No grid has more than ``most`` anchors."""
     unit = normalize(grids.point, dim=-1)
     cell = torch.argsort((~anchor).to(torch.uint8), dim=1, stable=True)[:, :most]
     real = anchor.gather(1, cell)

@@ -1,4 +1,5 @@
-"""From one item to its records, on one device: what every engine runs, in a process that may be taken away at any time."""
+"""From one item to its records, on one device: what every engine runs, in a process that may be taken away at any
+time."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ class Answerer:
 
         return self.session.read(job.video, decode)
 
-    def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = lambda stage: None) -> Sequence[Record]:
+    def answer(
+        self, job: Job, reading: Reading, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> Sequence[Record]:
         """A record for each question of ``job``, in order. Never raises for a fault of the item."""
         folder = self.session.settings.show_dir
         if not folder:

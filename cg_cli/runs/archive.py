@@ -1,7 +1,7 @@
 """Where records go: a JSONL file that is its own archive, or a stream.
 
-A run that was killed leaves a file that the next one goes on with: a line torn in the middle of a write is cut off, what is
-answered stays, failures are tried again, and the lines that the new attempts replace go when the run ends.
+A run that was killed leaves a file that the next one goes on with: a line torn in the middle of a write is cut off,
+what is answered stays, failures are tried again, and the lines that the new attempts replace go when the run ends.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Archive:
         self.history.stale |= any(self.history.attempts((r.video, r.question, r.id)) for r in records)
 
     def close(self) -> None:
-        """Drop the lines that later ones replace, and let the file go. A new file that got no line is not left behind."""
+        """Drop the lines that later ones replace, and let the file go. A new file that got no line is not left
+        behind."""
         try:
             os.fsync(self._file.fileno())
             if self.history.stale:
@@ -108,7 +109,9 @@ class Archive:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
-                raise CgError(f"another cg batch is writing {self.path}: wait for it to end, or name another -o") from None
+                raise CgError(
+                    f"another cg batch is writing {self.path}: wait for it to end, or name another -o"
+                ) from None
             except OSError as error:
                 file.close()
                 raise CgError(f"{self.path} cannot be locked ({error.strerror}): put it on a local disk") from error
@@ -146,8 +149,10 @@ class Archive:
 
     def _compact(self) -> None:
         """Rewrite the file without the failures that a later line replaces, in one step."""
-        lines = lambda: ((line, json.loads(line)) for line in self._file_lines() if line.strip())  # noqa: E731
-        last = {about(record): number for number, (_, record) in enumerate(lines()) if self.history.attempts(about(record))}
+        lines = lambda: ((line, json.loads(line)) for line in self._file_lines() if line.strip())
+        last = {
+            about(record): number for number, (_, record) in enumerate(lines()) if self.history.attempts(about(record))
+        }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with open(temporary, "wb") as file:

@@ -1,7 +1,7 @@
 """``cg batch``: from collected items to an archive full of records, in four numbered stages.
 
-Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one settled
-record at the end, whatever happened between.
+Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one
+settled record at the end, whatever happened between.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Listener(Protocol):
 
 @dataclass
 class Totals:
-    """Counts of a run so far. Questions unless it says clips; tokens and operations of this run's clips, each counted once."""
+    """Counts of a run so far. Questions unless it says clips; tokens and operations of this run's clips, each counted
+    once."""
 
     clips: int = 0
     questions: int = 0
@@ -153,8 +154,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures). ``scores`` are those of all
-    labelled multiple-choice questions that were asked for, answered by this run or before it; none where records go to a stream."""
+    """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures). ``scores`` are those
+    of all labelled multiple-choice questions that were asked for, answered by this run or before it; none where records
+    go to a stream."""
 
     status: str
     totals: Totals
@@ -215,7 +217,11 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
                     totals.seconds = time.perf_counter() - started
                     totals.add(outcome, done)
                     listener.clip(totals, asked.item, done)
-                    if plan.max_failures is not None and totals.clips_failed >= plan.max_failures and status == "finished":
+                    if (
+                        plan.max_failures is not None
+                        and totals.clips_failed >= plan.max_failures
+                        and status == "finished"
+                    ):
                         status = "stopped"
                         engine.stop()
                 if interrupted() and totals.settled < totals.questions:
@@ -242,10 +248,16 @@ class _Asked:
 
 
 def _jobs(
-    plan: Plan, recipe: Mapping[str, Any], sink: Sink, totals: Totals, missing: dict[int, _Asked], keys: set[str], listener: Listener
+    plan: Plan,
+    recipe: Mapping[str, Any],
+    sink: Sink,
+    totals: Totals,
+    missing: dict[int, _Asked],
+    keys: set[str],
+    listener: Listener,
 ) -> Iterator[Job]:
-    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about, and ``keys`` are
-    those of all its questions."""
+    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about, and
+    ``keys`` are those of all its questions."""
     mine, known = plan.collected.items, {}
     if plan.shard:  # which files are its own is told by their bytes
         known = {item.video: records.video_identity(item.video) for item in mine}
@@ -332,7 +344,12 @@ class _Sidecar:
         self._save()
 
     def write(self, status: str, totals: Totals, found: Sequence[Score]) -> None:
-        self._run |= {"status": status, "ended": _now(), "totals": asdict(totals), "scores": [asdict(score) for score in found]}
+        self._run |= {
+            "status": status,
+            "ended": _now(),
+            "totals": asdict(totals),
+            "scores": [asdict(score) for score in found],
+        }
         self._save()
 
     def _save(self) -> None:

@@ -14,7 +14,8 @@ MOST_DECODERS = 4  # of one model; more clips wait in memory, and no model keeps
 
 
 def make(name: str, settings: Settings, gpus: str | None) -> Engine:
-    """The engine ``name``; ``gpus`` is how many CUDA devices it takes: a number, "all", or None for what ``settings`` say.
+    """The engine ``name``; ``gpus`` is how many CUDA devices it takes: a number, "all", or None for what ``settings``
+    say.
 
     Raises:
         UsageError: no such engine, or not so many devices.
@@ -40,5 +41,7 @@ def _cuda_devices(gpus: str, device: str) -> list[str]:
     if not wanted and gpus != "all":
         raise UsageError(f"--gpus {gpus}: give a number above 0, or all")
     if not 0 < wanted <= found:
-        raise UsageError(f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA device{'' if found == 1 else 's'} here")
+        raise UsageError(
+            f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA device{'' if found == 1 else 's'} here"
+        )
     return [f"cuda:{number}" for number in range(wanted)]

@@ -23,9 +23,9 @@ from .batch import Plan
 
 
 def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
-    """An object for each file of the run: ``video``, ``questions`` left to answer and ``settled`` ones, and ``duration_s``,
-    ``frames``, ``width``, ``height``, ``tokens`` as its records will have them (but for a token or two of
-    sound, whose last frame a codec may pad), or the ``error`` that they will have.
+    """An object for each file of the run: ``video``, ``questions`` left to answer and ``settled`` ones, and
+    ``duration_s``, ``frames``, ``width``, ``height``, ``tokens`` as its records will have them (but for a token or two
+    of sound, whose last frame a codec may pad), or the ``error`` that they will have.
 
     Raises:
         UsageError: settings or an archive that cannot be used.
@@ -34,11 +34,17 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
     pruner = make_pruner(settings)
     name = models.choose(settings.model, settings.device)
     backbone, revision = backbones.look(models.source(name), offline=settings.offline)
-    found = store.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
+    found = (
+        store.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
+    )
     how = recipe(settings, backbone, name, revision, pruner, found.label if found else None)
     options = decode_options(settings, backbone)
     videos = {item.video for item in plan.collected.items}
-    past = history.History((), True) if plan.overwrite or plan.out == "-" else history.read(Path(plan.file), videos, plan.retry)
+    past = (
+        history.History((), True)
+        if plan.overwrite or plan.out == "-"
+        else history.read(Path(plan.file), videos, plan.retry)
+    )
     with DecodeWorker() as worker:
         for item in plan.collected.items:
             identity = records.video_identity(item.video)

@@ -28,7 +28,8 @@ class History:
     """Records seen so far.
 
     Args:
-        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the file moved.
+        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the
+            file moved.
         retry: try failures again; poison never is.
     """
 
@@ -49,8 +50,8 @@ class History:
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))
 
     def claim(self, key: str, video: str) -> bool | None:
-        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for neither.
-        Each record is claimed once, so that two copies of a file have a record each."""
+        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for
+        neither. Each record is claimed once, so that two copies of a file have a record each."""
         known = self._settled.get(key, [])
         moved = [entry for entry in known if entry.video not in self._videos]
         for entry in [entry for entry in known if entry.video == video] + moved:

@@ -1,7 +1,8 @@
 """From what a user names (files, folders, globs, manifests, a list on stdin) to clips with their questions.
 
-A manifest has one item a line: ``.jsonl`` objects with ``video``, ``question`` or ``questions``, an optional ``id``, and any
-other keys; ``.csv`` with a header of the same names; ``.txt`` with one path a line. Paths in it are relative to it.
+A manifest has one item a line: ``.jsonl`` objects with ``video``, ``question`` or ``questions``, an optional ``id``,
+and any other keys; ``.csv`` with a header of the same names; ``.txt`` with one path a line. Paths in it are relative to
+it.
 """
 
 from __future__ import annotations
@@ -55,13 +56,16 @@ class Item:
 
 @dataclass
 class Collected:
-    """Everything to do: ``items`` in order of first mention, each file once; ``faults``, a line each about what was left out."""
+    """Everything to do: ``items`` in order of first mention, each file once; ``faults``, a line each about what was
+    left out."""
 
     items: list[Item]
     faults: list[str]
 
 
-def collect(inputs: Sequence[str], questions: Sequence[str], *, stdin: BinaryIO | None = None, null: bool = False) -> Collected:
+def collect(
+    inputs: Sequence[str], questions: Sequence[str], *, stdin: BinaryIO | None = None, null: bool = False
+) -> Collected:
     """What ``inputs`` name, with their own questions or else ``questions``.
 
     Args:
@@ -82,7 +86,9 @@ def collect(inputs: Sequence[str], questions: Sequence[str], *, stdin: BinaryIO 
             faults.append(f"{where}: {error}; line left out")
             continue
         if not wanted:
-            raise UsageError(f"nothing to ask of {video}: give -q QUESTION, --questions FILE, or a manifest with questions")
+            raise UsageError(
+                f"nothing to ask of {video}: give -q QUESTION, --questions FILE, or a manifest with questions"
+            )
         shown, known = asked.setdefault(os.path.abspath(video), (video, {}))
         for question in wanted:
             known.setdefault((question.text, question.id), question)
@@ -196,7 +202,7 @@ def _id_and_more(row: Mapping[str, Any]) -> tuple[str | int | None, dict[str, An
     more = {key: value for key, value in row.items() if key not in OWN_KEYS}
     if "answer" in more:
         more[GOLD] = more.pop("answer")
-    plain = identity is None or isinstance(identity, str | int) and not isinstance(identity, bool)
+    plain = identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))
     return identity if plain else json.dumps(identity), more
 
 

@@ -21,4 +21,6 @@ class Job:
 
 def poisoned(stage: str, message: str) -> ItemError:
     """The error of a file that has killed its worker LIVES times; ``message`` is about the last time."""
-    return ItemError(stage, f"{message}; that was the second time, so it is set aside as poison and not tried again", POISON)
+    return ItemError(
+        stage, f"{message}; that was the second time, so it is set aside as poison and not tried again", POISON
+    )

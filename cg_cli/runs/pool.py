@@ -1,4 +1,5 @@
-"""Worker processes, one a device: work is shared by a queue, and a worker that dies costs its item one attempt, others none.
+"""Worker processes, one a device: work is shared by a queue, and a worker that dies costs its item one attempt, others
+none.
 
 This side loads no model and imports no torch, so it outlives whatever happens on a device.
 """
@@ -74,7 +75,15 @@ class _Worker:
     def give(self, task: _Task) -> None:
         self.tasks[task.number] = task
         job = task.job
-        self.send({"event": "job", "number": task.number, "video": job.video, "identity": job.identity, "questions": job.questions})
+        self.send(
+            {
+                "event": "job",
+                "number": task.number,
+                "video": job.video,
+                "identity": job.identity,
+                "questions": job.questions,
+            }
+        )
 
     def cause_of_death(self) -> str:
         """Why the process ended, in words: its exit code or signal, and its last line on stderr."""
@@ -230,5 +239,7 @@ class Pool:
         else:
             self._fruitless += 1
             if self._fruitless >= FRUITLESS:
-                raise CgError(f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file")
+                raise CgError(
+                    f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file"
+                )
         self._start(slot)

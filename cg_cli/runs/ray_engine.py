@@ -1,8 +1,9 @@
-"""``cg batch --engine ray``: the jobs of a batch on the actors of a Ray cluster (Ray Data, ``pip install 'cg-cli[ray]'``).
+"""``cg batch --engine ray``: the jobs of a batch on the actors of a Ray cluster (Ray Data, ``pip install
+'cg-cli[ray]'``).
 
-Ray Data tries a row that kills its actor again for ever, and drops rows that may not be tried again without a word. Neither
-happens here: an actor asks a ledger before it begins a job, and gives back the error of one that has killed its actor
-twice instead of beginning it a third time. Each job is a block of its own, so that long and short videos balance.
+Ray Data tries a row that kills its actor again for ever, and drops rows that may not be tried again without a word.
+Neither happens here: an actor asks a ledger before it begins a job, and gives back the error of one that has killed its
+actor twice instead of beginning it a third time. Each job is a block of its own, so that long and short videos balance.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Actor:
         reading = self.answerer.read(job, self.worker)
         records = self.answerer.answer(job, reading)
         ray.get(self.ledger.end.remote(number))
-        return json.dumps({"number": number, "records": [to_line(record) for record in records], "read_s": reading.seconds})
+        return json.dumps(
+            {"number": number, "records": [to_line(record) for record in records], "read_s": reading.seconds}
+        )
 
 
 def _look(settings: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ class RayEngine:
         context.enable_progress_bars = context.print_on_execution_start = False
         found = int(ray.cluster_resources().get("GPU", 0))
         wanted = found if gpus in (None, "all") else int(gpus) if gpus.isdecimal() else 0
-        if wanted > found or gpus is not None and not wanted:
+        if wanted > found or (gpus is not None and not wanted):
             raise UsageError(f"--gpus {gpus}: the Ray cluster has {found} GPUs")
         self._gpus = 1 if wanted and settings.device != "cpu" else 0
         self._actors = actors or (wanted if self._gpus else sum(node["Alive"] for node in ray.nodes()))
@@ -131,7 +134,9 @@ class RayEngine:
             batch_size=1,
             num_gpus=self._gpus or None,
             num_cpus=None if self._gpus else 1,
-            compute=self._ray.data.ActorPoolStrategy(size=min(self._actors, len(rows)), max_tasks_in_flight_per_actor=AHEAD),
+            compute=self._ray.data.ActorPoolStrategy(
+                size=min(self._actors, len(rows)), max_tasks_in_flight_per_actor=AHEAD
+            ),
         )
         try:
             for row in answers.iter_rows():
@@ -161,4 +166,6 @@ def _outcome(told: dict[str, Any]) -> Outcome:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__).strip()
+    return next(
+        (line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__
+    ).strip()

@@ -17,8 +17,8 @@ CLIPS = 10  # fewer say too little about the spread between clips
 
 @dataclass(frozen=True)
 class Score:
-    """Of ``questions`` that were answered and labelled, how many were ``right``; the 95 % interval of the share over clips, unless
-    there are fewer than CLIPS."""
+    """Of ``questions`` that were answered and labelled, how many were ``right``; the 95 % interval of the share over
+    clips, unless there are fewer than CLIPS."""
 
     name: str
     right: int
@@ -27,7 +27,8 @@ class Score:
 
 
 def scores(file: Path, keys: Collection[str]) -> list[Score]:
-    """The score of all labelled answers with one of ``keys`` in an archive, then that of each category; none if none is labelled."""
+    """The score of all labelled answers with one of ``keys`` in an archive, then that of each category; none if none is
+    labelled."""
     last = {}
     if not file.exists():  # a run without a single record leaves none
         return []

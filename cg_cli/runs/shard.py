@@ -1,4 +1,5 @@
-"""Which part of a batch is this machine's: ``--shard I/N``, or from what SLURM, Kubernetes or torchrun tell a process."""
+"""Which part of a batch is this machine's: ``--shard I/N``, or from what SLURM, Kubernetes or torchrun tell a
+process."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ class Shard:
     count: int
 
     def has(self, identity: str) -> bool:
-        """Whether the file with this ``records.video_identity`` belongs here. All questions on a file go together, and copies of
-        it on other machines go to the same shard: their times of modification may differ, and do not count."""
+        """Whether the file with this ``records.video_identity`` belongs here. All questions on a file go together, and
+        copies of it on other machines go to the same shard: their times of modification may differ, and do not
+            count."""
         size, _, rest = identity.partition(":")
         same = identity if size == "unread" else f"{size}:{rest.partition(':')[2]}"
         digest = hashlib.blake2b(same.encode(errors="surrogateescape"), digest_size=8).digest()
@@ -74,4 +76,6 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[int, int | None]:
         return task, tasks
     if number("JOB_COMPLETION_INDEX") is not None:  # an indexed Job of Kubernetes
         return number("JOB_COMPLETION_INDEX"), number("JOB_COMPLETIONS")
-    raise UsageError("--shard auto: neither SLURM, an indexed Kubernetes Job nor torchrun says which shard this is; give I/N")
+    raise UsageError(
+        "--shard auto: neither SLURM, an indexed Kubernetes Job nor torchrun says which shard this is; give I/N"
+    )

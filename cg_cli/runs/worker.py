@@ -1,4 +1,5 @@
-"""The process of one device: jobs on stdin, records on stdout (see ``cg_cli.wire``). Started by ``pool``, never by hand.
+"""The process of one device: jobs on stdin, records on stdout (see ``cg_cli.wire``). Started by ``pool``, never by
+hand.
 
 Decoding runs ahead in threads, each with a decode process of its own, so that the model finds the next clip ready.
 How many clips wait is up to the parent, which sends no more than that.
@@ -64,7 +65,11 @@ def main() -> None:
         number, job, reading = got
         send(out, {"event": "begun", "number": number})
         records = answerer.answer(job, reading, lambda stage: send(out, {"event": "stage", "stage": stage}))
-        timing: dict[str, Any] = {"waited_s": begun - idle, "worked_s": time.perf_counter() - begun, "read_s": reading.seconds}
+        timing: dict[str, Any] = {
+            "waited_s": begun - idle,
+            "worked_s": time.perf_counter() - begun,
+            "read_s": reading.seconds,
+        }
         send(out, {"event": "done", "number": number, "records": [to_line(record) for record in records], **timing})
 
 

@@ -1,10 +1,10 @@
-"""A scene as one HTML page that needs nothing else: no network, no library. It holds its data as one block of JSON, which is
-read back when runs are added.
+"""A scene as one HTML page that needs nothing else: no network, no library. It holds its data as one block of JSON,
+which is read back when runs are added.
 
-Data (``SCHEMA``): of the clip, ``video``, ``identity``, ``duration_s``, ``start_s`` of every grid, ``rows``, ``columns``, ``shown``
-(the grids whose cells are here), ``frames`` (the first of each of these, data URIs; none without pictures), ``wave`` (least and
-greatest sample by column, -100..100), ``sound`` (data URI or null) and ``sound_s`` (the start of each audio token). Of each run what
-``_run`` says.
+Data (``SCHEMA``): of the clip, ``video``, ``identity``, ``duration_s``, ``start_s`` of every grid, ``rows``,
+``columns``, ``shown`` (the grids whose cells are here), ``frames`` (the first of each of these, data URIs; none without
+pictures), ``wave`` (least and greatest sample by column, -100..100), ``sound`` (data URI or null) and ``sound_s`` (the
+start of each audio token). Of each run what ``_run`` says.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Data = dict[str, Any]
 
 
 def write(path: Path, scene: Scene) -> None:
-    """Write the page of ``scene`` to ``path``. If it is a page of the same clip, sampled alike, already, the runs are added to it:
-    one of the same pruner and keep takes the old one's place.
+    """Write the page of ``scene`` to ``path``. If it is a page of the same clip, sampled alike, already, the runs are
+    added to it: one of the same pruner and keep takes the old one's place.
 
     Raises:
         UsageError: there is a file that is no page of cg.
@@ -102,13 +102,19 @@ def data(scene: Scene, shown: list[int] | None = None) -> Data:
 
 def _sampling(scene: Scene) -> Data:
     """What tells a clip and its cells from others."""
-    return {"identity": scene.identity, "start_s": _numbers(scene.grid_start_s, 3), "rows": scene.rows, "columns": scene.columns}
+    return {
+        "identity": scene.identity,
+        "start_s": _numbers(scene.grid_start_s, 3),
+        "rows": scene.rows,
+        "columns": scene.columns,
+    }
 
 
 def _run(scene: Scene, run: Run, shown: list[int]) -> Data:
-    """One run. By cell of the shown grids, row by row: ``kept``, ``into`` (a cell's place in the whole clip, counted likewise; -1 for
-    none), ``takes`` (how many went into it), ``score`` and ``reason``; by audio token: ``sound_kept`` and ``sound_into``; by grid:
-    ``share`` kept, ``recoverable``, ``segment``. ``full``, the greatest ``kept`` of a cell: less than that is not kept, or not as long."""
+    """One run. By cell of the shown grids, row by row: ``kept``, ``into`` (a cell's place in the whole clip, counted
+    likewise; -1 for none), ``takes`` (how many went into it), ``score`` and ``reason``; by audio token: ``sound_kept``
+    and ``sound_into``; by grid: ``share`` kept, ``recoverable``, ``segment``. ``full``, the greatest ``kept`` of a
+    cell: less than that is not kept, or not as long."""
     cells, shape = run.cells, (scene.grids, scene.rows, scene.columns)
     place = np.ravel_multi_index((cells.grid, cells.row, cells.column), shape) if len(cells.grid) else cells.grid
     into = np.where(cells.into >= 0, place[cells.into], -1) if len(place) else place
@@ -143,7 +149,8 @@ def _run(scene: Scene, run: Run, shown: list[int]) -> Data:
 
 
 def _shown(scene: Scene) -> list[int]:
-    """The grids to show: all, or where that is too many, the first of each segment of the first run and others evenly between."""
+    """The grids to show: all, or where that is too many, the first of each segment of the first run and others evenly
+    between."""
     if scene.grids <= SHOWN:
         return list(range(scene.grids))
     segment = scene.runs[0].segment
@@ -176,7 +183,9 @@ def _sound(clip: Clip) -> str | None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=SOUND_BITS)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(clip.audio[None], dtype=np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(clip.audio[None], dtype=np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = SAMPLE_RATE
         for sounds in (frame, None):
             container.mux(stream.encode(sounds))

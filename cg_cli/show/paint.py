@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 # Of segments, in turn: told apart also by those who see fewer colours (after Okabe and Ito).
-SEGMENTS = np.array([(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)], np.uint8)
+SEGMENTS = np.array(
+    [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)], np.uint8
+)
 GREY = np.array((0.299, 0.587, 0.114))
 DIM = 0.4  # of its brightness, for what was dropped
 TINT = 0.3  # of its segment's colour, in what was merged
@@ -17,7 +19,8 @@ def colour(segment: int) -> np.ndarray:
 
 
 class Veil:
-    """What lies over the frames of one grid: clear over kept cells, grey and dark over dropped ones, tinted over merged ones.
+    """What lies over the frames of one grid: clear over kept cells, grey and dark over dropped ones, tinted over merged
+    ones.
 
     Args:
         level: [rows, columns] float, 0..1, how far each cell was kept.

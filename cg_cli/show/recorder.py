@@ -65,5 +65,8 @@ def sheet(recorder: Recorder, folder: Path, video: str, identity: str, records: 
         write(path, recorder.scene(video, identity, records))
     except Exception as error:  # whatever it is: no picture is worth an answer
         why = f"no sheet: {' '.join(str(error).split()) or type(error).__name__}"
-        return [record.model_copy(update={"warnings": (*record.warnings, why)}) if record.ok else record for record in records]
+        return [
+            record.model_copy(update={"warnings": (*record.warnings, why)}) if record.ok else record
+            for record in records
+        ]
     return [record.model_copy(update={"shown": str(path)}) if record.ok else record for record in records]

@@ -24,7 +24,8 @@ class Cells:
 
     Attributes:
         grid, row, column: [V] int, where each is.
-        kept: [V] float, share of the language model's layers that read it: 1 or 0 for a pruner before the language model.
+        kept: [V] float, share of the language model's layers that read it: 1 or 0 for a pruner before the language
+            model.
         into: [V] int, which of these took a dropped one in; -1 for none.
         score: [V] float, NaN where there is none.
         reason: [V] int, places in ``Run.reasons``.
@@ -135,7 +136,8 @@ def run(
     """What ``pruner`` kept of ``stream``.
 
     Args:
-        depth: of a pruner between layers, the share of layers [K] that read each row of ``selection``; None for one before them.
+        depth: of a pruner between layers, the share of layers [K] that read each row of ``selection``; None for one
+            before them.
     """
     size = len(stream)
     told = pruner.explain(stream, budget, selection)
@@ -149,13 +151,17 @@ def run(
 
     def of(kind: int, *values: torch.Tensor) -> list[np.ndarray]:
         here = stream.modality == kind
-        place = torch.full((size + 1,), -1, dtype=torch.int64, device=here.device)  # of each row among these; the last is for none
+        place = torch.full(
+            (size + 1,), -1, dtype=torch.int64, device=here.device
+        )  # of each row among these; the last is for none
         place[:-1][here] = torch.arange(int(here.sum()), device=here.device)
         return [value[here].cpu().numpy() for value in (*values, place[into])]
 
-    grid, row, column, kept_video, scores, reason, into_video = of(VIDEO, stream.grid, stream.row, stream.column, kept, score, told.reason)
+    grid, row, column, kept_video, scores, reason, into_video = of(
+        VIDEO, stream.grid, stream.row, stream.column, kept, score, told.reason
+    )
     time_s, kept_audio, into_audio = of(AUDIO, stream.time_s, kept)
-    numpy = lambda value: None if value is None else value.float().cpu().numpy()  # noqa: E731
+    numpy = lambda value: None if value is None else value.float().cpu().numpy()
     segment = numpy(told.segment)
     return Run(
         pruner=name,

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import CgError
 from ..media.clip import SAMPLE_RATE
-from .paint import DIM, colour, Veil
+from .paint import DIM, Veil, colour
 from .scene import Run, Scene
 
 WIDTH, MARGIN, GAP = 1600, 40, 12
@@ -63,8 +63,8 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def choose(scene: Scene, run: Run) -> list[int]:
-    """Grids to show: all if they fit; else the start of each segment, of the longest if those are too many, and in between as
-    evenly as can be."""
+    """Grids to show: all if they fit; else the start of each segment, of the longest if those are too many, and in
+    between as evenly as can be."""
     if scene.grids <= FRAMES:
         return list(range(scene.grids))
     segment = run.segment if run.segment is not None else np.zeros(scene.grids, int)
@@ -87,7 +87,15 @@ def _frame_size(scene: Scene, count: int) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _frame(image: Image.Image, pen: ImageDraw.ImageDraw, scene: Scene, run: Run, grid: int, at: tuple[int, int], size: tuple[int, int]) -> None:
+def _frame(
+    image: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    scene: Scene,
+    run: Run,
+    grid: int,
+    at: tuple[int, int],
+    size: tuple[int, int],
+) -> None:
     level, merged = scene.level(run)[grid], scene.merged(run)[grid]
     segment = 0 if run.segment is None else int(run.segment[grid])
     frame = Image.fromarray(scene.clip.frames[grid * scene.grid_frames]).resize(size, Image.Resampling.BICUBIC)
@@ -156,7 +164,15 @@ class _Shares(_Track):
         pen.rectangle((self.x(0), top, self.x(self._end), top + self.height), fill=(243, 243, 243))
         for (start, end), value in zip(self.spans, self.values, strict=True):
             if value > 0:
-                pen.rectangle((self.x(start), top + self.height * (1 - value), max(self.x(end) - 1, self.x(start)), top + self.height), fill=self.ink)
+                pen.rectangle(
+                    (
+                        self.x(start),
+                        top + self.height * (1 - value),
+                        max(self.x(end) - 1, self.x(start)),
+                        top + self.height,
+                    ),
+                    fill=self.ink,
+                )
 
 
 class _Segments(_Track):
@@ -233,7 +249,12 @@ def _legend(pen: ImageDraw.ImageDraw, run: Run, top: int) -> None:
     if ((run.cells.kept > 0) & (run.cells.kept < 1)).any():
         entries.append(("read by some layers: in between", 0.5 * sky + 0.5 * DIM * sky.mean()))
     if (run.cells.into >= 0).any():
-        entries.append(("merged into a kept one, in its segment's colour", Veil(np.zeros((1, 1)), np.ones((1, 1), bool), colour(0), 1, 1).over(sky[None, None])[0, 0]))
+        entries.append(
+            (
+                "merged into a kept one, in its segment's colour",
+                Veil(np.zeros((1, 1)), np.ones((1, 1), bool), colour(0), 1, 1).over(sky[None, None])[0, 0],
+            )
+        )
     if len(run.sounds.kept):
         entries += [("sound kept", np.array(SOUND)), ("sound dropped", np.full(3, SILENT))]
     left = MARGIN
@@ -248,7 +269,9 @@ def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _text(pen: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int, ink: tuple[int, int, int] = INK) -> None:
+def _text(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int, ink: tuple[int, int, int] = INK
+) -> None:
     pen.text(at, words, font=_font(size), fill=ink)
 
 

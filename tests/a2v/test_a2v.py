@@ -19,11 +19,12 @@ CARD = Card("model", "rev", "family", DIM, hidden=32, queries=2, components=16)
 
 
 def clips(count: int, seed: int = 0, related: bool = True) -> list[corpus.Sounding]:
-    """Clips of three windows; the sound of kind k goes with the picture of kind k (or with none, if not ``related``)."""
+    """Clips of three windows; the sound of kind k goes with the picture of kind k (or with none, if not
+    ``related``)."""
     world = torch.Generator().manual_seed(99)
     looks, sounds = torch.randn(2, KINDS, DIM, generator=world)
     generator = torch.Generator().manual_seed(seed)
-    noise = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    noise = lambda *shape: torch.randn(*shape, generator=generator)
     out = []
     for _ in range(count):
         kind = torch.randint(KINDS, (3,), generator=generator)

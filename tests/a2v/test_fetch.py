@@ -1,4 +1,5 @@
-"""Getting a predictor: whole, checked and safe, or one line that says why not, and nothing half-written is ever used."""
+"""Getting a predictor: whole, checked and safe, or one line that says why not, and nothing half-written is ever
+used."""
 
 from __future__ import annotations
 
@@ -83,12 +84,20 @@ def test_the_list_is_a_table_or_one_object_a_predictor(cg, tmp_path):
     code, out, err = cg("fetch-predictor")
     assert code == 0 and out.splitlines()[0].split() == ["name", "backbone", "size", "source", "installed"]
     assert out.splitlines()[1].split() == ["nano", "nano", "1.4", "MiB", "built", "in", "yes"]
-    assert "no predictor for Qwen2.5-Omni or video-SALMONN 2+ is published" in err and "cg train-predictor" in err and "trust" in err
+    assert (
+        "no predictor for Qwen2.5-Omni or video-SALMONN 2+ is published" in err
+        and "cg train-predictor" in err
+        and "trust" in err
+    )
     cg("fetch-predictor", str(made(tmp_path / "mine.safetensors")))
     code, out, err = cg("fetch-predictor", "--json", "-q")
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert code == 0 and err == "" and list(rows) == ["mine", "nano"] and all(row["installed"] for row in rows.values())
-    assert rows["mine"]["backbone"] == "qwen2.5-omni-7b" and Path(rows["mine"]["path"]).is_file() and rows["mine"]["size"] > 0
+    assert (
+        rows["mine"]["backbone"] == "qwen2.5-omni-7b"
+        and Path(rows["mine"]["path"]).is_file()
+        and rows["mine"]["size"] > 0
+    )
 
 
 def test_the_known_predictors_are_there_and_none_is_taken_for_a_preset():
@@ -103,7 +112,9 @@ def test_nano_needs_no_fetch(cg):
     fails(cg, 1, "does not have the SHA-256", "nano", "--sha256", "0" * 64)
 
 
-@pytest.mark.parametrize("model", ["qwen2.5-omni-7b", "Qwen2.5-Omni-3B", "Qwen/Qwen2.5-Omni-7B", "video-SALMONN-2_plus_7B"])
+@pytest.mark.parametrize(
+    "model", ["qwen2.5-omni-7b", "Qwen2.5-Omni-3B", "Qwen/Qwen2.5-Omni-7B", "video-SALMONN-2_plus_7B"]
+)
 def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
     fails(cg, 2, f"no predictor for {model} is published today", model)
     fails(cg, 2, "cg train-predictor", model)
@@ -266,7 +277,9 @@ def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_pa
 def test_a_url_is_downloaded_and_recorded_without_its_secrets(cg, server, weights):
     url = server.url.replace("//", "//user:word@") + "/a2v.safetensors?token=hidden"
     code, out, err = cg("fetch-predictor", url)
-    assert (code, out) == (0, "") and err.count("\n") == 1 and "word" not in err and "hidden" not in err  # no bar: no terminal
+    assert (
+        (code, out) == (0, "") and err.count("\n") == 1 and "word" not in err and "hidden" not in err
+    )  # no bar: no terminal
     assert here().source == f"{server.url}/a2v.safetensors" and here().path.read_bytes() == weights
     assert [path.name for path in here().path.parent.iterdir() if path.suffix in (".part", ".tag")] == []
     assert "authorization" in server.seen[0][2]  # what the URL says
@@ -342,7 +355,9 @@ def test_a_redirect_is_followed_but_not_to_where_anybody_can_change_it(cg, serve
     monkeypatch.setattr(web, "plain", lambda url: url.endswith("/a2v.safetensors"))
     server.faults["/new.safetensors"] = [("redirect", f"{server.url}/a2v.safetensors")] * 2
     fails(cg, 2, "plain http", f"{server.url}/new.safetensors")
-    assert cg("fetch-predictor", f"{server.url}/new.safetensors", "--sha256", sha(weights))[0] == 0  # the hash would tell
+    assert (
+        cg("fetch-predictor", f"{server.url}/new.safetensors", "--sha256", sha(weights))[0] == 0
+    )  # the hash would tell
 
 
 def test_what_a_server_sends_is_checked_like_any_file(cg, server, tmp_path, weights):
@@ -378,7 +393,11 @@ def test_a_disk_that_fills_up_during_a_download_keeps_what_is_there(cg, server, 
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda self, mode="r", *a, **k: Full(opened(self, mode)) if mode == "ab" else opened(self, mode, *a, **k))
+        patch.setattr(
+            Path,
+            "open",
+            lambda self, mode="r", *a, **k: Full(opened(self, mode)) if mode == "ab" else opened(self, mode, *a, **k),
+        )
         fails(cg, 1, "No space left on device", f"{server.url}/a2v.safetensors")
     assert nothing_installed()
     assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
@@ -412,7 +431,10 @@ def test_a_download_that_was_killed_goes_on(server, online, weights):
     server.faults["/a2v.safetensors"] = [("stall", 2000)]
     process = subprocess.Popen([*COMMAND, f"{server.url}/a2v.safetensors"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while not (parts := [p for p in installed.folder("a2v").glob(".*.part") if p.stat().st_size]) and time.monotonic() < deadline:
+    while (
+        not (parts := [p for p in installed.folder("a2v").glob(".*.part") if p.stat().st_size])
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -424,7 +446,9 @@ def test_a_download_that_was_killed_goes_on(server, online, weights):
 
 def test_two_at_once_take_turns(server, online, weights):
     server.pause_s = 0.5
-    run = lambda: subprocess.Popen([*COMMAND, f"{server.url}/a2v.safetensors", "--sha256", sha(weights)], stderr=subprocess.PIPE, text=True)  # noqa: E731
+    run = lambda: subprocess.Popen(
+        [*COMMAND, f"{server.url}/a2v.safetensors", "--sha256", sha(weights)], stderr=subprocess.PIPE, text=True
+    )
     processes = [run(), run()]
     told = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
@@ -433,5 +457,7 @@ def test_two_at_once_take_turns(server, online, weights):
 
 
 def test_a_bar_is_for_people_who_watch():
-    watched = lambda terminal, quiet=False: not Fetching(Talk(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable  # noqa: E731
+    watched = lambda terminal, quiet=False: (
+        not Fetching(Talk(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
+    )
     assert watched(True) and not watched(False) and not watched(True, quiet=True)

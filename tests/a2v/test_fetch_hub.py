@@ -41,7 +41,9 @@ def hub(published, monkeypatch, tmp_path):
         running.files = dict(published)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(web, "PAUSES_S", (0.0, 0.0, 0.0))
         yield running
@@ -50,7 +52,12 @@ def hub(published, monkeypatch, tmp_path):
 def test_a_repository_is_installed_at_the_commit_that_it_had(cg, hub, published):
     code, out, err = cg("fetch-predictor", f"{REPO}@v1", "--json")
     row, found = json.loads(out), here(REPO)
-    assert code == 0 and row["name"] == row["source"] == REPO and row["revision"] == COMMIT == found.revision and found.ref == "v1"
+    assert (
+        code == 0
+        and row["name"] == row["source"] == REPO
+        and row["revision"] == COMMIT == found.revision
+        and found.ref == "v1"
+    )
     assert found.path.read_bytes() == published["predictor.safetensors"] and err.count("\n") == 1
     assert [f.name for f in installed.everything()] == [REPO] and REPO in cg("fetch-predictor")[1]
     before = len(hub.seen)
@@ -128,7 +135,13 @@ def test_a_copy_in_the_cache_is_used_offline_and_never_in_the_place_of_a_hub_tha
 
 def run(hub: Server, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url} | environment
-    return subprocess.run([sys.executable, "-m", "cg_cli", "fetch-predictor", *arguments], env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "cg_cli", "fetch-predictor", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_environment_of_the_hub_counts(hub, published, tmp_path):
@@ -147,7 +160,14 @@ def test_a_proxy_is_gone_through(hub, published):
     data = published["predictor.safetensors"]
     with serving(Server()) as proxy:
         proxy.files["/own.safetensors"] = data
-        done = run(hub, "http://files.example/own.safetensors", "--sha256", sha(data), HTTP_PROXY=proxy.url, http_proxy=proxy.url)
+        done = run(
+            hub,
+            "http://files.example/own.safetensors",
+            "--sha256",
+            sha(data),
+            HTTP_PROXY=proxy.url,
+            http_proxy=proxy.url,
+        )
         assert done.returncode == 0 and proxy.seen[0][1] == "http://files.example/own.safetensors", done.stderr
     assert here("own").path.read_bytes() == data
 
@@ -181,12 +201,21 @@ def test_a_known_predictor_is_fetched_by_name_at_its_revision_and_hash(cg, hub, 
 
 
 def test_auto_takes_the_one_that_fits_and_says_so_if_several_do(cg, tmp_path):
-    place = lambda asked=None, model="qwen2.5-omni-7b", revision="rev-1", width=64: store.locate(asked, model, revision, offline=True, width=width)  # noqa: E731
+    place = lambda asked=None, model="qwen2.5-omni-7b", revision="rev-1", width=64: store.locate(
+        asked, model, revision, offline=True, width=width
+    )
     assert place() is None and place("nano").path == place(model="nano", width=None).path == Path(models.NANO.predictor)
     cg("fetch-predictor", str(made(tmp_path / "old.safetensors", replace(CARD, revision="rev-0"))))
-    cg("fetch-predictor", str(made(tmp_path / "other.safetensors", replace(CARD, backbone="qwen2.5-omni-3b", revision="3b"))))
+    cg(
+        "fetch-predictor",
+        str(made(tmp_path / "other.safetensors", replace(CARD, backbone="qwen2.5-omni-3b", revision="3b"))),
+    )
     assert place().name == place("auto").name == "old" and place().notes == ()
-    assert place(model="Qwen/Qwen2.5-Omni-7B").name == "old" and place(width=128) is None and place(model="x", revision="y") is None
+    assert (
+        place(model="Qwen/Qwen2.5-Omni-7B").name == "old"
+        and place(width=128) is None
+        and place(model="x", revision="y") is None
+    )
     cg("fetch-predictor", str(made(tmp_path / "new.safetensors", replace(CARD, backbone="Qwen/Qwen2.5-Omni-7B"))))
     assert place().name == "new" and "2 installed predictors fit" in place().notes[0]
     assert place("old").name == "old" and place("old").label.startswith("old@")
@@ -194,20 +223,28 @@ def test_auto_takes_the_one_that_fits_and_says_so_if_several_do(cg, tmp_path):
 
 
 def test_a_name_a_path_or_a_repository(cg, hub, tmp_path, monkeypatch):
-    place = lambda asked, offline=False: store.locate(asked, "qwen2.5-omni-7b", "rev-1", offline=offline)  # noqa: E731
+    place = lambda asked, offline=False: store.locate(asked, "qwen2.5-omni-7b", "rev-1", offline=offline)
     file = made(tmp_path / "mine.safetensors")
     folder = tmp_path / "published"
     publish.write(file, CARD, folder)
-    assert (place(str(file)).name, place(str(folder)).name) == ("mine", "published") and place(str(folder)).path.parent == folder
+    assert (place(str(file)).name, place(str(folder)).name) == ("mine", "published") and place(
+        str(folder)
+    ).path.parent == folder
     used = place(REPO)
-    assert used.name == REPO and COMMIT in used.notes[0] and installed.everything() == []  # said in the record; not installed
+    assert (
+        used.name == REPO and COMMIT in used.notes[0] and installed.everything() == []
+    )  # said in the record; not installed
     assert place(f"{REPO}@main", offline=True).path == used.path
     cg("fetch-predictor", f"{REPO}@v1")
     seen = hub.connections
     for asked in (REPO, f"{REPO}@v1", f"{REPO}@{COMMIT[:8]}"):
         assert place(asked).path == here(REPO).path
     assert hub.connections == seen
-    for asked, says in (("a2v-7b", "no predictor 'a2v-7b'"), ("https://x.org/a.safetensors", "not installed: `cg fetch"), ("qwen2.5-omni-7b", "published today")):
+    for asked, says in (
+        ("a2v-7b", "no predictor 'a2v-7b'"),
+        ("https://x.org/a.safetensors", "not installed: `cg fetch"),
+        ("qwen2.5-omni-7b", "published today"),
+    ):
         with pytest.raises(UsageError, match=says):
             place(asked)
     hub.faults[WEIGHTS.replace("main", "v9")] = [500] * 4
@@ -218,7 +255,9 @@ def test_a_name_a_path_or_a_repository(cg, hub, tmp_path, monkeypatch):
 def test_the_record_says_which_predictor_answered_or_that_there_was_none(cg, hub, tmp_path):
     model, clip = str(tiny.build(tmp_path / "model")), tmp_path / "clip.mp4"
     write_clip(write_script(510, 0, longest=6), clip)
-    ask = lambda *more: json.loads(cg("ask", str(clip), "What?", "--model", model, "--max-new-tokens", "2", "--json", *more)[1])  # noqa: E731
+    ask = lambda *more: json.loads(
+        cg("ask", str(clip), "What?", "--model", model, "--max-new-tokens", "2", "--json", *more)[1]
+    )
     none = ask()
     assert none["pruner"]["predictor"] is None
     assert any("no audio-to-visual predictor" in w and "cg fetch-predictor" in w for w in none["warnings"])

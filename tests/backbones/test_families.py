@@ -1,4 +1,5 @@
-"""What every family promises, on the small checkpoints of ``families.py``: pruning, prefixes, pruners, predictor, FLOPs, records."""
+"""What every family promises, on the small checkpoints of ``families.py``: pruning, prefixes, pruners, predictor,
+FLOPs, records."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def whole_sequence(backbone, stream, ids: list[int]):
 
 
 def reference(backbone, stream, alive: torch.Tensor, drops: dict[int, int], answer: list[int]) -> torch.Tensor:
-    """Logits after the question and each token of ``answer``, layer by layer with a mask over the full sequence, no cache.
+    """Logits after the question and each token of ``answer``, layer by layer with a mask over the full sequence, no
+    cache.
 
     Args:
         alive: [L] bool, rows of the stream that are seen from the start.
@@ -115,7 +117,9 @@ def test_a_merged_prefix_read_in_pieces_is_the_same(backbone, stream, monkeypatc
     stream = merged(stream)
     whole = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
     monkeypatch.setattr("cg_cli.backbones.mrope.ROWS", 7)
-    torch.testing.assert_close(logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7]), whole, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7]), whole, atol=TOLERANCE, rtol=0
+    )
 
 
 def test_narrowing_that_drops_nothing_is_the_whole_model(backbone, stream):
@@ -123,7 +127,9 @@ def test_narrowing_that_drops_nothing_is_the_whole_model(backbone, stream):
     prefix = backbone.prefill(stream)
     expected = backbone.answer(prefix, QUESTIONS[0], max_new_tokens=NEW)
     assert backbone.answer_narrowed(narrowed, QUESTIONS[0], max_new_tokens=NEW).token_ids == expected.token_ids
-    torch.testing.assert_close(narrowed.logits, logits_of(backbone, prefix, QUESTIONS[0], [7])[0], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        narrowed.logits, logits_of(backbone, prefix, QUESTIONS[0], [7])[0], atol=TOLERANCE, rtol=0
+    )
     asked = len(backbone.question_ids(QUESTIONS[0]))
     assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(len(stream) + asked, 0, 0)
 
@@ -156,7 +162,9 @@ def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
     hook = layer.self_attn.register_forward_hook(lambda module, given, out: caught.append(out[1]))
     try:
         with torch.no_grad():
-            layer(before, attention_mask=torch.full((1, 1, len(rows), len(rows)), -1e9).triu(1), position_embeddings=turn)
+            layer(
+                before, attention_mask=torch.full((1, 1, len(rows), len(rows)), -1e9).triu(1), position_embeddings=turn
+            )
     finally:
         hook.remove()
         config._attn_implementation = kind
@@ -176,7 +184,10 @@ def test_every_pruner_before_the_model_keeps_its_contract(backbone, stream, case
         if keep == 1:
             assert pruned is stream
         else:
-            assert torch.equal(pruned.positions, stream.positions[:, chosen.indices]) and pruned.embeddings.isfinite().all()
+            assert (
+                torch.equal(pruned.positions, stream.positions[:, chosen.indices])
+                and pruned.embeddings.isfinite().all()
+            )
             assert {key: len(rows) for key, rows in pruned.carry.items()} == dict.fromkeys(stream.carry, len(pruned))
 
 
@@ -210,8 +221,12 @@ def test_flops_equal_the_counter(name, backbone, monkeypatch):
     for entered in (stream, pruned):
         assert counted(backbone.prefill, entered) == backbone.decoder_flops(len(entered), 0, 0)
     prefix = backbone.prefill(pruned)
-    assert counted(backbone.step, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(3, len(pruned), 1)
-    assert counted(backbone.step, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(1, len(pruned) + 3, 1)
+    assert counted(backbone.step, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
+        3, len(pruned), 1
+    )
+    assert counted(backbone.step, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
+        1, len(pruned) + 3, 1
+    )
 
 
 def _known(real):

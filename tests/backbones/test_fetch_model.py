@@ -1,4 +1,5 @@
-"""A model from a hub on loopback, through the real huggingface_hub: what is fetched, what is said before, and what goes wrong."""
+"""A model from a hub on loopback, through the real huggingface_hub: what is fetched, what is said before, and what goes
+wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def hub(full_dir, monkeypatch, tmp_path):  # noqa: F811
         running.files = {path.name: path.read_bytes() for path in full_dir.iterdir()}
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between huggingface_hub's tries
         yield running
@@ -50,7 +53,9 @@ def test_what_the_thinker_needs_is_fetched_and_its_size_is_said_before(hub, tmp_
     fetch(said)
     needed = sum(len(hub.files[SHARD.format(n)]) for n in (1, 2))
     assert said == [f"downloading someone/omni: {needed / 1e9:.1f} GB in 2 files to {tmp_path / 'hub'}"]
-    assert {SHARD.format(1), SHARD.format(2), "config.json", "tokenizer.json"} <= bodies(hub) and SHARD.format(3) not in bodies(hub)
+    assert {SHARD.format(1), SHARD.format(2), "config.json", "tokenizer.json"} <= bodies(hub) and SHARD.format(
+        3
+    ) not in bodies(hub)
     before = len(hub.seen)
     fetch(said)
     assert len(hub.seen) == before and len(said) == 1  # it is here: nobody is asked, nothing is said
@@ -63,7 +68,11 @@ def test_what_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub):
         said: list[str] = []
         with pytest.raises(UsageError, match=message) as caught:
             fetch(said, **how)
-        assert "\n" not in str(caught.value) and not said and not any(name.endswith(".safetensors") for name in bodies(hub))
+        assert (
+            "\n" not in str(caught.value)
+            and not said
+            and not any(name.endswith(".safetensors") for name in bodies(hub))
+        )
 
     fails("no dtype float8", dtype="float8")
     fails("no device cuda:7 here", device="cuda:7")
@@ -91,7 +100,9 @@ def test_a_full_disk_a_gate_and_a_hub_that_fails_are_one_line(hub, monkeypatch):
 
     real = huggingface_hub.hf_hub_download
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
-    with pytest.raises(UsageError, match="no space left for config.json of model someone/omni: make room and run again, or set HF_HOME"):
+    with pytest.raises(
+        UsageError, match="no space left for config.json of model someone/omni: make room and run again, or set HF_HOME"
+    ):
         backbones.load("someone/omni", device="cpu", dtype="float32", offline=False)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", real)
     hub.gated = True
@@ -106,8 +117,20 @@ def test_a_full_disk_a_gate_and_a_hub_that_fails_are_one_line(hub, monkeypatch):
 
 def test_an_interrupted_download_goes_on_with_the_files_that_are_missing(hub):
     shard = f"/someone/omni/resolve/{COMMIT}/{SHARD.format(2)}"
-    hub.faults[shard] = [None, ("cut", 10), ("cut", 10), ("cut", 10), ("cut", 10), ("cut", 10), ("cut", 10), ("cut", 10)]
-    with pytest.raises(UsageError, match=r"the download of model-00002-of-00003.safetensors of model someone/omni broke off .*: run again"):
+    hub.faults[shard] = [
+        None,
+        ("cut", 10),
+        ("cut", 10),
+        ("cut", 10),
+        ("cut", 10),
+        ("cut", 10),
+        ("cut", 10),
+        ("cut", 10),
+    ]
+    with pytest.raises(
+        UsageError,
+        match=r"the download of model-00002-of-00003.safetensors of model someone/omni broke off .*: run again",
+    ):
         fetch([])
     hub.faults.clear()
     hub.seen.clear()
@@ -121,10 +144,27 @@ def test_ask_says_what_it_downloads(hub, tmp_path):
     write_clip(tmp_path / "clip.mp4")
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "other")}
     environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-m", "cg_cli", "ask", str(tmp_path / "clip.mp4"), "What?", "--model", "someone/omni", "--json", "--max-new-tokens", "4"]
-    first, second = (subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path) for _ in range(2))
+    command = [
+        sys.executable,
+        "-m",
+        "cg_cli",
+        "ask",
+        str(tmp_path / "clip.mp4"),
+        "What?",
+        "--model",
+        "someone/omni",
+        "--json",
+        "--max-new-tokens",
+        "4",
+    ]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path) for _ in range(2)
+    )
     for done in (first, second):
         assert done.returncode in (0, 3) and json.loads(done.stdout)["video"].endswith("clip.mp4"), done.stderr
-    assert "cg: note: downloading someone/omni: 0.0 GB in 2 files to" in first.stderr and "downloading" not in second.stderr
+    assert (
+        "cg: note: downloading someone/omni: 0.0 GB in 2 files to" in first.stderr
+        and "downloading" not in second.stderr
+    )
     offline = subprocess.run([*command, "--offline"], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert offline.returncode in (0, 3)

@@ -1,4 +1,5 @@
-"""Pruning between layers: the same as the whole model where nothing goes, the same as masked keys where something does."""
+"""Pruning between layers: the same as the whole model where nothing goes, the same as masked keys where something
+does."""
 
 from __future__ import annotations
 
@@ -43,11 +44,15 @@ def test_with_nothing_dropped_it_is_the_whole_model(backbone, stream):
     expected = backbone.answer(prefix, QUESTION, max_new_tokens=12)
     assert backbone.answer_narrowed(narrowed, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
     asked = backbone.question_ids(QUESTION)
-    torch.testing.assert_close(narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
+    )
     layers = len(backbone.model.model.language_model.layers)
     assert narrowed.rows == (len(stream) + len(asked),) * layers and len(pruner.views) == layers
     assert narrowed.media == (((stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum()),) * layers
-    assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(len(stream) + len(asked), 0, 0)
+    assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(
+        len(stream) + len(asked), 0, 0
+    )
 
 
 def reference(backbone, stream, question, drops: dict[int, int], answer: list[int]) -> torch.Tensor:
@@ -106,7 +111,9 @@ def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
         with torch.no_grad():
             turn = decoder.rotary_emb(rows[None], positions[:, None])
             layer = decoder.layers[0]
-            _, weights = layer.self_attn(layer.input_layernorm(rows[None]), attention_mask=mask, position_embeddings=turn)
+            _, weights = layer.self_attn(
+                layer.input_layernorm(rows[None]), attention_mask=mask, position_embeddings=turn
+            )
     finally:
         for part, kind in zip(kinds, before):
             part._attn_implementation = kind

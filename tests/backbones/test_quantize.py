@@ -1,4 +1,5 @@
-"""Rounded weights: which layers, how near the answers stay, and what is refused before anything is loaded or fetched."""
+"""Rounded weights: which layers, how near the answers stay, and what is refused before anything is loaded or
+fetched."""
 
 from __future__ import annotations
 
@@ -20,16 +21,27 @@ def test_only_the_language_model_is_rounded(quantize, caplog):
     caplog.clear()
     # Nano: blocks of 64 weights do not divide the layers of the smaller model that other tests take.
     how = {"device": "cpu", "dtype": "float32", "offline": True}
-    backbone, rounded = backbones.load(models.NANO.source, **how), backbones.load(models.NANO.source, **how, quantize=quantize)
-    kinds = {name: type(module).__module__ for name, module in rounded.model.named_modules() if isinstance(module, torch.nn.Linear)}
+    backbone, rounded = (
+        backbones.load(models.NANO.source, **how),
+        backbones.load(models.NANO.source, **how, quantize=quantize),
+    )
+    kinds = {
+        name: type(module).__module__
+        for name, module in rounded.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
     inside = {name for name, kind in kinds.items() if kind.startswith("bitsandbytes")}
     assert inside and all("language_model" in name for name in inside)
     assert {name for name in kinds if "language_model.layers" in name} == inside
     stream = backbone.encode(tiny.clip())
     assert torch.equal(rounded.encode(tiny.clip()).embeddings, stream.embeddings)  # the towers are as they were
     asked = backbone.question_ids("What?")
-    ours, whole = (b.step(asked, p.next_position, p.cache) for b, p in ((x, x.prefill(stream)) for x in (rounded, backbone)))
-    assert 0 < (ours - whole).abs().max() and torch.nn.functional.cosine_similarity(ours, whole, dim=0) > (0.99 if quantize == "int8" else 0.8)
+    ours, whole = (
+        b.step(asked, p.next_position, p.cache) for b, p in ((x, x.prefill(stream)) for x in (rounded, backbone))
+    )
+    assert (ours - whole).abs().max() > 0 and torch.nn.functional.cosine_similarity(ours, whole, dim=0) > (
+        0.99 if quantize == "int8" else 0.8
+    )
     assert len(rounded.answer(rounded.prefill(stream), "What?", max_new_tokens=4).token_ids) > 0
     assert not caplog.records  # a line a layer and token, otherwise
 
@@ -40,7 +52,9 @@ def test_what_cannot_be_rounded_is_refused_first(thinker_dir, monkeypatch, tmp_p
             backbones.load(str(thinker_dir), device=where, dtype="float32", offline=True, quantize=quantize)
 
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("bitsandbytes", "accelerate") else found(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("bitsandbytes", "accelerate") else found(name)
+    )
     fails("--quantize int2: give none, int8 or int4", "int2")
     fails(r"--quantize int8 needs bitsandbytes and accelerate: pip install 'cg-cli\[quantize\]'")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())

@@ -1,4 +1,5 @@
-"""Qwen3-Omni against transformers' generate() on the same raw inputs: order, fractional positions, deepstack, experts."""
+"""Qwen3-Omni against transformers' generate() on the same raw inputs: order, fractional positions, deepstack,
+experts."""
 
 from __future__ import annotations
 
@@ -163,7 +164,9 @@ def test_encoders_in_pieces_equal_one_piece(backbone, monkeypatch, seconds):
 @pytest.mark.parametrize("frames", [3, 99, 100, 101, 799, 800, 931, 1700])
 def test_the_audio_towers_operations_are_counted_at_any_length(backbone, frames):
     mel, mask = torch.zeros(1, 128, frames), torch.ones(1, frames, dtype=torch.long)
-    assert qwen3_omni.audio_flops(backbone.model.config.audio_config, frames) == counted(backbone.model.get_audio_features, mel, mask)
+    assert qwen3_omni.audio_flops(backbone.model.config.audio_config, frames) == counted(
+        backbone.model.get_audio_features, mel, mask
+    )
 
 
 def test_a_short_tail_stays_with_the_piece_before_it():

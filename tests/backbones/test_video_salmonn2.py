@@ -1,4 +1,5 @@
-"""video-SALMONN 2+: picture and text against transformers' Qwen2.5-VL, sound against plain torch, layout against loops."""
+"""video-SALMONN 2+: picture and text against transformers' Qwen2.5-VL, sound against plain torch, layout against
+loops."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def rewrite(directory, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("clip", [tiny.clip(6, 56, 84, None), tiny.clip(5, 84, 56, None, seconds_per_frame=0.05)], ids=["2 fps", "20 fps"])
+@pytest.mark.parametrize(
+    "clip", [tiny.clip(6, 56, 84, None), tiny.clip(5, 84, 56, None, seconds_per_frame=0.05)], ids=["2 fps", "20 fps"]
+)
 def test_picture_and_text_equal_generate(backbone, clip):
     """transformers' own model on the raw inputs; the positions are given, as its own rule is Qwen2.5-VL's."""
     grid = [(len(clip.frames) + 1) // 2, clip.frames.shape[1] // 14, clip.frames.shape[2] // 14]
@@ -81,13 +84,15 @@ def test_picture_and_text_equal_generate(backbone, clip):
     assert len(backbone.question_ids(QUESTION)) == asked  # the prompt's text is the same
     assert backbone.answer(prefix, QUESTION, max_new_tokens=NEW).token_ids == tuple(tokens)
     assert logits.std() > 0.5
-    torch.testing.assert_close(logits_of(backbone, prefix, QUESTION, tokens), logits[: len(tokens)], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        logits_of(backbone, prefix, QUESTION, tokens), logits[: len(tokens)], atol=TOLERANCE, rtol=0
+    )
 
 
 def attention(states, source, weights, name, heads):
     """BERT's attention with its output and norm, from the published weights."""
-    split = lambda x: x.unflatten(-1, (heads, -1)).transpose(1, 2)  # noqa: E731
-    part = lambda kind, x: split(linear(x, weights[f"{name}.self.{kind}.weight"], weights[f"{name}.self.{kind}.bias"]))  # noqa: E731
+    split = lambda x: x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    part = lambda kind, x: split(linear(x, weights[f"{name}.self.{kind}.weight"], weights[f"{name}.self.{kind}.bias"]))
     mixed = scaled_dot_product_attention(part("query", states), part("key", source), part("value", source))
     return settled(mixed.transpose(1, 2).flatten(2), states, weights, f"{name}.output")
 
@@ -95,15 +100,25 @@ def attention(states, source, weights, name, heads):
 def settled(x, states, weights, name):
     """The end of each of BERT's blocks: a projection, the sum with what came in, a norm."""
     out = linear(x, weights[f"{name}.dense.weight"], weights[f"{name}.dense.bias"]) + states
-    return layer_norm(out, out.shape[-1:], weights[f"{name}.LayerNorm.weight"], weights[f"{name}.LayerNorm.bias"], 1e-12)
+    return layer_norm(
+        out, out.shape[-1:], weights[f"{name}.LayerNorm.weight"], weights[f"{name}.LayerNorm.bias"], 1e-12
+    )
 
 
 def heard(audio: np.ndarray, weights) -> torch.Tensor:
     """The audio tokens [A, hidden] of ``audio``, from the published weights, one window of 25 states at a time."""
-    extractor = WhisperFeatureExtractor(feature_size=tiny_video_salmonn2.MEL, sampling_rate=16_000, hop_length=160, chunk_length=30)
-    sizes = {k: v for k, v in tiny_video_salmonn2.AUDIO.items() if k not in ("qformer_config", "second_per_window", "second_stride")}
+    extractor = WhisperFeatureExtractor(
+        feature_size=tiny_video_salmonn2.MEL, sampling_rate=16_000, hop_length=160, chunk_length=30
+    )
+    sizes = {
+        k: v
+        for k, v in tiny_video_salmonn2.AUDIO.items()
+        if k not in ("qformer_config", "second_per_window", "second_stride")
+    }
     encoder = WhisperEncoder(WhisperConfig(**sizes)).eval()
-    encoder.load_state_dict({k.removeprefix("audio."): v for k, v in weights.items() if k.removeprefix("audio.") in encoder.state_dict()})
+    encoder.load_state_dict(
+        {k.removeprefix("audio."): v for k, v in weights.items() if k.removeprefix("audio.") in encoder.state_dict()}
+    )
     out, root = [], "audio.qformer.bert"
     for start in range(0, len(audio), 480_000):
         mel = extractor(audio[start : start + 480_000], sampling_rate=16_000, return_tensors="pt")["input_features"]
@@ -116,7 +131,13 @@ def heard(audio: np.ndarray, weights) -> torch.Tensor:
                 layer = f"{root}.encoder.layer.{n}"
                 query = attention(query, query, weights, f"{layer}.attention", 3)
                 query = attention(query, window, weights, f"{layer}.crossattention", 3)
-                wide = gelu(linear(query, weights[f"{layer}.intermediate_query.dense.weight"], weights[f"{layer}.intermediate_query.dense.bias"]))
+                wide = gelu(
+                    linear(
+                        query,
+                        weights[f"{layer}.intermediate_query.dense.weight"],
+                        weights[f"{layer}.intermediate_query.dense.bias"],
+                    )
+                )
                 query = settled(wide, query, weights, f"{layer}.output_query")
             out.append(linear(query[0], weights["audio.audio_proj.weight"], weights["audio.audio_proj.bias"]))
     return torch.cat(out)
@@ -142,7 +163,8 @@ def test_segments_in_pieces_equal_one_piece(backbone, monkeypatch):
 
 
 def walked(header: int, shape: MediaShape, rule: str) -> tuple[str, list[tuple[int, int, int]], int]:
-    """Order and positions by the published rules, token by token: the kinds, (time, height, width), and the question's first."""
+    """Order and positions by the published rules, token by token: the kinds, (time, height, width), and the question's
+    first."""
     clock = [int(torch.tensor(float(i)) * shape.seconds_per_grid * 2) for i in range(shape.grids + 1)]
     kinds, places, left = "", [], shape.audio
     for i in range(shape.grids):
@@ -166,7 +188,9 @@ def walked(header: int, shape: MediaShape, rule: str) -> tuple[str, list[tuple[i
             places.append((max(max(p) for p in places) + 1 if places else 0,) * 3)
     latest = max(p[0] for p in places) if rule == TRAINING and shape.audio else max(max(p) for p in places)
     start = header + 1
-    listed = [(i,) * 3 for i in range(start)] + [tuple(x + start for x in p) for p in places] + [(latest + 1 + start,) * 3]
+    listed = (
+        [(i,) * 3 for i in range(start)] + [tuple(x + start for x in p) for p in places] + [(latest + 1 + start,) * 3]
+    )
     return "T" * start + kinds + "T", listed, latest + 2 + start
 
 

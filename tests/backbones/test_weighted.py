@@ -25,7 +25,9 @@ def attend(query, keys, values, mask=None):
 def test_a_key_that_stands_for_several_gets_what_they_would_get_together(backbone):
     """The mask against a plain softmax over the repeated keys; a question that follows stands for itself."""
     generator = torch.Generator().manual_seed(0)
-    query, keys, values = (torch.randn(n, 8, generator=generator) for n in (3, 6, 6))  # 4 of a prefix, 2 before, 3 asked now
+    query, keys, values = (
+        torch.randn(n, 8, generator=generator) for n in (3, 6, 6)
+    )  # 4 of a prefix, 2 before, 3 asked now
     keys, values = (torch.cat([x, torch.randn(3, 8, generator=generator)]) for x in (keys, values))
     count = torch.tensor([1, 3, 1, 5])
     cache = WeightedCache(backbone.model.config, count.float())

@@ -75,7 +75,8 @@ def config(tok: Qwen2Tokenizer) -> Qwen3OmniMoeThinkerConfig:
 
 
 def build(directory: Path) -> Path:
-    """Write a full checkpoint: two shards under ``thinker.`` with an expert a key, one with the talker and the vocoder."""
+    """Write a full checkpoint: two shards under ``thinker.`` with an expert a key, one with the talker and the
+    vocoder."""
     torch.manual_seed(0)
     tok = tiny.tokenizer(MARKS)
     model = Qwen3OmniMoeThinkerForConditionalGeneration(config(tok)).to(torch.float32)
@@ -103,7 +104,11 @@ def build(directory: Path) -> Path:
     text = thinker["text_config"]  # the published file is older than rope_parameters
     text["rope_scaling"] = text.pop("rope_parameters")
     text["rope_theta"] = text["rope_scaling"].pop("rope_theta")
-    full = {"model_type": "qwen3_omni_moe", "architectures": ["Qwen3OmniMoeForConditionalGeneration"], "thinker_config": thinker}
+    full = {
+        "model_type": "qwen3_omni_moe",
+        "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
+        "thinker_config": thinker,
+    }
     (directory / "config.json").write_text(json.dumps(full))
     tok.save_pretrained(directory)
     WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True).save_pretrained(directory)

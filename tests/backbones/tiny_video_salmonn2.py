@@ -78,7 +78,10 @@ def audio_weights() -> dict[str, torch.Tensor]:
         out[f"{name}.weight"] = torch.randn(into, wide) / wide**0.5
         if bias:
             out[f"{name}.bias"] = 0.1 * torch.randn(into)
-    norms = ["audio.layer_norm", *(f"audio.layers.{n}.{part}layer_norm" for n in range(2) for part in ("self_attn_", "final_"))]
+    norms = [
+        "audio.layer_norm",
+        *(f"audio.layers.{n}.{part}layer_norm" for n in range(2) for part in ("self_attn_", "final_")),
+    ]
     narrow = [f"audio.qformer.bert.encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in
               ("attention.output", "crossattention.output", "output_query")]  # fmt: skip
     for name in (*norms, "audio.qformer.bert.embeddings.LayerNorm", *narrow):
@@ -134,6 +137,8 @@ def build(directory: Path) -> Path:
     }
     (directory / "config.json").write_text(json.dumps(config))
     norm = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
-    (directory / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "Qwen2VLImageProcessor"} | norm))
+    (directory / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "Qwen2VLImageProcessor"} | norm)
+    )
     tok.save_pretrained(directory)
     return directory

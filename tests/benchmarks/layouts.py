@@ -1,4 +1,5 @@
-"""Miniature benchmarks on disk, in the layouts in which their owners hand them out; values from the public files where they are."""
+"""Miniature benchmarks on disk, in the layouts in which their owners hand them out; values from the public files where
+they are."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ class Layout:
         if callable(self.content):
             self.content(target)
         else:
-            target.write_text(self.content if isinstance(self.content, str) else json.dumps(self.content), encoding="utf-8")
+            target.write_text(
+                self.content if isinstance(self.content, str) else json.dumps(self.content), encoding="utf-8"
+            )
         for clip, place in zip(CLIPS, self.videos):
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(SAMPLES / clip, folder / place)
@@ -148,7 +151,9 @@ OMNI = [
 ]  # fmt: skip
 OMNI_FIRST = ("video_1/0", 0, tuple(OMNI[0]["questions"][0]["options"]), "A", "reference reasoning")
 OMNI_ROWS = [
-    {**{key: entry[key] for key in ("video_type", "duration")}, "video": f"videos/{entry['video']}.mp4", **question} for entry in OMNI for question in entry["questions"]
+    {**{key: entry[key] for key in ("video_type", "duration")}, "video": f"videos/{entry['video']}.mp4", **question}
+    for entry in OMNI
+    for question in entry["questions"]
 ]
 
 HOLMES = [
@@ -188,6 +193,20 @@ LAYOUTS = {
 }  # fmt: skip
 PARQUET = {
     "video-mme": Layout("video-mme", "videomme/test-00000-of-00001.parquet", _parquet(MME), MME_VIDEOS, MME_FIRST, 2),
-    "omnivideobench": Layout("omnivideobench", "data.parquet", _parquet(OMNI_ROWS), ("videos/video_1.mp4", "videos/video_2.mp4"), OMNI_FIRST, 3),
-    "worldsense": Layout("worldsense", "data/test-00000-of-00001.parquet", _parquet(WORLD_ROWS), WORLD_VIDEOS, ("dvOkwKAs/0", *WORLD_FIRST[1:]), 3),
+    "omnivideobench": Layout(
+        "omnivideobench",
+        "data.parquet",
+        _parquet(OMNI_ROWS),
+        ("videos/video_1.mp4", "videos/video_2.mp4"),
+        OMNI_FIRST,
+        3,
+    ),
+    "worldsense": Layout(
+        "worldsense",
+        "data/test-00000-of-00001.parquet",
+        _parquet(WORLD_ROWS),
+        WORLD_VIDEOS,
+        ("dvOkwKAs/0", *WORLD_FIRST[1:]),
+        3,
+    ),
 }

@@ -1,4 +1,5 @@
-"""The six benchmarks: every layout is read as it should be, asked in the published words, and answered end to end by nano."""
+"""The six benchmarks: every layout is read as it should be, asked in the published words, and answered end to end by
+nano."""
 
 from __future__ import annotations
 
@@ -87,17 +88,30 @@ def test_groups(tmp_path: Path, settings):
     omni = benchmarks.collect("omnivideobench", LAYOUTS["omnivideobench"].write(tmp_path / "o"), settings).items
     assert [item.questions[0].more["groups"]["duration"] for item in omni] == ["up to 5 min", "over 30 min"]
     nested = benchmarks.collect("video-mme", LAYOUTS["video-mme, nested"].write(tmp_path / "m"), settings).items
-    assert nested[0].questions[0].more["groups"] == {"domain": "Knowledge", "sub_category": "Humanity & History", "task_type": "Counting Problem"}
+    assert nested[0].questions[0].more["groups"] == {
+        "domain": "Knowledge",
+        "sub_category": "Humanity & History",
+        "task_type": "Counting Problem",
+    }
 
 
 def test_blank_choices_keep_their_letters(tmp_path: Path, settings):
     avut = benchmarks.collect("avut", LAYOUTS["avut"].write(tmp_path / "a"), settings).items[1].questions[0].more
-    assert tuple(avut["choices"]) == ("A. once", "B. twice", "C. ") and avut["expected"] == "C"  # the right one is blank in the file
-    holmes = benchmarks.collect("video-holmes", LAYOUTS["video-holmes"].write(tmp_path / "h"), settings).items[1].questions[0].more
+    assert (
+        tuple(avut["choices"]) == ("A. once", "B. twice", "C. ") and avut["expected"] == "C"
+    )  # the right one is blank in the file
+    holmes = (
+        benchmarks.collect("video-holmes", LAYOUTS["video-holmes"].write(tmp_path / "h"), settings)
+        .items[1]
+        .questions[0]
+        .more
+    )
     assert tuple(holmes["choices"]) == ("A. 1, 2", "B. 2, 1")
 
 
-@pytest.mark.parametrize("text", ["['A. x' 'B. it\\'s y']", '["A. x", "B. it\'s y"]', "['A. x', \"B. it's y\"]", ["A. x", "B. it's y", None]])
+@pytest.mark.parametrize(
+    "text", ["['A. x' 'B. it\\'s y']", '["A. x", "B. it\'s y"]', "['A. x', \"B. it's y\"]", ["A. x", "B. it's y", None]]
+)
 def test_lists_that_became_text(text):
     assert base.listed(text) == ["A. x", "B. it's y"]
 
@@ -111,11 +125,20 @@ def test_what_is_no_layout(tmp_path: Path, settings):
     fails("[{}]", r"qa.json is not in the layout of daily-omni \(no '.*'\); it should come from liarliar/Daily-Omni")
     fails("[]", "holds no question")
     fails("[", "qa.json cannot be read: Expecting value")
-    fails('[{"video_id": "a", "Question": "q", "Choice": "red", "Answer": "A", "Type": "t"}]', "not in the layout of daily-omni")
-    fails('[{"video_id": "a", "Question": "q", "Choice": ["a", "b"], "Answer": "none", "Type": "t"}]', "answer 'none' is no letter")
+    fails(
+        '[{"video_id": "a", "Question": "q", "Choice": "red", "Answer": "A", "Type": "t"}]',
+        "not in the layout of daily-omni",
+    )
+    fails(
+        '[{"video_id": "a", "Question": "q", "Choice": ["a", "b"], "Answer": "none", "Type": "t"}]',
+        "answer 'none' is no letter",
+    )
     fails('[{"QA_id": 1, "option_A": "x", "answer": "B"}]', "question 1 has no option_B", "avut", "AV_Human_data.json")
     (tmp_path / "another.json").write_text("[]")
-    with pytest.raises(UsageError, match="no annotation file of worldsense in it; looked for worldsense_qa.json.*: name it, --data FILE"):
+    with pytest.raises(
+        UsageError,
+        match="no annotation file of worldsense in it; looked for worldsense_qa.json.*: name it, --data FILE",
+    ):
         benchmarks.collect("worldsense", tmp_path, settings)
     with pytest.raises(UsageError, match="no such folder"):
         benchmarks.collect("worldsense", tmp_path / "none", settings)
@@ -129,19 +152,52 @@ def test_a_benchmark_through_batch(cg, tmp_path: Path):
     data = LAYOUTS["worldsense"].write(tmp_path / "data")
     (tmp_path / "data" / "videos" / "UYkFSXsh.mp4").unlink()  # not all were downloaded
     out = tmp_path / "out.jsonl"
-    code, _, err = cg("batch", "--benchmark", "worldsense", "--data", str(data), "-o", str(out), "--model", "nano", "--max-new-tokens", "8")
+    code, _, err = cg(
+        "batch",
+        "--benchmark",
+        "worldsense",
+        "--data",
+        str(data),
+        "-o",
+        str(out),
+        "--model",
+        "nano",
+        "--max-new-tokens",
+        "8",
+    )
     assert code == 3 and "UYkFSXsh.mp4" in err
     records = [json.loads(line) for line in out.read_text().splitlines()]
     answered = [record for record in records if record["ok"]]
-    assert [record["id"] for record in records] == ["dvOkwKAs/task0", "dvOkwKAs/task1", "UYkFSXsh/task0"] and len(answered) == 2
+    assert [record["id"] for record in records] == ["dvOkwKAs/task0", "dvOkwKAs/task1", "UYkFSXsh/task0"] and len(
+        answered
+    ) == 2
     for record in records:
-        assert record["benchmark"]["name"] == "worldsense" and record["category"] in ("Music", "Performance") and record["choices"]
+        assert (
+            record["benchmark"]["name"] == "worldsense"
+            and record["category"] in ("Music", "Performance")
+            and record["choices"]
+        )
     for record in answered:
         assert record["correct"] is right(record["answer"], record["expected"], record["choices"])
-    assert sum(record["correct"] for record in answered) == json.loads((tmp_path / "out.run.json").read_text())["scores"][0]["right"]
+    assert (
+        sum(record["correct"] for record in answered)
+        == json.loads((tmp_path / "out.run.json").read_text())["scores"][0]["right"]
+    )
     right_answers = re.compile(r"right answers +\d+\.\d% +\d of 2 *\n")  # without an interval: it is one clip
     assert right_answers.search(err) and re.search(r"\n +Music +\d", err)
-    again = cg("batch", "--benchmark", "worldsense", "--data", str(data), "-o", str(out), "--model", "nano", "--max-new-tokens", "8")
+    again = cg(
+        "batch",
+        "--benchmark",
+        "worldsense",
+        "--data",
+        str(data),
+        "-o",
+        str(out),
+        "--model",
+        "nano",
+        "--max-new-tokens",
+        "8",
+    )
     assert again[0] == 3 and right_answers.search(again[2])  # what was answered before counts
 
 

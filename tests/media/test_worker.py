@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from media_files import beeps, number_of, steady, write
 
+from cg_cli import wire
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeOptions, DecodeWorker, client
-from cg_cli import wire
 from cg_cli.wire import Reader, send
 
 MIB = 1 << 20

@@ -21,7 +21,11 @@ def lines(seed: int = 0, clips: int = 40, questions: int = 5) -> list[dict]:
     for index in range(clips):
         base = (rng.random(questions) < 0.7).tolist()
         category = ["silent", "digits"] * 2 + ["brief"]
-        for name, hits in (("full", base), ("contextguard 0.45", base), ("random 0.45", [hit and i > 0 for i, hit in enumerate(base)])):
+        for name, hits in (
+            ("full", base),
+            ("contextguard 0.45", base),
+            ("random 0.45", [hit and i > 0 for i, hit in enumerate(base)]),
+        ):
             out.append({"seed": 1, "video": f"{index}.mp4", "condition": name, "category": category, "right": hits})
     return out
 

@@ -152,7 +152,7 @@ def test_each_word_of_an_answer_is_told_where_it_is_predicted(blank):
 
 def test_the_pointing_loss_falls_as_the_heads_look_at_the_evidence():
     shown = torch.tensor([[True, True, False, False]])
-    loss = lambda *weights: hints.pointing_loss(torch.tensor([[weights]]), shown).item()  # noqa: E731
+    loss = lambda *weights: hints.pointing_loss(torch.tensor([[weights]]), shown).item()
     assert loss(0.5, 0.5, 0.0, 0.0) == pytest.approx(0, abs=1e-4)
     assert loss(0.25, 0.25, 0.25, 0.25) == pytest.approx(np.log(2), abs=1e-3)
     assert loss(0.0, 0.0, 0.5, 0.5) > 5
@@ -183,7 +183,10 @@ def test_what_is_brief_is_known_once_it_came_or_left():
         for scene in script.scenes:
             came, left = evidence.fleeting(script, scene)
             kind = evidence.seen(script)[0]
-            assert not (came & left).any() and (kind[came] == (KINDS.index(scene.brief.kind) + 1 if scene.brief else 0)).all()
+            assert (
+                not (came & left).any()
+                and (kind[came] == (KINDS.index(scene.brief.kind) + 1 if scene.brief else 0)).all()
+            )
             for grid, times in enumerate(evidence.grid_times(script)):
                 if left[grid].any():
                     assert scene.brief.end <= min(times) and max(times) < scene.end

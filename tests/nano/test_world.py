@@ -52,12 +52,17 @@ def test_scripts_depend_on_seed_and_index_only():
 def test_large_things_differ_in_size_and_stay_in_their_quarter():
     sizes = {tuple(sorted(t.size for t in s.large)) for script in SCRIPTS for s in script.scenes if len(s.large) == 2}
     assert max(large / small for small, large in sizes) > 1.3
-    one, two = ([sum(t.size**2 for t in s.large) for script in SCRIPTS for s in script.scenes if len(s.large) == n] for n in (1, 2))
+    one, two = (
+        [sum(t.size**2 for t in s.large) for script in SCRIPTS for s in script.scenes if len(s.large) == n]
+        for n in (1, 2)
+    )
     assert max(one) > min(two)  # their number cannot always be read off their area
     for script in SCRIPTS:
         for thing in (t for scene in script.scenes for t in scene.large):
             reach = thing.size / 2 + max(thing.swing[:2])  # it stays in its quarter even while it swings
-            for centre, low in zip(thing.centre, (FRAME / 2 * ("right" in thing.place), FRAME / 2 * ("bottom" in thing.place))):
+            for centre, low in zip(
+                thing.centre, (FRAME / 2 * ("right" in thing.place), FRAME / 2 * ("bottom" in thing.place))
+            ):
                 assert low - 1e-6 <= centre - reach and centre + reach <= low + FRAME / 2 + 1e-6
 
 
@@ -65,7 +70,9 @@ def test_every_category_occurs_and_every_answer_is_among_its_choices():
     rows = [row for script in SCRIPTS for row in labels(script, "x.mp4")]
     assert set(CATEGORIES) == {row["category"] for row in rows}
     for row in rows:
-        assert row["choices"].count(row["answer"]) == 1 and 2 <= len(row["choices"]) <= 4 or row["category"] == "sentence"
+        assert (row["choices"].count(row["answer"]) == 1 and 2 <= len(row["choices"]) <= 4) or row[
+            "category"
+        ] == "sentence"
         assert len(set(row["choices"])) == len(row["choices"])
     assert len({row["id"] for row in rows}) == len(rows)
 
@@ -98,7 +105,9 @@ def test_only_one_thing_shows_for_a_moment_where_that_is_asked():
             assert sum(span < 2 for span in spans) == 1
 
 
-@pytest.mark.parametrize("category", ["audible_colour", "audible_place", "silent", "digits", "off_screen", "heard_kind"])
+@pytest.mark.parametrize(
+    "category", ["audible_colour", "audible_place", "silent", "digits", "off_screen", "heard_kind"]
+)
 def test_no_answer_is_likely_before_the_clip_is_seen(category):
     answers = Counter(q.answer for script in SCRIPTS for q in questions(script) if q.category == category)
     assert answers.most_common(1)[0][1] < 0.45 * sum(answers.values())
@@ -108,7 +117,11 @@ def test_a_picture_shows_its_things_where_the_labels_say():
     for script in SCRIPTS[:10]:
         for time in frame_clock(script.duration)[::5]:
             kinds, colours, share = cells(script, time)
-            assert kinds.shape == (CELLS, CELLS) and ((kinds > 0) == (colours > 0)).all() and ((kinds > 0) <= (share > 0)).all()
+            assert (
+                kinds.shape == (CELLS, CELLS)
+                and ((kinds > 0) == (colours > 0)).all()
+                and ((kinds > 0) <= (share > 0)).all()
+            )
             scene = next(s for s in script.scenes if time < s.end)
             expected = {t.kind for t in scene.things if t.start <= time < t.end}
             if scene.number and scene.number.start <= time < scene.number.end:
@@ -144,7 +157,7 @@ def test_every_kind_looks_and_sounds_different():
 def test_sound_is_heard_when_the_script_says():
     script = next(s for s in SCRIPTS if s.scenes[0].sound and s.scenes[0].sound.start > 1)
     track, start = soundtrack(script), script.scenes[0].sound.start
-    loud = lambda a, b: float(np.sqrt((track[int(a * RATE) : int(b * RATE)] ** 2).mean()))  # noqa: E731
+    loud = lambda a, b: float(np.sqrt((track[int(a * RATE) : int(b * RATE)] ** 2).mean()))
     assert loud(start, script.scenes[0].sound.end) > 3 * loud(0, start - 0.1)
 
 

@@ -18,7 +18,22 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("pruner", ["contextguard", "contextguard-online", "random"])
 def test_figures_hang_together(small, monkeypatch, capsys, pruner):
-    arguments = ["x", "--pruner", pruner, "--seconds", "4", "--tokens", "3", "5", "--layers", "2", "--repeat", "3", "--device", "cpu"]
+    arguments = [
+        "x",
+        "--pruner",
+        pruner,
+        "--seconds",
+        "4",
+        "--tokens",
+        "3",
+        "5",
+        "--layers",
+        "2",
+        "--repeat",
+        "3",
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     overhead.main()
     out = capsys.readouterr()

@@ -1,4 +1,5 @@
-"""``cg profile``: figures that follow from the measurements, measurements that follow from the model, and runs that go on."""
+"""``cg profile``: figures that follow from the measurements, measurements that follow from the model, and runs that go
+on."""
 
 from __future__ import annotations
 
@@ -13,15 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cg_cli import main as cli
 from cg_cli import models
 from cg_cli.backbones import qwen_shapes
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import report, stats, summary, synthetic
 from cg_cli.profiling.cells import cells
-from cg_cli.profiling.pages import choose, shown
 from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.profiling.pages import choose, shown
 from cg_cli.runs.items import Item
 from cg_cli.show.page import read
 
@@ -30,7 +30,15 @@ HALF = Cell("random", 0.5)
 
 
 def time(select: float, prefill: float, first: float = 1.0, decode: float = 1.0, steps: int = 10) -> dict:
-    return {"select_s": select, "prefill_s": prefill, "first_token_s": first, "decode_s": decode, "decode_steps": steps, "kv_bytes": 8, "peak_bytes": None}
+    return {
+        "select_s": select,
+        "prefill_s": prefill,
+        "first_token_s": first,
+        "decode_s": decode,
+        "decode_steps": steps,
+        "kv_bytes": 8,
+        "peak_bytes": None,
+    }
 
 
 def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list[dict]:
@@ -39,8 +47,21 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
     counts = {WHOLE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
     found = {
         name: {
-            "tokens": {**tokens, "video_kept": counts[name][0], "audio_kept": counts[name][1], "entered": sum(counts[name][:2]), "layer_mean": sum(counts[name][:2]), "last_layer": sum(counts[name][:2])},
-            "flops": {"vision": 1, "audio": 1, "predictor": 10 * (name != WHOLE.name), "prefill": counts[name][2], "prefill_full": 100},
+            "tokens": {
+                **tokens,
+                "video_kept": counts[name][0],
+                "audio_kept": counts[name][1],
+                "entered": sum(counts[name][:2]),
+                "layer_mean": sum(counts[name][:2]),
+                "last_layer": sum(counts[name][:2]),
+            },
+            "flops": {
+                "vision": 1,
+                "audio": 1,
+                "predictor": 10 * (name != WHOLE.name),
+                "prefill": counts[name][2],
+                "prefill_full": 100,
+            },
             "times": times[name],
             "reads_question": False,
             "right": right[name],
@@ -62,12 +83,17 @@ def test_figures_worked_out_by_hand():
     assert half["efficiency"] == 3.5 / 2
     assert half["selection_share"] == pytest.approx((2 / 40 + 4 / 30) / 2)
     assert half["ttft_speedup"]["max"] == 42 / 12 and half["decode_tokens_per_s"] == 10 and half["encode_s"] == 4.0
-    assert half["media_s"] == 3.0 and half["end_to_end_speedup"]["max"] == (7 + 42) / (7 + 12)  # two clips read and encoded: 7 s
+    assert half["media_s"] == 3.0 and half["end_to_end_speedup"]["max"] == (7 + 42) / (
+        7 + 12
+    )  # two clips read and encoded: 7 s
     assert half["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 8 + 5 * 2)
     for line in (*one, *two):
         line["cells"][HALF.name]["reads_question"] = True
     asking = summary.summarise([WHOLE, HALF], [one, two])["cells"][1]
-    assert asking["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 5 * 8 + 5 * 2) and asking["prefill_speedup"] == half["prefill_speedup"]
+    assert (
+        asking["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 5 * 8 + 5 * 2)
+        and asking["prefill_speedup"] == half["prefill_speedup"]
+    )
     assert whole["prefill_speedup"]["median"] == 1 and whole["efficiency"] == 1
     assert half["accuracy"]["value"] == 3 / 6 and half["against_whole"]["value"] == pytest.approx(-2 / 6)
     assert half["by_category"] == {"a": {"value": 0.75, "questions": 4}, "b": {"value": 0.0, "questions": 2}}
@@ -97,7 +123,11 @@ def test_the_interval_knows_that_questions_on_one_clip_hang_together():
 def test_cells_from_words():
     assert cells(["random", "none", "evs"], "1,.5,0.5,.25") == [
         WHOLE, Cell("random", 0.5), Cell("random", 0.25), Cell("evs", 0.5), Cell("evs", 0.25)]  # fmt: skip
-    for names, keeps, message in ((["magic"], "1", "magic"), (["random"], "1,x", "'x' is no number"), (["random"], "0", "ratios")):
+    for names, keeps, message in (
+        (["magic"], "1", "magic"),
+        (["random"], "1,x", "'x' is no number"),
+        (["random"], "0", "ratios"),
+    ):
         with pytest.raises(UsageError, match=message):
             cells(names, keeps)
 
@@ -118,7 +148,8 @@ def test_the_clips_on_which_pruners_disagree_most():
     items = [Item(name, ()) for name in ("gone-a", "gone-b", "gone-c")]
     right = {"gone-a": [True, False], "gone-b": [False, False], "gone-c": [True, False]}
     lines = {
-        f"unread:{name}": [{"cells": {WHOLE.name: {"right": [True, True]}, HALF.name: {"right": answers}}}] for name, answers in right.items()
+        f"unread:{name}": [{"cells": {WHOLE.name: {"right": [True, True]}, HALF.name: {"right": answers}}}]
+        for name, answers in right.items()
     }
     assert [(item.video, turned) for item, turned in choose(items, lines, [HALF], 2)] == [("gone-b", 2), ("gone-a", 1)]
     sweep = cells(["random", "evs"], "1,.65,.5,.25")
@@ -151,14 +182,32 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     rows += [{"video": "broken.mp4", "question": "What?", "answer": "x"}]
     (tmp_path / "clips" / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "out"
-    command = ["profile", str(tmp_path / "clips" / "all.jsonl"), "--model", "nano", "--keep", "1,.45", "--repeat", "2", "-o", str(out)]
+    command = [
+        "profile",
+        str(tmp_path / "clips" / "all.jsonl"),
+        "--model",
+        "nano",
+        "--keep",
+        "1,.45",
+        "--repeat",
+        "2",
+        "-o",
+        str(out),
+    ]
     code, said, err = cg(*command, "--pruner", "random")
     assert code == 3 and "broken.mp4" in err and "against whole" in err
     found = json.loads(said.splitlines()[-1])
     assert found["schema"] == "cg.profile/1" and (found["clips"], found["compared_clips"], found["failed"]) == (5, 5, 1)
     whole, random = found["cells"]
-    assert whole["accuracy"] == {"value": 1.0, "interval": [1.0, 1.0], "questions": len(rows) - 1}  # samples are picked so
-    assert random["kept"]["input"] == pytest.approx(0.45, abs=0.005) and random["tokens"]["video"] == whole["tokens"]["video"]
+    assert whole["accuracy"] == {
+        "value": 1.0,
+        "interval": [1.0, 1.0],
+        "questions": len(rows) - 1,
+    }  # samples are picked so
+    assert (
+        random["kept"]["input"] == pytest.approx(0.45, abs=0.005)
+        and random["tokens"]["video"] == whole["tokens"]["video"]
+    )
     assert random["promised"] == pytest.approx(random["flops"]["prefill_full"] / random["flops"]["prefill"])
     assert random["prefill_speedup"]["min"] <= random["prefill_speedup"]["median"] <= random["prefill_speedup"]["max"]
     assert found["roofline"]["flops_per_s"] > 1e9
@@ -174,7 +223,9 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     lines = [list(json.loads(line)["cells"]) for line in (out / "measurements.jsonl").read_text().splitlines()]
     new = ["none 1", "contextguard 0.45", "fastv 0.45"]  # the others only where the kill took them
     assert sorted(lines[4:]) == sorted([new] * 4 + [["none 1", "random 0.45", *new[1:]]])
-    assert [cell["pruner"] for cell in third["cells"]] == ["none", "random", "contextguard", "fastv"] and third["compared_clips"] == 5
+    assert [cell["pruner"] for cell in third["cells"]] == ["none", "random", "contextguard", "fastv"] and third[
+        "compared_clips"
+    ] == 5
     fastv = third["cells"][3]["kept"]
     assert fastv["input"] == 1 and fastv["last_layer"] == pytest.approx(0.45, abs=0.005)
     assert fastv["layer_average"] == pytest.approx((2 + 3 * 0.45) / 5, abs=0.005)  # nano has 5 layers
@@ -182,7 +233,12 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     assert third["cells"][1]["accuracy"] == random["accuracy"]
 
     rows = list(csv.DictReader((out / "profile.csv").open()))
-    assert [(r["pruner"], float(r["keep"])) for r in rows] == [("none", 1.0), ("random", 0.45), ("contextguard", 0.45), ("fastv", 0.45)]
+    assert [(r["pruner"], float(r["keep"])) for r in rows] == [
+        ("none", 1.0),
+        ("random", 0.45),
+        ("contextguard", 0.45),
+        ("fastv", 0.45),
+    ]
     assert float(rows[1]["accuracy"]) == third["cells"][1]["accuracy"]["value"]
     for name in ("accuracy", "prefill", "pareto"):
         ElementTree.fromstring((out / f"{name}.svg").read_text())
@@ -192,7 +248,11 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     (drawn,) = third["pages"]
     assert page.open == [] and page.links == [drawn["page"]] and text.count("<svg") == 3
     held = read((out / drawn["page"]).read_text())
-    assert [(run["pruner"], run["keep"]) for run in held["runs"]] == [("random", 0.45), ("contextguard", 0.45), ("fastv", 0.45)]
+    assert [(run["pruner"], run["keep"]) for run in held["runs"]] == [
+        ("random", 0.45),
+        ("contextguard", 0.45),
+        ("fastv", 0.45),
+    ]
     assert drawn["turned"] > 0 and Path(drawn["video"]).name == Path(held["video"]).name
     assert not re.search(r"https?://(?!www.w3.org/2000/svg)", text)  # nothing to fetch
     assert json.loads((out / "profile.json").read_text()) == third
@@ -208,20 +268,29 @@ def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypa
     )  # fmt: skip
     assert code == 0, err
     found = json.loads(said)
-    assert found["model"] == {"id": "random qwen2_5_omni 3b", "revision": "random-qwen2_5_omni-3b-1", "weights": "random", "layers": 1}
+    assert found["model"] == {
+        "id": "random qwen2_5_omni 3b",
+        "revision": "random-qwen2_5_omni-3b-1",
+        "weights": "random",
+        "layers": 1,
+    }
     assert "random weights, 1 layers of each part" in err
     assert found["predictors"] == {"contextguard": "random weights"} and "accuracy" not in found["cells"][1]
     assert found["cells"][1]["tokens"]["audio"] == 100 and found["cells"][1]["tokens"]["video"] % 4 == 0
 
 
 def test_the_built_in_shapes_are_the_real_ones():
-    with pytest.raises(UsageError, match="the shape of nano is not built in; there are qwen2.5-omni-3b, qwen2.5-omni-7b"):
+    with pytest.raises(
+        UsageError, match="the shape of nano is not built in; there are qwen2.5-omni-3b, qwen2.5-omni-7b"
+    ):
         models.imagine("nano", 1, device="cpu", dtype="float32")
     seven, three = qwen_shapes.SIZES["7b"], qwen_shapes.SIZES["3b"]
     for size in (seven, three):
         assert size["hidden_size"] == 128 * size["num_attention_heads"]
-    per_layer = lambda s: s["hidden_size"] * (2 * s["hidden_size"] + 256 * s["num_key_value_heads"] + 3 * s["intermediate_size"])  # noqa: E731
-    total = lambda s: s["num_hidden_layers"] * per_layer(s) + 2 * s["hidden_size"] * s["vocab_size"]  # noqa: E731
+    per_layer = lambda s: (
+        s["hidden_size"] * (2 * s["hidden_size"] + 256 * s["num_key_value_heads"] + 3 * s["intermediate_size"])
+    )
+    total = lambda s: s["num_hidden_layers"] * per_layer(s) + 2 * s["hidden_size"] * s["vocab_size"]
     assert total(seven) == pytest.approx(7.6e9, rel=0.02) and total(three) == pytest.approx(3.4e9, rel=0.02)
 
 

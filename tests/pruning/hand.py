@@ -1,4 +1,5 @@
-"""For cases worked out by hand and for references by loops: rows at angles, what was kept, and plain Python arithmetic."""
+"""For cases worked out by hand and for references by loops: rows at angles, what was kept, and plain Python
+arithmetic."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ def kept_rows(pruner: Pruner, stream: TokenStream, count: int) -> list[int]:
 
 
 def kept_video(pruner: Pruner, stream: TokenStream, count: int) -> list[tuple[int, int]]:
-    """(grid, column) of the ``count`` video tokens kept of ``stream``, whose grids are one row high; all of its audio stays."""
+    """(grid, column) of the ``count`` video tokens kept of ``stream``, whose grids are one row high; all of its audio
+    stays."""
     return [(int(stream.grid[i]), int(stream.column[i])) for i in kept_rows(pruner, stream, count)]
 
 
 def uneven(stream: TokenStream, lost: float = 0.3, seed: int = 0) -> TokenStream:
-    """``stream`` without some of its video tokens: grids of unequal size, whose places have no token in some of them."""
+    """``stream`` without some of its video tokens: grids of unequal size, whose places have no token in some of
+    them."""
     stays = torch.rand(len(stream), generator=torch.Generator().manual_seed(seed)) >= lost
     return apply(stream, Selection((stays | (stream.modality != VIDEO)).nonzero()[:, 0]))
 
@@ -73,14 +76,15 @@ def top(scores: dict[int, float], count: int) -> set[int]:
 
 
 def even(items: list[int], count: int) -> list[int]:
-    """``count`` evenly spaced ones of ``items``: those at which the line from 1/2 to ``count`` + 1/2 reaches a whole number."""
+    """``count`` evenly spaced ones of ``items``: those at which the line from 1/2 to ``count`` + 1/2 reaches a whole
+    number."""
     steps = [math.floor(count * i / len(items) + 0.5) for i in range(len(items) + 1)] if items else []
     return [item for item, before, after in zip(items, steps, steps[1:], strict=False) if after > before]
 
 
 def shared(wish: list[float], held: list[int], total: int) -> list[int]:
-    """Parts of ``total`` in proportion to ``wish``: fill up those that overflow, one round after the other, then the largest
-    remainders."""
+    """Parts of ``total`` in proportion to ``wish``: fill up those that overflow, one round after the other, then the
+    largest remainders."""
     share, open_, left = [0.0] * len(wish), set(range(len(wish))), float(total)
     while open_:
         factor = left / sum(wish[i] for i in open_)

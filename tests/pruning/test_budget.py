@@ -67,14 +67,18 @@ def test_audio_stays_whole_while_video_has_its_floor(video: int, audio: int, gri
             if budget.count >= 2 * grids:
                 assert budget.video >= min(grids, video)
             if budget.video > grids:
-                assert budget.video / video <= budget.audio / audio + 1e-9 or budget.video == budget.count * video // (video + audio)
+                assert budget.video / video <= budget.audio / audio + 1e-9 or budget.video == budget.count * video // (
+                    video + audio
+                )
 
 
 @pytest.mark.parametrize("keep", KEEPS)
 def test_many_streams_at_once_split_as_each_alone(keep: float):
     columns = [torch.tensor(column) for column in zip(*STREAMS)]
     video, audio = split_each(*columns, keep)
-    assert [Budget(*pair) for pair in zip(video.tolist(), audio.tolist())] == [split(*stream, keep) for stream in STREAMS]
+    assert [Budget(*pair) for pair in zip(video.tolist(), audio.tolist())] == [
+        split(*stream, keep) for stream in STREAMS
+    ]
 
 
 def test_the_default_ratio_keeps_all_sound_of_a_nano_clip():

@@ -1,4 +1,5 @@
-"""What ContextGuard promises beyond the pruner contract: sound's share goes first, detail stays, nothing is kept twice."""
+"""What ContextGuard promises beyond the pruner contract: sound's share goes first, detail stays, nothing is kept
+twice."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, A2VPredictor]:
     """
     predictor = A2VPredictor(Card("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
     with torch.no_grad():
-        for layer, weight in ((predictor.down, torch.eye(DIM) * 8), (predictor.mix, torch.eye(DIM)), (predictor.up, torch.eye(DIM).roll(8, 0))):
+        for layer, weight in (
+            (predictor.down, torch.eye(DIM) * 8),
+            (predictor.mix, torch.eye(DIM)),
+            (predictor.up, torch.eye(DIM).roll(8, 0)),
+        ):
             layer.weight.copy_(weight)
             layer.bias.zero_()
         predictor.attention.weight.zero_()
@@ -102,7 +107,9 @@ def test_merged_rows_are_the_mean_of_what_they_stand_for_and_weigh_as_many():
             group = selection.merge.dropped[(selection.merge.into == index) & (selection.merge.weight > 0)].tolist()
             torch.testing.assert_close(pruned.embeddings[row], stream.embeddings[[index, *group]].mean(0))
             assert pruned.stands_for[row] == 1 + len(group)
-    assert pruned.stands_for.sum() == len(stream)  # nothing is lost: the video is one segment, with something kept in it
+    assert pruned.stands_for.sum() == len(
+        stream
+    )  # nothing is lost: the video is one segment, with something kept in it
 
 
 def _nearest_by_loops(point, grid, run, kept):
@@ -150,10 +157,14 @@ def test_what_is_ordinary_keeps_its_part_of_the_budget():
     rows = stream.embeddings.clone()
     video = (stream.modality == VIDEO).nonzero()[:, 0]
     loud = video[(stream.row * WIDTH + stream.column)[video] < 6]
-    rows[loud] += torch.randn(len(loud), DIM, generator=torch.Generator().manual_seed(3)) * 2  # half of each grid: rich, and all new
+    rows[loud] += (
+        torch.randn(len(loud), DIM, generator=torch.Generator().manual_seed(3)) * 2
+    )  # half of each grid: rich, and all new
     stream = replace(stream, embeddings=rows)
     audio = int((stream.modality == AUDIO).sum())
-    kept = kept_video(stream, ContextGuard(recover=False).with_predictor(predictor).select(stream, budgets.Budget(20, audio)))
+    kept = kept_video(
+        stream, ContextGuard(recover=False).with_predictor(predictor).select(stream, budgets.Budget(20, audio))
+    )
     assert [sum(g == grid and cell >= 6 for g, cell in kept) for grid in range(4)] == [1, 1, 1, 1]  # a quarter of 5
 
 
@@ -224,7 +235,9 @@ def test_online_a_prefix_of_the_video_gives_a_prefix_of_the_selection(keep, soun
     pruner = ContextGuardOnline().with_predictor(predictor if predicts else None)
     selection = pruner.select(whole, budgets.plan(whole, keep))
     for grids in (2, 4, 6, 8):
-        inside = (whole.modality == 0) & (torch.arange(len(whole)) < 3) | (whole.time_s >= 0) & (whole.time_s < grids - 1e-3)
+        inside = (whole.modality == 0) & (torch.arange(len(whole)) < 3) | (whole.time_s >= 0) & (
+            whole.time_s < grids - 1e-3
+        )
         rows = inside.nonzero()[:, 0]
         part = apply(whole, Selection(rows))
         seen = pruner.select(part, budgets.plan(part, keep))
@@ -261,7 +274,9 @@ def test_depth_scores_equal_a_walk_from_gap_to_gap(causal):
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         similarity = (torch.rand(1 + seed, generator=generator) * 10).round() / 10  # with ties
-        torch.testing.assert_close(depth(similarity, causal), torch.tensor(_depth_by_walking(similarity.tolist(), causal)))
+        torch.testing.assert_close(
+            depth(similarity, causal), torch.tensor(_depth_by_walking(similarity.tolist(), causal))
+        )
 
 
 @pytest.mark.parametrize("causal", [False, True])

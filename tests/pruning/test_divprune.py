@@ -34,8 +34,8 @@ def test_by_hand(count: int, expected: list[int]):
 def test_windows_are_problems_of_their_own_by_hand():
     """Three grids in windows of two and one: 4 of 9 tokens are 2.67 and 1.33, so 3 and 1.
 
-    In the first window 90 is farthest from its nearest neighbour, 60 from 30; 170 has 168 beside it. Then come 0, which is 90
-    away, and 170, at 80. The second window does not know that there is a 90 already.
+    In the first window 90 is farthest from its nearest neighbour, 60 from 30; 170 has 168 beside it. Then come 0, which
+    is 90 away, and 170, at 80. The second window does not know that there is a 90 already.
     """
     video = at_angles([[0, 30, 170], [90, 168, 10], [0, 5, 90]])
     stream = make_stream(grids=3, height=1, width=3, text=(1, 1), video=video)
@@ -45,14 +45,20 @@ def test_windows_are_problems_of_their_own_by_hand():
 def reference(stream, window: int, count: int) -> set[int]:
     """The rows of the ``count`` video tokens that stay, one pick after the other."""
     rows, grids = tokens(stream), by_grid(stream)
-    windows = [[i for g in grids if g // window == number for i in grids[g]] for number in range(-(-len(grids) // window))]
+    windows = [
+        [i for g in grids if g // window == number for i in grids[g]] for number in range(-(-len(grids) // window))
+    ]
     sizes = [len(held) for held in windows]
     out: set[int] = set()
     for held, quota in zip(windows, shared(sizes, sizes, count), strict=True):
         distance = {(i, j): 1 - cosine(rows[i], rows[j]) for i in held for j in held}
         picked: list[int] = []
         for _ in range(quota):
-            to = {i: min((distance[i, j] for j in picked or held if j != i), default=math.inf) for i in held if i not in picked}
+            to = {
+                i: min((distance[i, j] for j in picked or held if j != i), default=math.inf)
+                for i in held
+                if i not in picked
+            }
             picked.append(max(to, key=lambda i: (to[i], -i)))
         out |= set(picked)
     return out

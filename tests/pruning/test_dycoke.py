@@ -25,8 +25,9 @@ WHOLE = [(grid, cell) for grid in (0, 4) for cell in range(4)]
 def test_by_hand(count: int, expected: list[tuple[int, int]]):
     """A group of four grids of four tokens, and a grid that starts another.
 
-    By place, in degrees, the second differs from the first by 1, 30, 2, 80; the third from the first by 3, 2, 50, 4 (but from
-    the second by 79 at place 3), the fourth from the third by 2, 30, 20, 1 (but from the first by 70 at place 2).
+    By place, in degrees, the second differs from the first by 1, 30, 2, 80; the third from the first by 3, 2, 50, 4
+    (but from the second by 79 at place 3), the fourth from the third by 2, 30, 20, 1 (but from the first by 70 at place
+    2).
     """
     video = at_angles([[0, 0, 0, 0], [1, 30, 2, 80], [3, 2, 50, 4], [5, 32, 70, 5], [5, 32, 70, 5]])
     stream = make_stream(grids=5, height=1, width=4, audio_per_chunk=4, text=(1, 1), video=video)
@@ -48,7 +49,9 @@ def reference(stream, count: int) -> set[int]:
             continue
         back = {1: 1, 2: 2, 3: 1}[grid % 4]
         before = {i: at.get((grid - back, *where[i][1:])) for i in held}
-        out |= top({i: 1 - cosine(rows[i], rows[b]) if b is not None else math.inf for i, b in before.items()}, others[grid])
+        out |= top(
+            {i: 1 - cosine(rows[i], rows[b]) if b is not None else math.inf for i, b in before.items()}, others[grid]
+        )
     return out
 
 

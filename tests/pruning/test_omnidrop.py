@@ -50,17 +50,30 @@ def test_what_enters():
     for keep in (0.1, 0.45, 0.8, 1.0):
         chosen = OmniDrop().select(stream, plan(stream, keep)).indices
         kinds = stream.modality[chosen]
-        expected = OmniDrop.entering(*(int((stream.modality == kind).sum()) for kind in (VIDEO, AUDIO)), plan(stream, keep).count)
+        expected = OmniDrop.entering(
+            *(int((stream.modality == kind).sum()) for kind in (VIDEO, AUDIO)), plan(stream, keep).count
+        )
         assert tuple(int((kinds == kind).sum()) for kind in (VIDEO, AUDIO)) == expected
         assert (chosen[1:] > chosen[:-1]).all() and (kinds == TEXT).sum() == (stream.modality == TEXT).sum()
 
 
 def view(layer: int, attention: list[float], time_s: list[float]) -> LayerView:
-    """Ten layers; media rows with the attention that the one question row pays them, between a text row and the question."""
+    """Ten layers; media rows with the attention that the one question row pays them, between a text row and the
+    question."""
     n = len(attention)
     modality = torch.tensor([TEXT, *[VIDEO] * n, TEXT])
     paid = torch.tensor([[0.3, *attention, 0.1]])
-    return LayerView(layer, 10, (n + 2,) * (layer + 1), modality, torch.zeros(n + 2).long(), torch.tensor([-1.0, *time_s, -1.0]), 1, torch.zeros(n + 2, 4), lambda rows: paid[: len(rows)])
+    return LayerView(
+        layer,
+        10,
+        (n + 2,) * (layer + 1),
+        modality,
+        torch.zeros(n + 2).long(),
+        torch.tensor([-1.0, *time_s, -1.0]),
+        1,
+        torch.zeros(n + 2, 4),
+        lambda rows: paid[: len(rows)],
+    )
 
 
 class Losing(OmniDrop):

@@ -22,9 +22,10 @@ from cg_cli.pruning.omnisift import OmniSift
 def test_by_hand(count: int, expected: list[tuple[int, int]]):
     """A chunk of two grids of four tokens, and one of a single grid.
 
-    The first grid's mean points to 14 degrees: farthest is place 3, then 2, 0 and 1. By place the second differs from it by 2,
-    39, 20, 1 (though place 3 is farthest from its own mean). The third starts a chunk: its mean points to 34 degrees, from
-    which place 0 is 34 away, 3 26, 1 and 2 less (though place 2 changed most).
+    The first grid's mean points to 14 degrees: farthest is place 3, then 2, 0 and 1. By place the second differs from
+    it by 2,
+    39, 20, 1 (though place 3 is farthest from its own mean). The third starts a chunk: its mean points to 34 degrees,
+    from which place 0 is 34 away, 3 26, 1 and 2 less (though place 2 changed most).
     """
     video = at_angles([[0, 1, -4, 60], [2, 40, 16, 61], [0, 40, 36, 60]])
     stream = make_stream(grids=3, height=1, width=4, audio_per_chunk=4, text=(1, 1), video=video)

@@ -41,19 +41,25 @@ def test_a_token_is_salient_that_differs_from_the_mean():
 
 
 def test_merging_by_hand():
-    """Anchors along x and y, a picture along z. Four tokens lean from x towards z, by 10 to 40 degrees; one from y, by 50.
+    """Anchors along x and y, a picture along z. Four tokens lean from x towards z, by 10 to 40 degrees; one from y, by
+    50.
 
-    The three that lean most merge into x, by the softmax of their cosine with the picture; the one into y, with all weight.
+    The three that lean most merge into x, by the softmax of their cosine with the picture; the one into y, with all
+    weight.
     """
     lean = torch.tensor([10.0, 40, 50, 20, 30]).deg2rad()
     sound = torch.stack([lean.cos(), torch.zeros(5), lean.sin()], dim=1)
     sound[2] = sound[2, [1, 0, 2]]
     sound = torch.cat([torch.eye(3)[:2], sound])
-    merge = fold(torch.arange(7) + 100, sound, torch.eye(3)[2:], torch.tensor([], dtype=torch.int64), torch.tensor([0, 1]))
+    merge = fold(
+        torch.arange(7) + 100, sound, torch.eye(3)[2:], torch.tensor([], dtype=torch.int64), torch.tensor([0, 1])
+    )
     parts = [math.exp(math.sin(math.radians(x))) for x in (40, 20, 30)]
     expected = {102: (100, 0.0), 104: (101, 1.0)}
     expected |= {row: (100, part / sum(parts)) for row, part in zip((103, 105, 106), parts, strict=True)}
-    found = {d: (i, w) for d, i, w in zip(merge.dropped.tolist(), merge.into.tolist(), merge.weight.tolist(), strict=True)}
+    found = {
+        d: (i, w) for d, i, w in zip(merge.dropped.tolist(), merge.into.tolist(), merge.weight.tolist(), strict=True)
+    }
     assert found.keys() == expected.keys()
     for row, (into, weight) in found.items():
         assert into == expected[row][0] and weight == pytest.approx(expected[row][1], abs=1e-6)
@@ -62,7 +68,8 @@ def test_merging_by_hand():
 def test_chunks_whose_sound_is_salient_keep_more_by_hand():
     """Of the first chunk's sound all is salient: it drops 0.35. Of the second's half: 0.55. The third is silent.
 
-    The two keep 0.65 and 0.45, 0.55 in the mean, so 13/11 and 9/11 of the video's share; the silent one that share itself.
+    The two keep 0.65 and 0.45, 0.55 in the mean, so 13/11 and 9/11 of the video's share; the silent one that share
+    itself.
     """
     stream = make_stream(grids=6, height=1, width=2)
     grids = picture(stream)
@@ -71,7 +78,8 @@ def test_chunks_whose_sound_is_salient_keep_more_by_hand():
 
 
 def test_sound_that_stays_whole_guides_as_if_it_were_thinned_by_hand():
-    """8 audio tokens, no anchors: 6 would stay, the first chunk's four alike ones come last, so 2 of them and the other 4.
+    """8 audio tokens, no anchors: 6 would stay, the first chunk's four alike ones come last, so 2 of them and the other
+    4.
 
     So the chunks keep 0.45 and 0.65 of the video, scaled to 20 of 40: 4.09 and 5.91 a grid; the odd two by remainder.
     """
@@ -90,7 +98,9 @@ def test_density_peaks_by_hand():
 
     60 gets its farthest distance, 1/2; 90 that to 60; 0 the smaller one of two. A grid of one token has no neighbours.
     """
-    stream = make_stream(grids=2, height=1, width=3, video=at_angles([[0, 60, 90], [5, 6, 7]]), text=(0, 0), audio_per_chunk=0)
+    stream = make_stream(
+        grids=2, height=1, width=3, video=at_angles([[0, 60, 90], [5, 6, 7]]), text=(0, 0), audio_per_chunk=0
+    )
     near = 1 - math.cos(math.pi / 6)
     expected = [0.5 * math.exp(-0.75), 0.5 * math.exp(-(0.5 + near) / 2), near * math.exp(-(1 + near) / 2)]
     torch.testing.assert_close(peaks(picture(stream))[0], torch.tensor(expected))
@@ -156,7 +166,9 @@ def reference(stream: TokenStream, budget: Budget) -> tuple[set[int], dict[int, 
     return out, merged
 
 
-@pytest.mark.parametrize("budget", [Budget(30, 90), Budget(30, 80), Budget(9, 40), Budget(41, 11), Budget(1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "budget", [Budget(30, 90), Budget(30, 80), Budget(9, 40), Budget(41, 11), Budget(1, 1)], ids=str
+)
 @pytest.mark.parametrize("ragged", [False, True])
 def test_as_token_by_token(budget: Budget, ragged: bool):
     stream = make_stream(grids=5, audio_per_chunk=30)
@@ -179,7 +191,9 @@ def test_in_pieces_it_chooses_the_same(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(whole.indices, pieces.indices) and torch.equal(whole.merge.dropped, pieces.merge.dropped)
 
 
-@pytest.mark.parametrize("budget", [Budget(60, 70), Budget(60, 160), Budget(288, 70), Budget(60, 1), Budget(0, 70)], ids=str)
+@pytest.mark.parametrize(
+    "budget", [Budget(60, 70), Budget(60, 160), Budget(288, 70), Budget(60, 1), Budget(0, 70)], ids=str
+)
 def test_its_operations_are_those_that_torch_counts(budget: Budget):
     stream = make_stream(8, 6, 6, audio_per_chunk=40, dim=96)
     assert (stream.modality == VIDEO).sum() == 288

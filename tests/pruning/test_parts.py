@@ -24,7 +24,12 @@ def ints(*values: int) -> torch.Tensor:
     [
         ([1, 1, 1], [5, 5, 5], 7, [3, 2, 2]),  # 2 1/3 each; the earliest of equals gets the odd one
         ([1, 2, 3], [9, 9, 9], 8, [1, 3, 4]),  # 1 1/3, 2 2/3, 4
-        ([1, 1, 2], [1, 5, 2], 6, [1, 3, 2]),  # 1 1/2, 1 1/2, 3: the first and the last overflow, so 3 are left to the second
+        (
+            [1, 1, 2],
+            [1, 5, 2],
+            6,
+            [1, 3, 2],
+        ),  # 1 1/2, 1 1/2, 3: the first and the last overflow, so 3 are left to the second
         ([0, 1], [3, 2], 4, [2, 2]),  # nobody else can hold the rest
         ([0, 1], [3, 2], 2, [0, 2]),
         ([1, 1], [0, 4], 3, [0, 3]),

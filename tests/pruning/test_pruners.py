@@ -13,7 +13,8 @@ from synthetic_stream import SHAPES, make_stream
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cg_cli.errors import UsageError
-from cg_cli.pruning import registry, stream as streams
+from cg_cli.pruning import registry
+from cg_cli.pruning import stream as streams
 from cg_cli.pruning.budget import Budget, plan
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 

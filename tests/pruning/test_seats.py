@@ -16,7 +16,8 @@ from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 
 def test_the_schedule_of_the_papers_model():
-    """1000 tokens at 35 %: 490 enter and read 16 layers. With d going first, e d and e2 d next, 16 * 490 + 2 (490 - d) +
+    """1000 tokens at 35 %: 490 enter and read 16 layers. With d going first, e d and e2 d next, 16 * 490 + 2 (490 - d)
+    +
     2 (490 - 3.718 d) + 4 (490 - 11.107 d) = 28 * 350, so d = 36.4."""
     read = schedule(490, 350, 28)
     assert read[:16] == [490] * 16 and read[24:] == [0] * 4
@@ -28,7 +29,11 @@ def test_the_schedule_of_the_papers_model():
 @pytest.mark.parametrize("layers", [2, 3, 4, 5, 6, 8, 28, 36, 48])
 def test_the_mean_over_layers_is_the_budget_in_models_of_any_depth(layers: int):
     for total in (1, 2, 3, 7, 40, 333, 5000):
-        for count in {1, total, *(max(1, round(share * total)) for share in (0.05, 0.1, 0.3, 0.45, 0.7, 0.86, 0.9, 0.99))}:
+        for count in {
+            1,
+            total,
+            *(max(1, round(share * total)) for share in (0.05, 0.1, 0.3, 0.45, 0.7, 0.86, 0.9, 0.99)),
+        }:
             read = schedule(sum(Seats.entering(total, 0, count)), count, layers)
             assert math.floor(sum(read) / layers + 0.5) == count, (total, count)
             assert read == sorted(read, reverse=True) and read[0] <= total and len(read) == layers
@@ -45,21 +50,28 @@ def test_what_enters_is_the_published_pair(keep: float, video: int, audio: int):
     count = round(v * video / 100 + a * audio / 100)
     seen, heard = Seats.entering(v, a, count)
     assert seen + heard == round(1.4 * count)
-    assert heard / (1.4 * a) == pytest.approx(audio / 100, abs=0.012) and seen / (1.4 * v) == pytest.approx(video / 100, abs=0.01)
+    assert heard / (1.4 * a) == pytest.approx(audio / 100, abs=0.012) and seen / (1.4 * v) == pytest.approx(
+        video / 100, abs=0.01
+    )
 
 
 def test_what_enters_never_exceeds_what_there_is():
-    assert Seats.entering(100, 50, 150) == (100, 50) and Seats.entering(0, 50, 40) == (0, 50) and Seats.entering(100, 0, 40) == (56, 0)
+    assert (
+        Seats.entering(100, 50, 150) == (100, 50)
+        and Seats.entering(0, 50, 40) == (0, 50)
+        and Seats.entering(100, 0, 40) == (56, 0)
+    )
     assert Seats.entering(10, 200, 160) == (10, 200)
     with pytest.raises(ValueError, match="asks for 151 tokens of a stream that holds 150"):
         Seats.entering(100, 50, 151)
 
 
 def test_tokens_far_from_each_other_enter_by_hand():
-    """Of 12 video tokens in two windows of two grids and 4 of audio, 7 enter for a budget of 5: 61 % of the audio, times 1.4,
-    are 3, which leaves two of video a window.
+    """Of 12 video tokens in two windows of two grids and 4 of audio, 7 enter for a budget of 5: 61 % of the audio,
+    times 1.4, are 3, which leaves two of video a window.
 
-    In the first window 90 is the farthest from its nearest neighbour, then -60 from 90; in the second 120, which is 50 away from
+    In the first window 90 is the farthest from its nearest neighbour, then -60 from 90; in the second 120, which is 50
+    away from
     70, and then 0.
     """
     video = at_angles([[0, 10, 20], [90, 15, -60], [0, 5, 30], [40, 70, 120]])
@@ -71,7 +83,8 @@ def test_tokens_far_from_each_other_enter_by_hand():
 
 
 def view(layer: int, entered: int, attention: list[float], kinds: list[int], time_s: list[float]) -> LayerView:
-    """28 layers; media rows with the attention that the last row pays them, between a text row and a question of two."""
+    """28 layers; media rows with the attention that the last row pays them, between a text row and a question of
+    two."""
     n = len(attention)
     paid = torch.tensor([0.2, *attention, 0.9, 0.1])
 
@@ -80,19 +93,30 @@ def view(layer: int, entered: int, attention: list[float], kinds: list[int], tim
         return paid[None]
 
     modality, time = torch.tensor([TEXT, *kinds, TEXT, TEXT]), torch.tensor([-1.0, *time_s, -1.0, -1.0])
-    return LayerView(layer, 28, (entered + 3,) * (layer + 1), modality, torch.zeros(n + 3).long(), time, 2, torch.zeros(n + 3, 4), look)
+    return LayerView(
+        layer,
+        28,
+        (entered + 3,) * (layer + 1),
+        modality,
+        torch.zeros(n + 3).long(),
+        time,
+        2,
+        torch.zeros(n + 3, 4),
+        look,
+    )
 
 
 def test_a_layer_drops_by_hand():
-    """14 entered for a budget of 10: 16 x 14 + 2 x 13 + 2 x 10 + 4 x 2 is 278 of 280. Before layer 18 three of thirteen go, weights
-    e^(score / 0.1): chunk 0 has video .30 and audio .02, chunk 1 video .10 and audio .02."""
+    """14 entered for a budget of 10: 16 x 14 + 2 x 13 + 2 x 10 + 4 x 2 is 278 of 280. Before layer 18 three of thirteen
+    go, weights e^(score / 0.1): chunk 0 has video .30 and audio .02, chunk 1 video .10 and audio .02."""
     assert schedule(14, 10, 28)[14:25] == [14, 14, 13, 13, 10, 10, 2, 2, 2, 2, 0]
     attention = [0.30, 0.31, 0.29, 0.30, 0.02, 0.02, 0.03] + [0.10, 0.12, 0.08, 0.10, 0.01, 0.03]
     kinds = [VIDEO] * 4 + [AUDIO] * 3 + [VIDEO] * 4 + [AUDIO] * 2
     times = [0.0] * 4 + [0.5] * 3 + [2.0] * 4 + [2.5] * 2
     pruner, budget = Seats(), Budget(7, 3)
-    # Video weights e3/(e3+e1) = .881 and .119, audio .508 and .492 (means .0233 and .02): chunks 1.389 and .611, of which chunk
-    # 0 can hold 7 at most: 6.94 and 3.06 of 10, so 7 and 3. In chunk 1 video is .119 * 6.15 : .492 * 3.85, 28 % of 3: one.
+    # Video weights e3/(e3+e1) = .881 and .119, audio .508 and .492 (means .0233 and .02): chunks 1.389 and .611, of
+    # which chunk 0 can hold 7 at most: 6.94 and 3.06 of 10, so 7 and 3. In chunk 1 video is .119 * 6.15 : .492 * 3.85,
+    # 28 % of 3: one.
     stays = pruner.after(view(17, 14, attention, kinds, times), budget).tolist()
     assert stays == [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15]
     assert pruner.after(view(16, 14, attention, kinds, times), budget) is None  # 13 again
@@ -102,14 +126,24 @@ def test_a_layer_drops_by_hand():
 
 def reference(score, kinds, chunk, video, count) -> list[int]:
     """The rows that stay, chunk by chunk."""
-    held = {(c, k): [i for i in range(len(score)) if chunk[i] == c and kinds[i] == k] for c in set(chunk) for k in (VIDEO, AUDIO)}
+    held = {
+        (c, k): [i for i in range(len(score)) if chunk[i] == c and kinds[i] == k]
+        for c in set(chunk)
+        for k in (VIDEO, AUDIO)
+    }
     weight = {}
     for kind in (VIDEO, AUDIO):
-        e = {c: math.exp(sum(score[i] for i in held[c, kind]) / len(held[c, kind]) / 0.1) for c in set(chunk) if held[c, kind]}
+        e = {
+            c: math.exp(sum(score[i] for i in held[c, kind]) / len(held[c, kind]) / 0.1)
+            for c in set(chunk)
+            if held[c, kind]
+        }
         weight |= {(c, kind): e.get(c, 0.0) / sum(e.values()) if e else 0.0 for c in set(chunk)}
     order = sorted(set(chunk))
     quota = shared(
-        [weight[c, VIDEO] + weight[c, AUDIO] for c in order], [len(held[c, VIDEO]) + len(held[c, AUDIO]) for c in order], count
+        [weight[c, VIDEO] + weight[c, AUDIO] for c in order],
+        [len(held[c, VIDEO]) + len(held[c, AUDIO]) for c in order],
+        count,
     )
     out = []
     for c, n in zip(order, quota, strict=True):
@@ -138,7 +172,9 @@ def test_as_chunk_by_chunk(seed: int):
         flags = torch.tensor([[k == VIDEO for k in kinds], [k == AUDIO for k in kinds]])
         stays = best_of_chunks(torch.tensor(score), flags, torch.tensor(chunk), video, count)
         ours = stays.nonzero()[:, 0].tolist()
-        expected = reference([score[i] for i in media], [kinds[i] for i in media], [chunk[i] for i in media], video, count)
+        expected = reference(
+            [score[i] for i in media], [kinds[i] for i in media], [chunk[i] for i in media], video, count
+        )
         assert ours == [media[i] for i in expected] and len(ours) == count
 
 
@@ -147,7 +183,9 @@ def test_selection_is_what_entering_says():
     for keep in (0.1, 0.45, 0.8, 1.0):
         chosen = Seats().select(stream, plan(stream, keep)).indices
         kinds = stream.modality[chosen]
-        expected = Seats.entering(*(int((stream.modality == kind).sum()) for kind in (VIDEO, AUDIO)), plan(stream, keep).count)
+        expected = Seats.entering(
+            *(int((stream.modality == kind).sum()) for kind in (VIDEO, AUDIO)), plan(stream, keep).count
+        )
         assert tuple(int((kinds == kind).sum()) for kind in (VIDEO, AUDIO)) == expected
         assert (chosen[1:] > chosen[:-1]).all() and (kinds == TEXT).sum() == (stream.modality == TEXT).sum()
 

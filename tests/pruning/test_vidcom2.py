@@ -25,10 +25,10 @@ from cg_cli.pruning.vidcom2 import VidCom2
 def test_by_hand(count: int, expected: list[int]):
     """Two grids of three tokens; one of the six, in the second grid, is at a right angle to the others.
 
-    The video's mean is (5/6, 1/6), at a squared distance of 1/18 from the five, 25/18 from the one, so that the grids' mean
-    likeness differs by 1.0: the softmax at temperature 0.01 is (0, 1), the shares 1/2 and 3/2. The second grid's mean is
-    (2/3, 1/3), 2/9 from its two and 8/9 from the one, which thus comes first there. Two more channels that vary a lot say
-    otherwise, and must not be looked at.
+    The video's mean is (5/6, 1/6), at a squared distance of 1/18 from the five, 25/18 from the one, so that the grids'
+    mean likeness differs by 1.0: the softmax at temperature 0.01 is (0, 1), the shares 1/2 and 3/2. The second grid's
+    mean is (2/3, 1/3), 2/9 from its two and 8/9 from the one, which thus comes first there. Two more channels that vary
+    a lot say otherwise, and must not be looked at.
     """
     loud = torch.tensor([[9.0, 9], [-9, 9], [9, -9], [-9, -9], [9, 9], [-9, 9]])
     video = torch.cat([loud, at_angles([[0, 0, 0], [0, 0, 90]])], dim=1)

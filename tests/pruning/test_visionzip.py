@@ -18,8 +18,8 @@ from cg_cli.pruning.visionzip import VisionZip
 def test_by_hand():
     """One grid of 13 tokens, 10 of which stay: 10 * 10/64 = 1.6, so 2 are contextual and 8 dominant.
 
-    The eight of length 2 are dominant. Of the other five, at 80, 0, 10, 90 and 60 degrees, the second and the fourth are evenly
-    spaced. 10 merges into 0; 80 and 60 merge into 90.
+    The eight of length 2 are dominant. Of the other five, at 80, 0, 10, 90 and 60 degrees, the second and the fourth
+    are evenly spaced. 10 merges into 0; 80 and 60 merge into 90.
     """
     angles, loud = [80, 0, 10, 90, 60], [20, 30, 40, 50, 70, 100, 110, 120]
     length = torch.tensor([1.0, 2, 2, 1, 2, 1, 2, 2, 1, 2, 1, 2, 2])
@@ -73,7 +73,9 @@ def test_as_token_by_token(count: int, ragged: bool):
     assert set(kept_rows(VisionZip(), stream, count)) == set(expected)
     selection = VisionZip().select(stream, Budget(count, int((stream.modality == AUDIO).sum())))
     found: dict[int, list[int]] = {i: [] for i in expected}
-    for dropped, into, weight in zip(*(getattr(selection.merge, x).tolist() for x in ("dropped", "into", "weight")), strict=True):
+    for dropped, into, weight in zip(
+        *(getattr(selection.merge, x).tolist() for x in ("dropped", "into", "weight")), strict=True
+    ):
         assert weight in (0, 1) and into in found
         found[into] += [dropped] * int(weight)
     assert {i: sorted(merged) for i, merged in found.items()} == expected

@@ -28,7 +28,14 @@ def lines(path: Path) -> list[dict]:
 
 def told(record: dict) -> tuple:
     """What has to be the same however a batch came to its end."""
-    return record["key"], record["video"], record["question"], record["ok"], record.get("answer"), (record.get("error") or {}).get("type")
+    return (
+        record["key"],
+        record["video"],
+        record["question"],
+        record["ok"],
+        record.get("answer"),
+        (record.get("error") or {}).get("type"),
+    )
 
 
 def answer(video: str = "a.mp4", question: str = "q?", key: str | None = None, **more: Any) -> records.Answer:

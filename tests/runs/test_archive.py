@@ -29,10 +29,14 @@ def test_answers_are_claimed_once_each(tmp_path):
     history = opened(out, ("a.mp4", "c.mp4")).history
     assert history.claim("other", "a.mp4") is None
     assert history.claim("k", "a.mp4") is True
-    assert history.claim("k", "a.mp4") is True and history.claim("k", "c.mp4") is True  # files that went by another name
+    assert (
+        history.claim("k", "a.mp4") is True and history.claim("k", "c.mp4") is True
+    )  # files that went by another name
     assert history.claim("k", "c.mp4") is None
     history = opened(out, ("a.mp4", "b.mp4", "old name.mp4")).history
-    assert history.claim("k", "b.mp4") is True and history.claim("k", "b.mp4") is None  # what is left is the other two's
+    assert (
+        history.claim("k", "b.mp4") is True and history.claim("k", "b.mp4") is None
+    )  # what is left is the other two's
 
 
 def test_a_line_torn_anywhere_is_cut_off_and_a_whole_one_ended(tmp_path):
@@ -54,7 +58,10 @@ def test_zeros_after_a_power_failure_are_torn_too(tmp_path):
     assert len(lines(out)) == 1
 
 
-@pytest.mark.parametrize("content", ['{"video": "a.mp4"}\n', "a.mp4\nb.mp4\n", "no newline", '{"video": "x", "question": "q"}', "[]\n", "\n5\n", "5"])
+@pytest.mark.parametrize(
+    "content",
+    ['{"video": "a.mp4"}\n', "a.mp4\nb.mp4\n", "no newline", '{"video": "x", "question": "q"}', "[]\n", "\n5\n", "5"],
+)
 def test_a_file_of_something_else_is_left_alone(tmp_path, content):
     out = tmp_path / "o.jsonl"
     out.write_text(content)
@@ -81,7 +88,12 @@ def test_failures_are_tried_again_and_replaced_when_the_run_ends(tmp_path):
     write(out, failed("a.mp4", attempts=2), answer("b.mp4"), failed("c.mp4"), failed("d.mp4", kind="poison"))
     out.chmod(0o640)
     archive = opened(out)
-    assert [archive.history.claim(f"key of {v} q?", v) for v in ("a.mp4", "b.mp4", "c.mp4", "d.mp4")] == [None, True, None, False]
+    assert [archive.history.claim(f"key of {v} q?", v) for v in ("a.mp4", "b.mp4", "c.mp4", "d.mp4")] == [
+        None,
+        True,
+        None,
+        False,
+    ]
     assert archive.history.attempts(("a.mp4", "q?", None)) == 2 and archive.history.attempts(("b.mp4", "q?", None)) == 0
     archive.append([answer("a.mp4"), failed("e.mp4")])
     assert len(lines(out)) == 6  # nothing is taken away before the end
@@ -125,9 +137,11 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
         "from cg_cli.runs.archive import Archive; archive = Archive(Path(sys.argv[1]), ()); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\nwhile True: archive.append([answer()] * 2)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(out), os.path.dirname(__file__)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(out), os.path.dirname(__file__)], capture_output=True, text=True
+    )
     assert "File too large" in done.stderr and "run the same command again" in done.stderr
-    assert out.read_bytes().endswith(b"\n") and 0 < len(lines(out)) and len(lines(out)) % 2 == 0
+    assert out.read_bytes().endswith(b"\n") and len(lines(out)) > 0 and len(lines(out)) % 2 == 0
     opened(out).close()
 
 

@@ -33,7 +33,9 @@ def work(tmp_path):
 def start(work: Path, *arguments: str, python_path: Path | None = None, **more) -> subprocess.Popen:
     environment = {**os.environ, **({"PYTHONPATH": str(python_path)} if python_path else {})}
     command = [sys.executable, "-m", "cg_cli", "batch", *arguments, "--model", "nano"]
-    return subprocess.Popen(command, cwd=work, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **more)
+    return subprocess.Popen(
+        command, cwd=work, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **more
+    )
 
 
 def cg(work: Path, *arguments: str, **more) -> tuple[int, str, str]:
@@ -74,7 +76,14 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
 
 def test_a_manifest_to_stdout_and_what_it_passes_on(work):
     rows = [
-        {"video": "clips/c000.mp4", "question": "What is happening?", "id": "a", "answer": "gold", "split": "dev", "ok": "mine"},
+        {
+            "video": "clips/c000.mp4",
+            "question": "What is happening?",
+            "id": "a",
+            "answer": "gold",
+            "split": "dev",
+            "ok": "mine",
+        },
         {"video": "clips/c000.mp4", "question": "What do you hear?", "id": 2},
     ]
     (work / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -94,12 +103,16 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
     assert cg(work, "clips/c00[0-3].mp4", *QUESTIONS, "-o", "o.jsonl", "--quiet")[0] == 0
     for record in lines(work / "o.jsonl"):
         line = foretold[record["video"]]
-        assert (line["frames"], line["width"], line["height"]) == tuple(record["media"][k] for k in ("frames", "width", "height"))
+        assert (line["frames"], line["width"], line["height"]) == tuple(
+            record["media"][k] for k in ("frames", "width", "height")
+        )
         assert line["tokens"]["video"] == record["tokens"]["video"]
         assert line["tokens"]["audio"] == pytest.approx(record["tokens"]["audio"], abs=2)
         assert line["tokens"]["video_kept"] == pytest.approx(record["tokens"]["video_kept"], abs=2)
     out = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--dry-run")[1]
-    assert [(line["questions"], line["settled"]) for line in map(json.loads, out.splitlines())] == [(2, 0)] + [(0, 2)] * 4 + [(2, 0)]
+    assert [(line["questions"], line["settled"]) for line in map(json.loads, out.splitlines())] == [(2, 0)] + [
+        (0, 2)
+    ] * 4 + [(2, 0)]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +184,20 @@ def test_the_process_that_writes_never_loads_what_may_crash_it(work):
         "import sys; from cg_cli.main import app; app(sys.argv[1:], standalone_mode=False); "
         "sys.exit(bool({'torch', 'av', 'transformers'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", code, "batch", "clips/c000.mp4", "-q", "?", "-o", "o.jsonl", "--model", "nano", "--quiet"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "batch",
+        "clips/c000.mp4",
+        "-q",
+        "?",
+        "-o",
+        "o.jsonl",
+        "--model",
+        "nano",
+        "--quiet",
+    ]
     assert subprocess.run(command, cwd=work).returncode == 0
 
 
@@ -226,7 +252,9 @@ def test_a_file_that_kills_its_worker_twice_is_poison_and_the_others_are_answere
     assert code == 3 and len(done) == 12
     poison = [r for r in done if not r["ok"]]
     assert {r["video"] for r in poison} == {"clips/b.mp4"} and len(poison) == 2
-    assert poison[0]["error"]["type"] == "poison" and poison[0]["error"]["stage"] == "prune" and poison[0]["attempts"] == 2
+    assert (
+        poison[0]["error"]["type"] == "poison" and poison[0]["error"]["stage"] == "prune" and poison[0]["attempts"] == 2
+    )
     assert "SIGKILL" in poison[0]["error"]["message"] and err.count("set aside as poison") == 1
     began = (work / "o.jsonl").read_bytes()
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--pruner", "killer", python_path=plugin)
@@ -265,7 +293,10 @@ def test_out_of_memory_is_tried_once_more_with_less(work, plugin, silent):
             large = record["tokens"]["video"] == 512
             assert record["pruner"]["keep"] == (0.225 if large else 0.45)
             assert record["tokens"]["keep"] == pytest.approx(record["pruner"]["keep"], abs=0.01)
-            assert any("out of memory on cpu in prune: tried again with keep 0.225" in w for w in record["warnings"]) == large
+            assert (
+                any("out of memory on cpu in prune: tried again with keep 0.225" in w for w in record["warnings"])
+                == large
+            )
     assert {r["pruner"]["keep"] for r in done.values() if r["ok"]} == {0.225, 0.45}
     before = (work / "o.jsonl").read_text().count('"ok": true')
     cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--pruner", "greedy", python_path=plugin)

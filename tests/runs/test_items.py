@@ -28,7 +28,11 @@ def videos(*inputs, questions=("q?",), **more):
 
 def test_folders_are_searched_for_media_and_nothing_else(here):
     assert videos(".") == (["a.mp4", "x [1].mp4", "sub/b.MKV", "sub/deep/c.mp3"], [])
-    assert videos("sub", "a.mp4", "./a.mp4", str(here / "a.mp4"))[0] == ["sub/b.MKV", "sub/deep/c.mp3", "a.mp4"]  # each once
+    assert videos("sub", "a.mp4", "./a.mp4", str(here / "a.mp4"))[0] == [
+        "sub/b.MKV",
+        "sub/deep/c.mp3",
+        "a.mp4",
+    ]  # each once
 
 
 def test_globs_and_names_that_look_like_globs(here):
@@ -43,7 +47,14 @@ def test_a_file_that_is_not_there_is_an_item_and_will_say_so(here):
 
 def test_a_manifest_brings_questions_ids_and_anything_else(here):
     rows = [
-        {"video": "b.MKV", "question": "one?", "id": 7, "answer": "yes", "choices": ["yes", "no"], "level": {"hard": 1}},
+        {
+            "video": "b.MKV",
+            "question": "one?",
+            "id": 7,
+            "answer": "yes",
+            "choices": ["yes", "no"],
+            "level": {"hard": 1},
+        },
         {"video": "../a.mp4", "questions": ["two?", "three?"], "id": "x"},
         {"video": "b.MKV", "question": "four?"},
         {"video": "b.MKV", "question": "one?", "id": 7},
@@ -54,7 +65,10 @@ def test_a_manifest_brings_questions_ids_and_anything_else(here):
     assert first.video == "sub/b.MKV" and [q.text for q in first.questions] == ["one?", "four?"]
     assert first.questions[0].id == 7
     assert first.questions[0].more == {"expected": "yes", "choices": ["yes", "no"], "level": {"hard": 1}}
-    assert second.video == "sub/../a.mp4" and [(q.text, q.id) for q in second.questions] == [("two?", "x"), ("three?", "x")]
+    assert second.video == "sub/../a.mp4" and [(q.text, q.id) for q in second.questions] == [
+        ("two?", "x"),
+        ("three?", "x"),
+    ]
     assert third.questions == (Question("default?"),)
 
 
@@ -77,7 +91,9 @@ def test_a_bad_line_costs_only_itself(here):
 def test_tables_and_lists(here):
     (here / "t.csv").write_text('\ufeffvideo,question,level\na.mp4,"what, then?",hard\nsub/b.MKV,,\n', encoding="utf-8")
     first, second = collect(["t.csv"], ["d?"]).items
-    assert first.questions == (Question("what, then?", None, {"level": "hard"}),) and second.questions == (Question("d?"),)
+    assert first.questions == (Question("what, then?", None, {"level": "hard"}),) and second.questions == (
+        Question("d?"),
+    )
     (here / "sub" / "l.txt").write_text("../a.mp4\r\n\ndeep\n", encoding="utf-8")
     assert videos("sub/l.txt")[0] == ["sub/../a.mp4", "sub/deep/c.mp3"]
     (here / "bad.csv").write_text("file\na.mp4\n", encoding="utf-8")

@@ -85,7 +85,21 @@ def test_a_row_that_kills_its_actor_is_poison_and_no_row_is_lost(work, plugin, s
 
 
 def test_settings_that_cannot_be_carried_out_are_refused_before_any_work(work):
-    command = [sys.executable, "-m", "cg_cli", "batch", "clips", "-q", "?", "-o", "o.jsonl", "--engine", "ray", "--model", "gone/"]
+    command = [
+        sys.executable,
+        "-m",
+        "cg_cli",
+        "batch",
+        "clips",
+        "-q",
+        "?",
+        "-o",
+        "o.jsonl",
+        "--engine",
+        "ray",
+        "--model",
+        "gone/",
+    ]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True)
     assert done.returncode == 2 and "cg: error: no model directory gone/" in done.stderr
     command[-1] = "nano"

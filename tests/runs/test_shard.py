@@ -39,7 +39,16 @@ def test_each_shard_has_its_own_file():
     [
         ("2/5", {}, (2, 5)),
         ("auto", {"SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_COUNT": "4"}, (3, 4)),
-        ("auto", {"SLURM_ARRAY_TASK_ID": "8", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "12", "SLURM_ARRAY_TASK_STEP": "4"}, (2, 4)),
+        (
+            "auto",
+            {
+                "SLURM_ARRAY_TASK_ID": "8",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_MAX": "12",
+                "SLURM_ARRAY_TASK_STEP": "4",
+            },
+            (2, 4),
+        ),
         (
             "auto",
             {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"},
@@ -56,7 +65,8 @@ def test_what_a_scheduler_says(text, environment, shard):
 
 
 @pytest.mark.parametrize(
-    "text, environment", [("2/2", {}), ("-1/2", {}), ("x/2", {}), ("1", {}), ("auto", {}), ("auto", {"JOB_COMPLETION_INDEX": "1"})]
+    "text, environment",
+    [("2/2", {}), ("-1/2", {}), ("x/2", {}), ("1", {}), ("auto", {}), ("auto", {"JOB_COMPLETION_INDEX": "1"})],
 )
 def test_what_is_no_shard(text, environment):
     with pytest.raises(UsageError, match="--shard"):

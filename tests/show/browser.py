@@ -18,7 +18,15 @@ from urllib.request import ProxyHandler, Request, build_opener
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
 ARGUMENTS = ["headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync",
              "disable-dev-shm-usage", "force-device-scale-factor=1"]  # fmt: skip
-KEYS = {"left": "\ue012", "right": "\ue014", "home": "\ue011", "end": "\ue010", "enter": "\ue007", "tab": "\ue004", "shift": "\ue008"}  # WebDriver's codes
+KEYS = {
+    "left": "\ue012",
+    "right": "\ue014",
+    "home": "\ue011",
+    "end": "\ue010",
+    "enter": "\ue007",
+    "tab": "\ue004",
+    "shift": "\ue008",
+}  # WebDriver's codes
 START_S = 30  # for chromedriver and the browser to come up
 
 _open = build_opener(ProxyHandler({})).open  # the driver is on this machine, whatever proxy there is
@@ -35,7 +43,9 @@ class Browser:
 
     def open(self, page: Path) -> None:
         self.call("url", {"url": page.as_uri()})
-        self.until('performance.getEntriesByType("paint").length')  # Chromium drops what is typed before the first paint
+        self.until(
+            'performance.getEntriesByType("paint").length'
+        )  # Chromium drops what is typed before the first paint
 
     def js(self, body: str, *arguments: Any) -> Any:
         """What a function of ``body`` returns."""
@@ -49,8 +59,14 @@ class Browser:
 
     def move(self, x: float, y: float, *then: str) -> None:
         """The mouse to a place in the window, CSS pixels; then ``pointerDown`` and such."""
-        steps = [{"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)}, *({"type": name, "button": 0} for name in then)]
-        self.call("actions", {"actions": [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}]})
+        steps = [
+            {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)},
+            *({"type": name, "button": 0} for name in then),
+        ]
+        self.call(
+            "actions",
+            {"actions": [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}]},
+        )
 
     def press(self, *keys: str, held: str | None = None) -> None:
         """Keys by name or as they are, one after the other, while ``held`` is down."""
@@ -68,7 +84,11 @@ class Browser:
 
     def errors(self) -> list[str]:
         """What the console said of errors and warnings since it was last asked."""
-        return [entry["message"] for entry in self.call("se/log", {"type": "browser"}) if entry["level"] in ("SEVERE", "WARNING")]
+        return [
+            entry["message"]
+            for entry in self.call("se/log", {"type": "browser"})
+            if entry["level"] in ("SEVERE", "WARNING")
+        ]
 
 
 @contextmanager
@@ -77,8 +97,13 @@ def browser(home: Path) -> Iterator[Browser]:
     process = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     session = None
     try:
-        port = next(line.rsplit(" ", 1)[1].strip(" .\n") for line in process.stdout if "started successfully on port" in line)
-        options = {"binary": BROWSER, "args": [*(f"--{name}" for name in ARGUMENTS), f"--user-data-dir={home / 'profile'}"]}
+        port = next(
+            line.rsplit(" ", 1)[1].strip(" .\n") for line in process.stdout if "started successfully on port" in line
+        )
+        options = {
+            "binary": BROWSER,
+            "args": [*(f"--{name}" for name in ARGUMENTS), f"--user-data-dir={home / 'profile'}"],
+        }
         wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         made = _call(f"http://127.0.0.1:{port}/session", {"capabilities": {"alwaysMatch": wanted}}, "POST")
         session = f"http://127.0.0.1:{port}/session/{made['sessionId']}"
@@ -91,7 +116,12 @@ def browser(home: Path) -> Iterator[Browser]:
 
 
 def _call(url: str, body: Any, method: str) -> Any:
-    request = Request(url, None if method != "POST" else json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method)
+    request = Request(
+        url,
+        None if method != "POST" else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+        method=method,
+    )
     try:
         with _open(request, timeout=START_S) as reply:
             return json.load(reply)["value"]

@@ -25,4 +25,6 @@ def scene_of(session: Session, path: Path | str, *cells: tuple[str, float]) -> S
             pruner = pruner.with_predictor(session.pruner.predictor)
         budget = budgets.plan(stream, keep)
         runs.append(run(name, keep, pruner, stream, budget, pruner.select(stream, budget), None, ()))
-    return replace(scene(str(path), records.video_identity(path), clip, stream, session.backbone.frame_multiple), runs=tuple(runs))
+    return replace(
+        scene(str(path), records.video_identity(path), clip, stream, session.backbone.frame_multiple), runs=tuple(runs)
+    )

@@ -19,15 +19,15 @@ from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning.stream import TEXT
-from cg_cli.records import video_identity
 from cg_cli.recipe import make_pruner
+from cg_cli.records import video_identity
 from cg_cli.session import Session
 from cg_cli.show import page
 from cg_cli.show import scene as scenes
 from cg_cli.show.scene import Cells, Run, Scene, Sounds
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-QUESTION = "What do you hear? </script><b>\"it's\"</b> \u2028 😀"
+QUESTION = 'What do you hear? </script><b>"it\'s"</b> \u2028 😀'
 RUNS = (("contextguard", 0.45), ("random", 0.45), ("fastv", 0.25))
 
 
@@ -47,7 +47,11 @@ def scene(session: Session, video: Path, runs=RUNS, questions=(), **settings) ->
         pruner, budget = make_pruner(own).with_predictor(session.pruner.predictor), budgets.plan(stream, keep)
         selection = pruner.select(stream, budget)
         read = torch.rand(len(selection.indices), generator=torch.Generator().manual_seed(0)) < keep
-        depth = torch.where(read | (stream.modality[selection.indices] == TEXT), 1.0, 0.25) if pruner.stage == "decoder" else None
+        depth = (
+            torch.where(read | (stream.modality[selection.indices] == TEXT), 1.0, 0.25)
+            if pruner.stage == "decoder"
+            else None
+        )
         records = tuple(replace(session, settings=own, pruner=pruner).ask(str(video), questions)) if questions else ()
         done.append(scenes.run(name, keep, pruner, stream, budget, selection, depth, records))
     made = scenes.scene(str(video), video_identity(video), clip, stream, session.backbone.frame_multiple)
@@ -81,10 +85,15 @@ def check(held: dict, scene: Scene) -> None:
         assert np.array(told["takes"])[at].tolist() == [(cells.into == n).sum() for n in range(len(place))]
         assert np.array(told["score"], float)[at] == pytest.approx(cells.score, abs=1e-4, nan_ok=True)
         assert [told["reasons"][n] for n in np.array(told["reason"])[at]] == [run.reasons[n] for n in cells.reason]
-        assert told["sound_kept"] == pytest.approx(run.sounds.kept, abs=1e-4) and told["sound_into"] == run.sounds.into.tolist()
+        assert (
+            told["sound_kept"] == pytest.approx(run.sounds.kept, abs=1e-4)
+            and told["sound_into"] == run.sounds.into.tolist()
+        )
         assert told["video_kept"] == pytest.approx(cells.kept.sum(), abs=0.1)
         assert told["share"] == pytest.approx([level.mean() for level in scene.level(run) if level.size], abs=1e-4)
-        assert (told["segment"] is None) == (run.segment is None) and (run.segment is None or told["segment"] == run.segment.tolist())
+        assert (told["segment"] is None) == (run.segment is None) and (
+            run.segment is None or told["segment"] == run.segment.tolist()
+        )
 
 
 @pytest.mark.parametrize("clip", ["dog", "clocks", "off-screen"])
@@ -93,7 +102,9 @@ def test_a_page_holds_the_cells_of_every_run(nano, clip):
     drawn = scene(nano, SAMPLES / f"{clip}.mp4", runs)
     held = page.read(page.text(drawn))
     check(held, drawn)
-    assert len(held["frames"]) == len(held["start_s"]) == drawn.grids and held["frames"][0].startswith("data:image/jpeg;base64,")
+    assert len(held["frames"]) == len(held["start_s"]) == drawn.grids and held["frames"][0].startswith(
+        "data:image/jpeg;base64,"
+    )
     for grid, uri in enumerate(held["frames"]):
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), float)
         assert np.abs(shown - drawn.clip.frames[grid * drawn.grid_frames]).mean() < 8  # a JPEG of that frame
@@ -106,7 +117,9 @@ def test_of_a_long_clip_segments_begin_on_the_page(tmp_path):
     held = page.data(long)
     assert len(held["shown"]) <= page.SHOWN and {0, 3, 103, 104, 203, 253, 400, 599} <= set(held["shown"])
     assert np.diff(held["shown"]).max() <= 5 and len(held["runs"][0]["share"]) == 600
-    assert held["runs"][0]["kept"] == [int(kept) for grid in held["shown"] for kept in long.runs[0].cells.kept[4 * grid : 4 * grid + 4]]
+    assert held["runs"][0]["kept"] == [
+        int(kept) for grid in held["shown"] for kept in long.runs[0].cells.kept[4 * grid : 4 * grid + 4]
+    ]
     many = page.data(made(600, np.arange(600)))
     assert len(many["shown"]) == page.SHOWN
     page.write(tmp_path / "a.html", long)
@@ -117,7 +130,7 @@ def test_of_a_long_clip_segments_begin_on_the_page(tmp_path):
 
 def test_runs_are_added_to_the_page_of_a_clip(tmp_path):
     file, first = tmp_path / "a.html", made(4)
-    read = lambda: page.read(file.read_text(encoding="utf-8"))  # noqa: E731
+    read = lambda: page.read(file.read_text(encoding="utf-8"))
     run = first.runs[0]
     page.write(file, first)
     page.write(file, replace(first, runs=(replace(run, keep=0.25),)))
@@ -156,7 +169,15 @@ def test_sound_without_pictures_and_too_much_of_it():
     quiet = np.zeros(SAMPLE_RATE * 61, np.float32)
     clip = Clip("a.mp3", None, None, 0.0, quiet, "used", 61.0, 0, 0)
     none, sounds = np.zeros(0, int), Sounds(np.arange(3) / 25, np.array([1.0, 0, 0]), np.array([-1, 0, -1]))
-    run = Run("made", 0.5, Cells(none, none, none, none.astype(float), none, none.astype(float), none), sounds, ("kept", "dropped"), None, None)
+    run = Run(
+        "made",
+        0.5,
+        Cells(none, none, none, none.astype(float), none, none.astype(float), none),
+        sounds,
+        ("kept", "dropped"),
+        None,
+        None,
+    )
     heard = Scene("a.mp3", "1:1:1", clip, 2, np.zeros(0), 0, 0, (run,))
     held = page.read(page.text(heard))
     check(held, heard)
@@ -166,7 +187,8 @@ def test_sound_without_pictures_and_too_much_of_it():
 
 # In a browser
 
-# The colours at the middle of each cell, row by row; read off a copy, as reading the canvas itself would slow it down, and be complained of.
+# The colours at the middle of each cell, row by row; read off a copy, as reading the canvas itself would slow it down,
+# and be complained of.
 PIXELS = """const seen = document.getElementById("picture"), [rows, columns] = arguments;
 const copy = Object.assign(document.createElement("canvas"), {width: seen.width, height: seen.height}).getContext("2d", {willReadFrequently: true});
 copy.drawImage(seen, 0, 0);
@@ -202,7 +224,9 @@ def opened(window, dog):
     window.until('document.getElementById("picture").width > 300')
     yield window
     assert window.errors() == []
-    fetched = window.js('return performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"))')
+    fetched = window.js(
+        'return performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"))'
+    )
     assert fetched == []
 
 
@@ -237,16 +261,19 @@ def test_pointing_at_a_cell_tells_why(opened, dog):
 
 
 def test_overlay_pixels_are_the_selection(opened, dog):
-    """Kept cells are the frame as it is; the others are dark, in proportion to the layers that do not read them, or of their segment's colour."""
+    """Kept cells are the frame as it is; the others are dark, in proportion to the layers that do not read them, or of
+    their segment's colour."""
     scene, seen = dog[0], []
     for run in range(3):
         opened.press(str(run + 1))
         seen.append(opened.js(PIXELS, scene.rows, scene.columns))
     opened.press("o")
     bare = opened.js(PIXELS, scene.rows, scene.columns)
-    over = lambda plain, colour, alpha: [old + (new - old) * alpha for old, new in zip(plain, colour)]  # noqa: E731
+    over = lambda plain, colour, alpha: [old + (new - old) * alpha for old, new in zip(plain, colour)]
     for run, pixels in zip(scene.runs, seen, strict=True):
-        for level, merged, pixel, plain in zip(scene.level(run)[0].ravel(), scene.merged(run)[0].ravel(), pixels, bare, strict=True):
+        for level, merged, pixel, plain in zip(
+            scene.level(run)[0].ravel(), scene.merged(run)[0].ravel(), pixels, bare, strict=True
+        ):
             if level == 1:
                 assert pixel == plain
             elif merged:
@@ -257,7 +284,13 @@ def test_overlay_pixels_are_the_selection(opened, dog):
 
 
 def test_keys_move_in_time_and_switch_pruners(opened, dog):
-    for keys, held, seconds in ((["right", "right"], None, 2), (["right"], "shift", 5), (["left"], None, 4), (["home"], None, 0), (["end"], None, 5)):
+    for keys, held, seconds in (
+        (["right", "right"], None, 2),
+        (["right"], "shift", 5),
+        (["left"], None, 4),
+        (["home"], None, 0),
+        (["end"], None, 5),
+    ):
         opened.press(*keys, held=held)
         assert opened.js(TEXT_OF, "now").startswith(f"{seconds:.2f} s · grid {seconds + 1} of 6")
         assert opened.js('return document.getElementById("scrub").value') == str(seconds)
@@ -267,7 +300,9 @@ def test_keys_move_in_time_and_switch_pruners(opened, dog):
         assert opened.js(pressed) == run
     opened.js('document.querySelector("#runs button").focus()')
     opened.press("enter")
-    assert opened.js(pressed) == 0 and opened.js('return document.activeElement === document.querySelector("#runs button")')
+    assert opened.js(pressed) == 0 and opened.js(
+        'return document.activeElement === document.querySelector("#runs button")'
+    )
     left, top, width, height = opened.js(BOX, "line")
     opened.move(84 + left + (width - 90) * 3.5 / 6.02, top + 20, "pointerDown", "pointerUp")
     assert opened.js(TEXT_OF, "now").startswith("3.00 s")
@@ -282,7 +317,9 @@ def test_cells_by_keyboard_to_where_one_was_merged(opened, dog):
     opened.js('document.getElementById("picture").focus({focusVisible: true})')
     opened.press(*"s" * cells.row[one], *"d" * cells.column[one])
     into = cells.into[one]
-    assert f"column {cells.column[into] + 1} at {scene.grid_start_s[cells.grid[into]]:.2f} s" in opened.js(TEXT_OF, "said")
+    assert f"column {cells.column[into] + 1} at {scene.grid_start_s[cells.grid[into]]:.2f} s" in opened.js(
+        TEXT_OF, "said"
+    )
     opened.press("enter")
     assert opened.js(TEXT_OF, "now").startswith(f"{scene.grid_start_s[cells.grid[into]]:.2f} s")
     assert "stands for" in opened.js(TEXT_OF, "said") and "kept" in opened.js(TEXT_OF, "said")
@@ -291,7 +328,9 @@ def test_cells_by_keyboard_to_where_one_was_merged(opened, dog):
 def test_two_pruners_side_by_side(opened, dog):
     scene = dog[0]
     apart = (scene.level(scene.runs[0]) != scene.level(scene.runs[1])).sum((1, 2))
-    opened.js('const other = document.getElementById("other"); other.value = 1; other.dispatchEvent(new Event("change"))')
+    opened.js(
+        'const other = document.getElementById("other"); other.value = 1; other.dispatchEvent(new Event("change"))'
+    )
     assert opened.js(TEXT_OF, "apart") == f"in {apart[0]} of 64 cells here, {apart.sum()} of 384 on the page"
 
 
@@ -301,7 +340,9 @@ def test_what_was_asked_and_what_it_took(opened, dog):
     scene = dog[0]
     asked = opened.js('return document.getElementById("asked").textContent')
     assert QUESTION in asked and all(record.answer in asked for run in scene.runs for record in run.records)
-    rows = opened.js('return [...document.querySelectorAll("tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent))')
+    rows = opened.js(
+        'return [...document.querySelectorAll("tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent))'
+    )
     told = [[list(row) for section in figures(run.records) for row in section] for run in scene.runs]
     assert rows == [[*first[:2], *(text for run in told for text in run[n][2:])] for n, first in enumerate(told[0])]
     assert opened.js("return document.title") == "cg: dog.mp4"
@@ -318,7 +359,9 @@ def test_a_narrow_window_needs_no_sideways_scrolling(opened):
 
 def test_the_sound_plays_and_time_with_it(opened):
     left, top, width, height = opened.js(BOX, "play")
-    opened.move(left + width / 2, top + height / 2, "pointerDown", "pointerUp")  # a browser plays nothing that nobody clicked at
+    opened.move(
+        left + width / 2, top + height / 2, "pointerDown", "pointerUp"
+    )  # a browser plays nothing that nobody clicked at
     opened.until('document.getElementById("scrub").value >= 1')
     opened.js('document.getElementById("play").click()')
     opened.until('document.getElementById("play").textContent === "play"')
@@ -327,7 +370,15 @@ def test_the_sound_plays_and_time_with_it(opened):
 def test_sound_alone_has_a_page(window, tmp_path):
     clip = Clip("a.mp3", None, None, 0.0, np.sin(np.arange(SAMPLE_RATE * 3) / 20).astype(np.float32), "used", 3.0, 0, 0)
     none, sounds = np.zeros(0, int), Sounds(np.arange(75) / 25, (np.arange(75) % 2).astype(float), np.full(75, -1))
-    run = Run("made", 0.5, Cells(none, none, none, none.astype(float), none, none.astype(float), none), sounds, ("kept", "dropped"), None, None)
+    run = Run(
+        "made",
+        0.5,
+        Cells(none, none, none, none.astype(float), none, none.astype(float), none),
+        sounds,
+        ("kept", "dropped"),
+        None,
+        None,
+    )
     page.write(tmp_path / "a.html", Scene("a.mp3", "1:1:1", clip, 2, np.zeros(0), 0, 0, (run,)))
     window.open(tmp_path / "a.html")
     window.press("right")

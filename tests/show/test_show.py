@@ -1,4 +1,5 @@
-"""Pictures show the cells that were kept: the scene against the selection, pixels against the scene, a film against its source."""
+"""Pictures show the cells that were kept: the scene against the selection, pixels against the scene, a film against its
+source."""
 
 from __future__ import annotations
 
@@ -34,16 +35,28 @@ def test_a_run_tells_of_every_token_what_the_selection_says(case, keep):
     kept = set(selection.indices.tolist())
     merged = {}
     if selection.merge is not None:
-        merged = {d: i for d, i, w in zip(*(x.tolist() for x in (selection.merge.dropped, selection.merge.into, selection.merge.weight))) if w > 0}
+        merged = {
+            d: i
+            for d, i, w in zip(
+                *(x.tolist() for x in (selection.merge.dropped, selection.merge.into, selection.merge.weight))
+            )
+            if w > 0
+        }
     for kind, values in ((VIDEO, told.cells), (AUDIO, told.sounds)):
         rows = (stream.modality == kind).nonzero()[:, 0].tolist()
         assert values.kept.tolist() == [float(row in kept) for row in rows]
         assert values.into.tolist() == [rows.index(merged[row]) if row in merged else -1 for row in rows]
     assert set(told.cells.reason) <= set(range(len(told.reasons)))
-    reasons = {kept: {told.reasons[r] for r, k in zip(told.cells.reason, told.cells.kept) if k == kept} for kept in (0.0, 1.0)}
+    reasons = {
+        kept: {told.reasons[r] for r, k in zip(told.cells.reason, told.cells.kept) if k == kept} for kept in (0.0, 1.0)
+    }
     assert not reasons[0.0] & reasons[1.0]  # no reason both to keep and to drop
     if not np.isnan(told.cells.score).any() and case.name == "contextguard":
-        ranked = [s for s, k, r in zip(told.cells.score, told.cells.kept, told.cells.reason) if k and told.reasons[r] == "detail"]
+        ranked = [
+            s
+            for s, k, r in zip(told.cells.score, told.cells.kept, told.cells.reason)
+            if k and told.reasons[r] == "detail"
+        ]
         assert min(ranked) >= max(told.cells.score[told.cells.kept == 0]) - 1e-6
 
 
@@ -64,7 +77,9 @@ def test_a_pruner_between_layers_keeps_in_part(session):
     selection = pruner.select(stream, budget)
     depth = torch.linspace(0, 1, len(stream))
     told = run("fastv", 0.5, pruner, stream, budget, selection, depth, ())
-    assert np.allclose(told.cells.kept, depth[stream.modality == VIDEO]) and np.allclose(told.sounds.kept, depth[stream.modality == AUDIO])
+    assert np.allclose(told.cells.kept, depth[stream.modality == VIDEO]) and np.allclose(
+        told.sounds.kept, depth[stream.modality == AUDIO]
+    )
     assert (stream.modality == TEXT).sum() + len(told.cells.kept) + len(told.sounds.kept) == len(stream)
 
 
@@ -90,12 +105,18 @@ def test_the_pixels_of_a_sheet_are_the_selection(session, pruner, keep):
     top = sheet.MARGIN + 44 + sheet.LINE * len(sheet._words(scene, told)) + sheet.GAP
     level, wrong = scene.level(told), 0
     for grid in range(scene.grids):
-        x0, y0 = sheet.MARGIN + grid % across * (size[0] + sheet.GAP), top + grid // across * (size[1] + sheet.LINE + sheet.GAP)
+        x0, y0 = (
+            sheet.MARGIN + grid % across * (size[0] + sheet.GAP),
+            top + grid // across * (size[1] + sheet.LINE + sheet.GAP),
+        )
         frame = Image.fromarray(scene.clip.frames[grid * scene.grid_frames]).resize(size, Image.Resampling.BICUBIC)
         same = (np.abs(image[y0 : y0 + size[1], x0 : x0 + size[0]] - np.asarray(frame)) <= 1).all(-1)
         for row in range(scene.rows):
             for column in range(scene.columns):
-                y, x = (slice(int((n + 0.2) * side / of), int((n + 0.8) * side / of)) for n, side, of in ((row, size[1], scene.rows), (column, size[0], scene.columns)))
+                y, x = (
+                    slice(int((n + 0.2) * side / of), int((n + 0.8) * side / of))
+                    for n, side, of in ((row, size[1], scene.rows), (column, size[0], scene.columns))
+                )
                 wrong += (same[y, x].mean() > 0.99) != (level[grid, row, column] == 1)
     assert wrong == 0
 
@@ -121,7 +142,11 @@ def frames_of(path: Path) -> tuple[list[Fraction], list[np.ndarray], float]:
         film = container.streams.video[0]
         pairs = [(frame.pts * film.time_base, frame.to_ndarray(format="rgb24")) for frame in container.decode(film)]
     with av.open(str(path)) as container:
-        sound = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0)) if container.streams.audio else 0.0
+        sound = (
+            sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+            if container.streams.audio
+            else 0.0
+        )
     return [time for time, _ in pairs], [pixels for _, pixels in pairs], sound
 
 
@@ -139,7 +164,9 @@ def test_an_overlay_is_the_clip_with_the_selection_on_it(session, tmp_path):
         grid = scene.grid_at(float(times[number]))
         clear = np.kron(level[grid], np.ones((28, 28))) == 1
         assert (expected[clear] == own[number][clear]).all() and clear.sum() == 28 * 28 * level[grid].sum()
-        assert np.abs(frames[number] - own[number].astype(int)).mean() > 20 * (1 - level[grid].mean())  # the rest is veiled
+        assert np.abs(frames[number] - own[number].astype(int)).mean() > 20 * (
+            1 - level[grid].mean()
+        )  # the rest is veiled
     assert not list(tmp_path.glob(".*"))  # nothing half-written is left
 
 
@@ -190,9 +217,21 @@ def test_a_file_that_vanished_is_one_line(session, tmp_path):
 
 def test_ask_shows(cg, tmp_path):
     sheet_file, film = tmp_path / "kept.png", tmp_path / "kept.mp4"
-    code, out, err = cg("ask", str(SAMPLES / "drum.mp4"), "What is seen?", "--model", "nano", "--show", str(sheet_file), "--show", str(film))
+    code, out, err = cg(
+        "ask",
+        str(SAMPLES / "drum.mp4"),
+        "What is seen?",
+        "--model",
+        "nano",
+        "--show",
+        str(sheet_file),
+        "--show",
+        str(film),
+    )
     assert code == 0 and out == "drum\n" and "kept.png" in err
-    assert Image.open(sheet_file).size[0] == sheet.WIDTH and len(frames_of(film)[0]) == len(frames_of(SAMPLES / "drum.mp4")[0])
+    assert Image.open(sheet_file).size[0] == sheet.WIDTH and len(frames_of(film)[0]) == len(
+        frames_of(SAMPLES / "drum.mp4")[0]
+    )
     for name, message in (("kept.gif", "told by the suffix: .png, .mp4, .html"), ("no/kept.png", "no such folder")):
         code, _, err = cg("ask", str(SAMPLES / "drum.mp4"), "--model", "nano", "--show", str(tmp_path / name))
         assert code == 2 and message in err and len(err.strip().splitlines()) == 1
@@ -208,7 +247,19 @@ def test_batch_draws_a_sheet_a_video_and_a_sheet_that_fails_loses_no_answer(cg, 
     out, folder = tmp_path / "out.jsonl", tmp_path / "sheets"
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no film")
-    code, _, _ = cg("batch", str(SAMPLES / "dog.mp4"), str(broken), "-q", "What is seen?", "--model", "nano", "-o", str(out), "--show-dir", str(folder))
+    code, _, _ = cg(
+        "batch",
+        str(SAMPLES / "dog.mp4"),
+        str(broken),
+        "-q",
+        "What is seen?",
+        "--model",
+        "nano",
+        "-o",
+        str(out),
+        "--show-dir",
+        str(folder),
+    )
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert code == 3 and len(found) == 2
     good = next(record for record in found if record["ok"])
@@ -216,6 +267,22 @@ def test_batch_draws_a_sheet_a_video_and_a_sheet_that_fails_loses_no_answer(cg, 
     assert len(list(folder.iterdir())) == 1
     blocked = tmp_path / "file"
     blocked.write_text("")
-    code, _, _ = cg("batch", str(SAMPLES / "dog.mp4"), "-q", "What is seen?", "--model", "nano", "-o", str(tmp_path / "again.jsonl"), "--show-dir", str(blocked))
+    code, _, _ = cg(
+        "batch",
+        str(SAMPLES / "dog.mp4"),
+        "-q",
+        "What is seen?",
+        "--model",
+        "nano",
+        "-o",
+        str(tmp_path / "again.jsonl"),
+        "--show-dir",
+        str(blocked),
+    )
     (record,) = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
-    assert code == 0 and record["ok"] and any("no sheet" in warning for warning in record["warnings"]) and "shown" not in record
+    assert (
+        code == 0
+        and record["ok"]
+        and any("no sheet" in warning for warning in record["warnings"])
+        and "shown" not in record
+    )

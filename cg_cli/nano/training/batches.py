@@ -8,7 +8,7 @@ dropped in training.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,9 @@ from .hints import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
 class Pair(NamedTuple):
     question: str
     answer: str
-    shown: tuple[tuple[str, Tensor], ...] = ()  # parts of the answer, and the media tokens that tell each ([V + A] bool)
+    shown: tuple[
+        tuple[str, Tensor], ...
+    ] = ()  # parts of the answer, and the media tokens that tell each ([V + A] bool)
 
 
 class Reader:
@@ -45,7 +47,7 @@ class Reader:
         self.ids = tok.convert_tokens_to_ids
         self.header, self.question_end = tok(HEADER).input_ids, tok(QUESTION_END).input_ids
 
-    @lru_cache(maxsize=None)  # noqa: B019 (one reader a run)
+    @cache  # noqa: B019 (one reader a run)
     def prefix(self, duration: int, parts: str) -> tuple[Tensor, Layout]:
         """Text ids and layout of a clip's prefix; ``parts`` is "av", "v" or "a"."""
         video, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
@@ -59,7 +61,7 @@ class Reader:
         embed = self.model.get_input_embeddings()
         rows = [self._pairs(pairs) for pairs in asked]
         longest = max(len(r["ids"]) for r in rows)
-        pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])  # noqa: E731
+        pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])
         text, pair, target, weight = pad("ids", 0), pad("pair", -1), pad("target", 0), pad("weight", 0.0)
         prefix = torch.zeros(len(clips), len(layout.modality), embed.embedding_dim)
         prefix[:, layout.modality == TEXT] = embed(ids)
@@ -85,7 +87,12 @@ class Reader:
         media = torch.cat([batch["video"], batch["audio"]])
         for clip, pairs in enumerate(asked):
             for number, pair in enumerate(pairs):
-                first = int((batch["pair"][clip] == number).nonzero()[0]) + len(self.tok(pair.question).input_ids) + len(self.question_end) - 1
+                first = (
+                    int((batch["pair"][clip] == number).nonzero()[0])
+                    + len(self.tok(pair.question).input_ids)
+                    + len(self.question_end)
+                    - 1
+                )
                 ends = [sum(len(part) for part, _ in pair.shown[: i + 1]) for i in range(len(pair.shown))]
                 for word, (start, _) in enumerate(self.tok(pair.answer, return_offsets_mapping=True).offset_mapping):
                     told = next(mask for end, (_, mask) in zip(ends, pair.shown) if start < end)

@@ -34,7 +34,8 @@ SHORT = 8  # seconds, longest of the short clips
 PER_CATEGORY = {"order": 4}  # questions of one category that a clip is asked in one step, 2 if not named here
 THREE = 3  # a clip of three scenes is drawn so many times as often: only there "first of two" is not "first of all"
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
-SIMPLE = 3  # of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
+# Of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
+SIMPLE = 3
 HINT_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
 EARLY = 0.4  # share of the steps on short clips only
 
@@ -60,9 +61,10 @@ def longest(index: int) -> int:
 
 @lru_cache(maxsize=1)
 def used_clips() -> tuple[int, ...]:
-    """The clips of the training world that are drawn: those of two scenes, or three of the long ones, and a few others."""
-    most = lambda i: 2 if i < SHORT_CLIPS else 3  # noqa: E731
-    scenes = lambda i: len(write_script(WORLD, i, longest(i)).scenes)  # noqa: E731
+    """The clips of the training world that are drawn: those of two scenes, or three of the long ones, and a few
+    others."""
+    most = lambda i: 2 if i < SHORT_CLIPS else 3
+    scenes = lambda i: len(write_script(WORLD, i, longest(i)).scenes)
     return tuple(i for i in range(CLIPS) if i % SIMPLE == 0 or scenes(i) == most(i))
 
 
@@ -75,7 +77,12 @@ def jobs() -> list[tuple[int, int, int]]:
 
 def descent(model, hints: Hints, steps: int) -> Descent:
     language = model.model.language_model
-    others = [*language.embed_tokens.parameters(), *language.norm.parameters(), *model.lm_head.parameters(), *hints.parameters()]
+    others = [
+        *language.embed_tokens.parameters(),
+        *language.norm.parameters(),
+        *model.lm_head.parameters(),
+        *hints.parameters(),
+    ]
     return Descent(language.layers.parameters(), others, steps, RATES)
 
 
@@ -142,7 +149,9 @@ class Trainer:
         keep = [i for i, pairs in enumerate(asked) if pairs]
         return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
 
-    def loss(self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str, hints: Hints) -> dict[str, Tensor]:
+    def loss(
+        self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str, hints: Hints
+    ) -> dict[str, Tensor]:
         """What one batch costs: the answers, and, where there is sound and picture, the hints and where to look."""
         batch = self.reader.batch(clips, asked, parts)
         scored = batch["weight"] > 0
@@ -153,7 +162,11 @@ class Trainer:
         if parts == "av":
             known = [moments(self.scripts(world, index, longest(index))) for world, index, _ in clips]
             labels = {name: torch.stack([k[name] for k in known]) for name in known[0]}
-            audio, video, late = reading.middle[:, batch["audio"]], reading.middle[:, batch["video"]], reading.late[:, batch["video"]]
+            audio, video, late = (
+                reading.middle[:, batch["audio"]],
+                reading.middle[:, batch["video"]],
+                reading.late[:, batch["video"]],
+            )
             losses["hints"] = HINT_WEIGHT * hints.loss(audio, video, late, labels)
             clip, place, shown = self.reader.evidence(asked, batch)
             losses["pointing"] = POINTING_WEIGHT * pointing_loss(reading.pointing[clip, :, place], shown)

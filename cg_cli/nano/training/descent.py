@@ -21,7 +21,9 @@ class Descent:
         rates: peak learning rates of Muon and AdamW.
     """
 
-    def __init__(self, layers: Iterable[nn.Parameter], others: Iterable[nn.Parameter], steps: int, rates: tuple[float, float]):
+    def __init__(
+        self, layers: Iterable[nn.Parameter], others: Iterable[nn.Parameter], steps: int, rates: tuple[float, float]
+    ):
         layers, others = list(layers), list(others)
         self.parameters = layers + others
         matrices = [p for p in layers if p.ndim == 2]
@@ -30,7 +32,7 @@ class Descent:
             torch.optim.Muon(matrices, lr=rates[0], weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=rates[1], betas=(0.9, 0.97), weight_decay=0.0),
         ]
-        share = lambda i: min((i + 1) / WARM_UP, max(FLOOR, 0.5 + 0.5 * math.cos(math.pi * i / steps)))  # noqa: E731
+        share = lambda i: min((i + 1) / WARM_UP, max(FLOOR, 0.5 + 0.5 * math.cos(math.pi * i / steps)))
         self.schedules = [torch.optim.lr_scheduler.LambdaLR(o, share) for o in self.optimisers]
 
     def step(self, loss: Tensor) -> None:

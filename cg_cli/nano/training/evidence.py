@@ -19,7 +19,8 @@ TOKENS_A_SECOND = 25  # of audio
 
 @lru_cache(maxsize=8192)
 def seen(script: Script) -> tuple[Tensor, Tensor]:
-    """Kind and colour in each cell of each grid: two [grids, CELLS * CELLS] int16, as ``towers.grid_labels`` has them."""
+    """Kind and colour in each cell of each grid: two [grids, CELLS * CELLS] int16, as ``towers.grid_labels`` has
+    them."""
     kind, colour, _ = zip(*(grid_labels(script, times) for times in grid_times(script)))
     return torch.from_numpy(np.stack(kind).astype(np.int16)), torch.from_numpy(np.stack(colour).astype(np.int16))
 

@@ -1,4 +1,5 @@
-"""What the training needs of a clip, without writing a file: frames, log-mel, and what the frozen towers make of them."""
+"""What the training needs of a clip, without writing a file: frames, log-mel, and what the frozen towers make of
+them."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def feature_file(folder: Path, world: int, index: int) -> Path:
 
 
 def produce(towers: Path, folder: Path, jobs: list[tuple[int, int, int]]) -> None:
-    """Write the features of each (world, index, longest) of ``jobs`` that is not there yet. Runs as a process of its own."""
+    """Write the features of each (world, index, longest) of ``jobs`` that is not there yet. Runs as a process of its
+    own."""
     torch.set_num_threads(1)
     model, _ = blank(0)
     saved = torch.load(towers, weights_only=True)

@@ -1,9 +1,9 @@
 """What the middle of the decoder should know at each audio and video token, and where its answers should look.
 
 Answers alone teach a decoder slowly to bind sound and picture of one moment, and to find the moment that a question
-means. The generator knows both. So linear read-outs of the decoder's middle layers are trained on what is seen and heard
-at each token, and thrown away afterwards; and two heads are trained to attend, where a word of an answer is predicted,
-to the tokens that show it. Nothing of the clip is dropped for it.
+means. The generator knows both. So linear read-outs of the decoder's middle layers are trained on what is seen and
+heard at each token, and thrown away afterwards; and two heads are trained to attend, where a word of an answer is
+predicted, to the tokens that show it. Nothing of the clip is dropped for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ CLASSES = {  # of an audio token; name: classes beside 0
     "scene": range(SCENES),
 }
 SHOWN = ("small", "small_before")  # of an audio token, any number of SILENT: now, and in scenes before this one
-SIGHTS = {"fleeting": SILENT, "fleeting_colour": tuple(COLOURS)}  # of a video token: the brief thing that is or was here
+SIGHTS = {
+    "fleeting": SILENT,
+    "fleeting_colour": tuple(COLOURS),
+}  # of a video token: the brief thing that is or was here
 CHANGE = "was"  # of a video token whose cell has changed: what the grid before showed there
 
 
@@ -102,7 +105,8 @@ def pointing_loss(attention: Tensor, evidence: Tensor) -> Tensor:
 @lru_cache(maxsize=8192)
 def moments(script: Script) -> dict[str, Tensor]:
     """What each token should know: CLASSES names to [25 * duration] class indices, SHOWN names to
-    [25 * duration, len(SILENT)] float32, SIGHTS names, CHANGE and "cell_scene" to [grids * CELLS * CELLS] class indices."""
+    [25 * duration, len(SILENT)] float32, SIGHTS names, CHANGE and "cell_scene" to [grids * CELLS * CELLS] class
+    indices."""
     count = TOKENS_A_SECOND * script.duration
     out = {name: torch.zeros(count, dtype=torch.int16) for name in CLASSES}
     out |= {name: torch.zeros(count, len(SILENT)) for name in SHOWN}
@@ -128,7 +132,10 @@ def moments(script: Script) -> dict[str, Tensor]:
         if scene.brief:
             came, left = fleeting(script, scene)
             unknown = (kind == len(AUDIBLE) + SILENT.index(scene.brief.kind) + 1) & ~came
-            for name, classes, is_now in (("fleeting", SILENT, scene.brief.kind), ("fleeting_colour", list(COLOURS), scene.brief.colour)):
+            for name, classes, is_now in (
+                ("fleeting", SILENT, scene.brief.kind),
+                ("fleeting_colour", list(COLOURS), scene.brief.colour),
+            ):
                 out[name][came | left] = classes.index(is_now) + 1
                 out[name][unknown] = IGNORE
         if scene.number:

@@ -68,7 +68,9 @@ def tokenizer() -> Qwen2Tokenizer:
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     size = VOCABULARY - len(SPECIAL) - len(CHAT)
-    bpe.train_from_iterator(_corpus(), trainers.BpeTrainer(vocab_size=size, initial_alphabet=sorted(alphabet), show_progress=False))
+    bpe.train_from_iterator(
+        _corpus(), trainers.BpeTrainer(vocab_size=size, initial_alphabet=sorted(alphabet), show_progress=False)
+    )
     trained = json.loads(bpe.to_str())["model"]
     tok = Qwen2Tokenizer(
         vocab=trained["vocab"], merges=[tuple(m) for m in trained["merges"]], unk_token=None, bos_token=None,
@@ -86,8 +88,9 @@ def config(tok: Qwen2Tokenizer) -> Qwen2_5OmniThinkerConfig:
         text_config={
             "hidden_size": HIDDEN, "intermediate_size": 768, "num_hidden_layers": 5, "num_attention_heads": 4,
             "num_key_value_heads": 2, "vocab_size": len(tok), "max_position_embeddings": 32768, "use_sliding_window": False,
-            # Order words need some temporal frequencies that are slow; finding a thing by its name from a question hundreds
-            # of positions away needs many that hardly turn at all. Hence the real model's theta, and half for time.
+            # Order words need some temporal frequencies that are slow; finding a thing by its name from a question
+            # hundreds of positions away needs many that hardly turn at all. Hence the real model's theta, and half for
+            # time.
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]},
             "tie_word_embeddings": False, "pad_token_id": tok.pad_token_id, "bos_token_id": None, "eos_token_id": tok.eos_token_id,
         },
@@ -108,7 +111,9 @@ def config(tok: Qwen2Tokenizer) -> Qwen2_5OmniThinkerConfig:
 
 def feature_extractor() -> WhisperFeatureExtractor:
     """The official Omni settings."""
-    return WhisperFeatureExtractor(feature_size=128, chunk_length=300, hop_length=160, n_fft=400, return_attention_mask=True)
+    return WhisperFeatureExtractor(
+        feature_size=128, chunk_length=300, hop_length=160, n_fft=400, return_attention_mask=True
+    )
 
 
 def blank(seed: int) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokenizer]:

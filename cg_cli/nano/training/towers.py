@@ -76,7 +76,9 @@ def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, 
     for index in rng.integers(2**31, size=SCRIPTS):
         script = write_script(world, int(index))
         clock = frame_clock(script.duration)
-        weight = np.array([RARE if passing(script, a) or passing(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])])
+        weight = np.array(
+            [RARE if passing(script, a) or passing(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])]
+        )
         for grid in rng.choice(len(weight), GRIDS // SCRIPTS, replace=False, p=weight / weight.sum()):
             # Any moment will do, but the two frames of a grid stay half a second apart.
             shift = math.floor(float(rng.uniform(-0.25, 0.25)) * FPS) / FPS
@@ -109,8 +111,8 @@ def sound_labels(script: Script) -> Tensor:
 
 
 def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[Tensor, dict[str, float]]:
-    """One batch: the summed loss, and the accuracy of each head (on cells that are not empty, where that is a class), and
-    of the kind head on digits."""
+    """One batch: the summed loss, and the accuracy of each head (on cells that are not empty, where that is a class),
+    and of the kind head on digits."""
     frames, kind, colour, side = vision_batch(rng, world)
     patches, grid = patches_of(soften(frames, rng))
     mel, sound = audio_batch(rng, world)

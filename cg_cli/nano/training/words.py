@@ -33,7 +33,9 @@ def name_words(model, tok, clips: Iterable[tuple[Script, dict[str, Tensor]]]) ->
     means = {word: torch.cat(tokens).mean(0) for word, tokens in rows.items()}
     embedding, head = model.get_input_embeddings().weight, model.lm_head.weight
     for name in (*KINDS, *COLOURS, "top", "bottom", "left", "right"):
-        parts = [means[word] - means[word.split(" ")[0]] for word in (f"video {name}", f"audio {name}") if word in means]
+        parts = [
+            means[word] - means[word.split(" ")[0]] for word in (f"video {name}", f"audio {name}") if word in means
+        ]
         vector = F.normalize(sum(F.normalize(part, dim=0) for part in parts), dim=0) * len(parts[0]) ** 0.5
         forms = [name, f"{name}s", *([VERBS[name]] if name in VERBS else [])]
         for text in {variant for form in forms for variant in (form, f" {form}", form.capitalize())}:
