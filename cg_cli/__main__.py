@@ -1,3 +1,3 @@
-from .main import main
+from cg_cli.main import main
 
 main()

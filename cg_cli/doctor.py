@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, config_files
-from .config import explain
-from .errors import CgError
+from cg_cli import __version__
+from cg_cli.errors import CgError
+from cg_cli.settings import files
+from cg_cli.settings.resolve import explain
 
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "av", "numpy", "typer", "rich")
 EXTRAS = ("ray", "pyarrow", "bitsandbytes", "flash-attn")
@@ -57,7 +58,7 @@ def facts() -> dict[str, Any]:
 
 def self_test() -> SelfTest:
     """Write a clip, and have nano answer a question about it. Never raises."""
-    from .session import Session
+    from cg_cli.engine.session import Session
 
     started = time.perf_counter()
     try:
@@ -119,8 +120,8 @@ def _versions() -> dict[str, str]:
 def _machine() -> dict[str, str]:
     import torch
 
-    from .accounts import device_name
-    from .backbones.device import free_bytes
+    from cg_cli.backbones.device import free_bytes
+    from cg_cli.engine.metrics import device_name
 
     out = {
         "system": platform.platform(),
@@ -152,7 +153,7 @@ def _devices() -> dict[str, str]:
 def _places() -> dict[str, str]:
     from huggingface_hub import constants
 
-    from .backbones.checkpoint import cache_root
+    from cg_cli.backbones.checkpoint import cache_root
 
     out = {}
     for name, place in (("hub cache", Path(constants.HF_HUB_CACHE)), ("cg cache", cache_root())):
@@ -163,9 +164,9 @@ def _places() -> dict[str, str]:
 
 def _models() -> dict[str, str]:
     """Which of the known models are on this machine, and which predictor each would get."""
-    from . import models
-    from .a2v import store
-    from .backbones import checkpoint
+    from cg_cli.backbones import checkpoint
+    from cg_cli.predictors import lookup
+    from cg_cli.settings import models
 
     out = {}
     for name, known in models.KNOWN.items():
@@ -174,13 +175,13 @@ def _models() -> dict[str, str]:
             here = "here"
         except CgError:
             here = f"not here ({known.download} to download)"
-        predictor = store.locate(None, name, "", offline=True)
+        predictor = lookup.locate(None, name, "", offline=True)
         out[name] = f"{here}; predictor: {predictor.name if predictor else 'none'}"
     return out
 
 
 def _settings() -> dict[str, str]:
-    out = {word: str(path) for word, path in config_files.found(None)}
+    out = {word: str(path) for word, path in files.found(None)}
     try:
         explain({})
     except CgError as error:

@@ -12,15 +12,15 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from . import __version__
-from .commands.ask import ask
-from .commands.batch import batch
-from .commands.config import show
-from .commands.doctor import doctor
-from .commands.fetch_predictor import fetch_predictor
-from .commands.profile import profile
-from .commands.train_predictor import train_predictor
-from .errors import CgError
+from cg_cli import __version__
+from cg_cli.commands.ask import ask
+from cg_cli.commands.batch import batch
+from cg_cli.commands.config import show
+from cg_cli.commands.doctor import doctor
+from cg_cli.commands.fetch_predictor import fetch_predictor
+from cg_cli.commands.profile import profile
+from cg_cli.commands.train_predictor import train_predictor
+from cg_cli.errors import CgError
 
 INTERRUPTED = 130  # exit code
 # How long an idle thread of torch spins on a CPU before it sleeps. By default it spins for so long that two programs on

@@ -11,10 +11,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from cg_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from .base import Backbone
+    from cg_cli.backbones.base import Backbone
 
 # The model_type of each family, and the part of config.json that tells it from others of that type.
 FAMILIES = {
@@ -64,13 +64,13 @@ def load(
         UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what
             cannot work is refused before weights are fetched.
     """
-    from . import checkpoint
+    from cg_cli.backbones import checkpoint
 
     check(device, dtype, quantize)
     found = checkpoint.find(
         path_or_id, offline=offline, revision=revision, check=lambda config: _check(config, quantize)
     )
-    module = importlib.import_module(f".{family(found.config)}", __name__)
+    module = importlib.import_module(f".{family(found.config)}.model", __name__)
     return module.load(found, device=device, dtype=dtype, quantize=quantize)
 
 
@@ -80,14 +80,14 @@ def fetch(path_or_id: str, *, quantize: str, tell: Callable[[str], None]) -> Non
     Args:
         tell: told how much is downloaded, and to where, before that begins.
     """
-    from . import checkpoint
+    from cg_cli.backbones import checkpoint
 
     checkpoint.fetch(path_or_id, check=lambda config: _check(config, quantize), tell=tell)
 
 
 def check(device: str, dtype: str, quantize: str) -> None:
     """UsageError for what no model can be loaded with on this machine."""
-    from .device import check_quantize, resolve_device, resolve_dtype
+    from cg_cli.backbones.device import check_quantize, resolve_device, resolve_dtype
 
     resolve_dtype(dtype, resolve_device(device))
     check_quantize(quantize, device)
@@ -102,10 +102,10 @@ def _check(config: Mapping[str, Any], quantize: str) -> None:
 
 def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
     """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
-    from . import checkpoint
+    from cg_cli.backbones import checkpoint
 
     config, found = checkpoint.look(path_or_id, offline=offline, revision=revision)
-    return importlib.import_module(f".{family(config)}", __name__).BACKBONE, found
+    return importlib.import_module(f".{family(config)}.model", __name__).BACKBONE, found
 
 
 def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
@@ -114,7 +114,7 @@ def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: s
     Raises:
         UsageError: it does not fit the device.
     """
-    made = importlib.import_module(f".{family}", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made = importlib.import_module(f".{family}.model", __name__).imagine(size, layers, device=device, dtype=dtype)
     made.id = f"random {family} {size}"
     made.revision = f"random-{family}-{size}-{layers or 'all'}"
     return made

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..media.clip import Clip
-from ..pruning.budget import Budget
-from ..pruning.decoder import DecoderPruner
-from ..pruning.stream import TokenStream
-from . import decoding
+from cg_cli.backbones import decoding
+from cg_cli.media.clip import Clip
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.decoder import DecoderPruner
+from cg_cli.pruning.stream import TokenStream
 
 
 @dataclass(frozen=True)

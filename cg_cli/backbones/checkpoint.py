@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from . import MERGED
+from cg_cli.backbones import MERGED
+from cg_cli.errors import UsageError
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ItemError, UsageError
+from cg_cli.errors import ItemError, UsageError
 
 HALF_CHARACTER = "\ufffd"  # what a decoder puts for bytes that are not (yet) a character
 

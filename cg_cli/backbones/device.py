@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UsageError
+from cg_cli.errors import UsageError
 
 NONE, INT8, INT4 = "none", "int8", "int4"  # what the language model's weights are rounded to
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

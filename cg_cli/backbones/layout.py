@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..pruning.stream import AUDIO, TEXT, VIDEO
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 
 @dataclass(frozen=True)

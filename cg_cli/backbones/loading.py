@@ -13,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from ..errors import UsageError
-from ..media.clip import SAMPLE_RATE
-from ..models import NANO
-from . import qwen_inputs
-from .checkpoint import Checkpoint, read_config, unmerged
-from .device import INT8, NONE, resolve_device, resolve_dtype
+from cg_cli.backbones import qwen_inputs
+from cg_cli.backbones.checkpoint import Checkpoint, read_config, unmerged
+from cg_cli.backbones.device import INT8, NONE, resolve_device, resolve_dtype
+from cg_cli.errors import UsageError
+from cg_cli.media.clip import SAMPLE_RATE
+from cg_cli.settings.models import NANO
 
 PREPROCESSOR = "preprocessor_config.json"
 # What is never rounded, in any family; full paths, or transformers passes over them in silence.

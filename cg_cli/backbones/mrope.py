@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from .. import cost
-from ..errors import ItemError, UsageError
-from ..media.clip import Clip
-from ..pruning.budget import Budget
-from ..pruning.decoder import DecoderPruner, LayerView
-from ..pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
-from . import loading, qwen_inputs
-from .base import Backbone, Narrowing, Prefix
-from .checkpoint import Checkpoint
-from .device import synchronize
-from .layout import Layout, MediaShape
-from .weighted import ROWS, UnevenCache, WeightedCache
+from cg_cli.backbones import cost, loading, qwen_inputs
+from cg_cli.backbones.base import Backbone, Narrowing, Prefix
+from cg_cli.backbones.checkpoint import Checkpoint
+from cg_cli.backbones.device import synchronize
+from cg_cli.backbones.layout import Layout, MediaShape
+from cg_cli.backbones.weighted_cache import ROWS, UnevenCache, WeightedCache
+from cg_cli.errors import ItemError, UsageError
+from cg_cli.media.clip import Clip
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.decoder import DecoderPruner, LayerView
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 TURN_MARKS = ("<|im_start|>", "<|im_end|>")

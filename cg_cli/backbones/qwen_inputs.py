@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..media.clip import SAMPLE_RATE
+from cg_cli.media.clip import SAMPLE_RATE
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # RGB, of values 0..1: what the tower was trained with
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

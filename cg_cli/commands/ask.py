@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SOME_FAILED, NothingToDo
-from . import options as opt
+from cg_cli.commands import options as opt
+from cg_cli.errors import SOME_FAILED, NothingToDo
 
 DEFAULT_QUESTION = "What is happening?"
 
@@ -56,8 +56,8 @@ def ask(
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
     settings = opt.settle(locals())
-    from .. import show as pictures
-    from ..output import Talk
+    from cg_cli import viz as pictures
+    from cg_cli.console.output import Talk
 
     pictures.check(show or [])
     asked = _questions(questions)
@@ -66,16 +66,16 @@ def ask(
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)
-    from .. import models
+    from cg_cli.settings import models
 
     models.fetch(settings, talk.note)
     with talk.working("loading the model"):
-        from ..records import video_identity
-        from ..session import Session
+        from cg_cli.engine.session import Session
+        from cg_cli.records import video_identity
 
         session = Session.open(settings)
     if show:
-        from ..show.recorder import Recorder
+        from cg_cli.viz.recorder import Recorder
 
         session.watch = Recorder(settings, session.backbone.frame_multiple)
     with talk.working("reading the video") as working:

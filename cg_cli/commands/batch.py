@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
-from . import options as opt
+from cg_cli.commands import options as opt
+from cg_cli.errors import UsageError
 
 RUN = "Batch"
 
@@ -96,10 +96,10 @@ def batch(
     cg batch --benchmark daily-omni --data ~/Daily-Omni -o daily-omni.jsonl
     """
     settings = opt.settle(locals())
-    from ..output import Talk
-    from ..runs import engines, items
-    from ..runs import shard as shards
-    from ..runs.batch import Plan
+    from cg_cli.batch import engines, items
+    from cg_cli.batch import shard as shards
+    from cg_cli.batch.run import Plan
+    from cg_cli.console.output import Talk
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
@@ -108,7 +108,7 @@ def batch(
             raise UsageError(
                 f"--benchmark {benchmark} brings its own videos and questions: leave out INPUT, -q and --questions"
             )
-        from .. import benchmarks
+        from cg_cli.evals import benchmarks
 
         collected = benchmarks.collect(benchmark, data, settings)
     elif not inputs:
@@ -129,11 +129,12 @@ def batch(
     talk = Talk(quiet=quiet)
     if verbose:
         talk.settings(settings)
-    from .. import models, progress
-    from ..runs.batch import run
+    from cg_cli.batch.run import run
+    from cg_cli.console import progress
+    from cg_cli.settings import models
 
     if dry_run:
-        from ..runs.forecast import forecast
+        from cg_cli.batch.forecast import forecast
 
         progress.foretold(talk, plan, forecast(plan))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import options as opt
+from cg_cli.commands import options as opt
 
 
 def show(
@@ -47,12 +47,12 @@ def show(
     cg config --init cg.yaml
     cg config --init ~/.config/cg/config.yaml
     """
-    from ..output import Talk
+    from cg_cli.console.output import Talk
 
     talk = Talk()
     if init:
-        from ..config import defaults
-        from ..config_files import starter
+        from cg_cli.settings.files import starter
+        from cg_cli.settings.resolve import defaults
 
         starter(init, {name: (value, opt.help_of(name)) for name, value in defaults().items()})
         talk.line("written", str(init))

@@ -17,11 +17,11 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on
     cg doctor
     cg doctor --json > report.json
     """
-    from ..output import Talk
+    from cg_cli.console.output import Talk
 
     talk = Talk()
     with talk.working("looking around"):
-        from ..doctor import facts, self_test
+        from cg_cli.doctor import facts, self_test
 
         found, test = facts(), self_test()
     talk.examined(found, test, as_json=json)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
-from . import options as opt
+from cg_cli.commands import options as opt
+from cg_cli.errors import UsageError
 
 
 def fetch_predictor(
@@ -36,8 +36,8 @@ def fetch_predictor(
     cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
     """
     settings = opt.settle({"offline": offline, "config": None})
-    from ..a2v import fetch, sources
-    from ..output import Fetching, Talk
+    from cg_cli.console.output import Fetching, Talk
+    from cg_cli.predictors import fetch, sources
 
     talk = Talk(quiet=quiet)
     if source is None:

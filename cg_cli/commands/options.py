@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import complete
+from cg_cli.settings import completion
 
 if TYPE_CHECKING:
-    from ..config import Resolved, Settings
+    from cg_cli.settings.resolve import Resolved, Settings
 
 PRUNING, MEDIA, ANSWER, RUN = "Pruning", "Reading the video", "Answering", "Model and run"
 
@@ -30,7 +30,7 @@ Model = Annotated[
         "model",
         "nano, qwen2.5-omni-3b, qwen2.5-omni-7b, qwen3-omni-30b, video-salmonn2-3b, video-salmonn2-7b, a hub id or a directory; auto: what fits the GPU (default: auto)",
         RUN,
-        autocompletion=complete.models,
+        autocompletion=completion.models,
     ),
 ]
 Preset = Annotated[
@@ -39,7 +39,7 @@ Preset = Annotated[
         "preset",
         "full, light, paper, strong, extreme, online, video-salmonn2, or a .yaml file (default: paper)",
         PRUNING,
-        autocompletion=complete.presets,
+        autocompletion=completion.presets,
     ),
 ]
 Keep = Annotated[float | None, _option("keep", "share of audio and video tokens that stays, above 0 up to 1", PRUNING)]
@@ -49,7 +49,7 @@ Pruner = Annotated[
         "pruner",
         "contextguard, contextguard-online, random, evs, vidcom2 and more (README), none, or one that a package brings",
         PRUNING,
-        autocompletion=complete.pruners,
+        autocompletion=completion.pruners,
     ),
 ]
 Predictor = Annotated[
@@ -59,15 +59,15 @@ Predictor = Annotated[
         "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or hub repository OWNER/NAME[@REVISION]; "
         "auto: the one that fits the model (default: auto)",
         PRUNING,
-        autocompletion=complete.predictors,
+        autocompletion=completion.predictors,
     ),
 ]
 Device = Annotated[
-    str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=complete.devices)
+    str | None, _option("device", "auto, cpu, cuda, cuda:1 ... (default: auto)", RUN, autocompletion=completion.devices)
 ]
 Dtype = Annotated[
     str | None,
-    _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=complete.dtypes),
+    _option("dtype", "auto, float32, bfloat16 or float16 (default: auto)", RUN, autocompletion=completion.dtypes),
 ]
 Quantize = Annotated[
     str | None,
@@ -75,7 +75,7 @@ Quantize = Annotated[
         "quantize",
         "none, int8 or int4: round the language model's weights (needs cg-cli[quantize]; default: none)",
         RUN,
-        autocompletion=complete.quantize,
+        autocompletion=completion.quantize,
     ),
 ]
 Offline = Annotated[bool | None, _option("offline", "use only what is on this machine", RUN)]
@@ -113,7 +113,7 @@ Benchmark = Annotated[
     typer.Option(
         "--benchmark",
         metavar="NAME",
-        autocompletion=complete.benchmarks,
+        autocompletion=completion.benchmarks,
         help="worldsense, daily-omni, video-mme, avut, omnivideobench or video-holmes, instead of inputs",
     ),
 ]
@@ -166,7 +166,7 @@ def explained(
     options: Mapping[str, Any], leave_out: Collection[str] = (), context: typer.Context | None = None
 ) -> Resolved:
     """As ``settle``, with where each setting is from; ``context``, the command's, tells flags from the environment."""
-    from ..config import Settings, explain
+    from cg_cli.settings.resolve import Settings, explain
 
     names = {field.name for field in fields(Settings)} - set(leave_out)
     given = {name: value for name, value in options.items() if name in names}

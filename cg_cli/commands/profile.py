@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SOME_FAILED, UsageError
-from . import options as opt
+from cg_cli.commands import options as opt
+from cg_cli.errors import SOME_FAILED, UsageError
 
 KEEPS = "1,.65,.45,.35,.25,.15,.10"
 QUICK_KEEPS = "1,.45,.25"
@@ -79,9 +79,9 @@ def profile(
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
     """
     settings = opt.settle(locals(), leave_out=("keep", "pruner"))
-    from ..output import Talk
-    from ..pruning import registry
-    from ..runs import items
+    from cg_cli.batch import items
+    from cg_cli.console.output import Talk
+    from cg_cli.pruning import registry
 
     if weights not in ("trained", "random"):
         raise UsageError(f"--weights {weights}: give trained or random")
@@ -95,15 +95,15 @@ def profile(
         raise UsageError("nothing to measure on: give a labelled manifest, clips, a --benchmark, or --synthetic 60s")
     talk = Talk(quiet=quiet)
     if weights == "trained":
-        from .. import models
+        from cg_cli.settings import models
 
         models.fetch(settings, talk.note)
     with talk.profiling() as listener:
-        from ..profiling import cells, report, sweep
-        from ..profiling import synthetic as made_up
+        from cg_cli.profiling import cells, report, sweep
+        from cg_cli.profiling import synthetic as made_up
 
         if benchmark:
-            from .. import benchmarks
+            from cg_cli.evals import benchmarks
 
             found = benchmarks.collect(benchmark, data, settings)
         else:

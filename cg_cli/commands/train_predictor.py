@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SOME_FAILED
-from . import options as opt
+from cg_cli.commands import options as opt
+from cg_cli.errors import SOME_FAILED
 
 
 def train_predictor(
@@ -48,14 +48,14 @@ def train_predictor(
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
     """
     settings = opt.settle(locals())
-    from ..output import Talk
+    from cg_cli.console.output import Talk
 
     talk = Talk(quiet=quiet)
-    from .. import models
+    from cg_cli.settings import models
 
     models.fetch(settings, talk.note)
     with talk.learning() as listener:
-        from ..a2v.job import train_predictor as run
+        from cg_cli.predictors.job import train_predictor as run
 
         folder = cache or out.with_name(f"{out.name}.cache")
         report = run(

@@ -15,10 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from cg_cli.errors import ItemError
-from cg_cli.wire import Reader, send, start
-
-from .clip import Clip, DecodeOptions
-from .facts import Probe, StreamFacts
+from cg_cli.media.clip import Clip, DecodeOptions
+from cg_cli.media.facts import Probe, StreamFacts
+from cg_cli.util.ipc import Reader, send, start
 
 START_TIMEOUT_S = 120.0  # a cold disk or a busy machine may take long to import PyAV
 PROBE_TIMEOUT_S = 60.0

@@ -15,14 +15,14 @@ from typing import Any
 import av
 import numpy as np
 
-from .clip import SAMPLE_RATE, DecodeOptions
-from .damage import Damage
-from .facts import Probe, StreamFacts
-from .frames import Resizer, pictures, refuse_oversize
-from .scan import Scan, is_cover, scan
-from .sizes import fit_size, frame_count, slot_centres
-from .sound import blocks
-from .source import fault, open_media
+from cg_cli.media.clip import SAMPLE_RATE, DecodeOptions
+from cg_cli.media.damage import Damage
+from cg_cli.media.facts import Probe, StreamFacts
+from cg_cli.media.frames import Resizer, pictures, refuse_oversize
+from cg_cli.media.scan import Scan, is_cover, scan
+from cg_cli.media.sizes import fit_size, frame_count, slot_centres
+from cg_cli.media.sound import blocks
+from cg_cli.media.source import fault, open_media
 
 NOTHING = "holds no picture and no sound that can be decoded: copy it again, or convert it to mp4"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .damage import Damage
-from .frames import Resizer, pictures
-from .scan import Scan, decode, packets, scan, single_threaded
-from .source import open_media
+from cg_cli.media.damage import Damage
+from cg_cli.media.frames import Resizer, pictures
+from cg_cli.media.scan import Scan, decode, packets, scan, single_threaded
+from cg_cli.media.source import open_media
 
 CLOCK = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
 LONGEST = 1920  # pixels of the longer side, at most

@@ -17,12 +17,11 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from cg_cli.errors import ItemError
-
-from .damage import Damage
-from .scan import Scan, decode, packets, single_threaded
-from .sizes import displayed_size, quarter_turns
-from .source import fault, open_media
-from .timeline import Timeline
+from cg_cli.media.damage import Damage
+from cg_cli.media.scan import Scan, decode, packets, single_threaded
+from cg_cli.media.sizes import displayed_size, quarter_turns
+from cg_cli.media.source import fault, open_media
+from cg_cli.media.timeline import Timeline
 
 MAX_SIDE = 8192
 MAX_SOURCE_PIXELS = MAX_SIDE * MAX_SIDE  # a decoder keeps several frames; larger ones do not fit the worker's memory

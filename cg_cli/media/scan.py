@@ -13,10 +13,10 @@ from fractions import Fraction
 import av
 from av.stream import Disposition
 
-from .damage import Damage
-from .integrity import declares_length, is_cut
-from .source import open_file, open_media
-from .timeline import STRAY_S, Survey, Timeline
+from cg_cli.media.damage import Damage
+from cg_cli.media.integrity import declares_length, is_cut
+from cg_cli.media.source import open_file, open_media
+from cg_cli.media.timeline import STRAY_S, Survey, Timeline
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was cut

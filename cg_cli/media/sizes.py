@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .clip import DecodeOptions
+from cg_cli.media.clip import DecodeOptions
 
 MAX_PIXEL_ASPECT = 8  # a wider or narrower pixel than this is a damaged header, not a lens
 

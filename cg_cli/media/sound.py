@@ -8,10 +8,10 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from .clip import SAMPLE_RATE
-from .damage import Damage
-from .scan import Scan, decode, packets, single_threaded
-from .source import open_media
+from cg_cli.media.clip import SAMPLE_RATE
+from cg_cli.media.damage import Damage
+from cg_cli.media.scan import Scan, decode, packets, single_threaded
+from cg_cli.media.source import open_media
 
 DRIFT_S = Fraction(1, 10)  # timestamps may wander this far from the sample count before silence or a cut corrects them
 LEAD_IN_S = Fraction(1, 20)  # encoder delay: sound up to this much before the film's start goes without a warning

@@ -16,8 +16,7 @@ from typing import BinaryIO
 import av
 
 from cg_cli.errors import ItemError
-
-from .integrity import whole_boxes
+from cg_cli.media.integrity import whole_boxes
 
 # Self-contained formats. Whatever can name other files or hosts (hls, concat, dash, sdp, image2, imf) or takes any
 # text for a film (tty) stays out.

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 
-from .damage import Damage
+from cg_cli.media.damage import Damage
 
 NOMINAL_RATE = Fraction(25)  # frames a second of a raw stream that names none
 STRAY_S = 60  # a timestamp this far from where it should be is damage, unless others agree with it

@@ -1,4 +1,4 @@
-"""The decode process: requests on stdin, messages on stdout (see ``cg_cli.wire``). Started by DecodeWorker, never by
+"""The decode process: requests on stdin, messages on stdout (see ``cg_cli.util.ipc``). Started by DecodeWorker, never by
 hand.
 
 It imports PyAV but no torch, so the two cannot hang each other; it may be killed at any time, and ends with its parent.
@@ -17,11 +17,10 @@ import av
 import numpy as np
 
 from cg_cli.errors import ItemError
-from cg_cli.wire import send, serve
-
-from .clip import DecodeOptions
-from .decoding import decode_clip, probe_file
-from .source import fault
+from cg_cli.media.clip import DecodeOptions
+from cg_cli.media.decoding import decode_clip, probe_file
+from cg_cli.media.source import fault
+from cg_cli.util.ipc import send, serve
 
 MEMORY_LIMIT = 1 << 30  # bytes of writable memory; a decoder that asks for more gets an error, not the machine's swap
 

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from .. import presets
-from ..config import NONE
-from ..pruning import registry
-from .judge import NO_AUDIO, NO_VIDEO, NOTHING, Condition, by_clip, judge_clips
-from .questions import CATEGORIES
-from .script import SECONDS
-from .world import HELD_OUT, write_world
+from cg_cli.nano.judge import NO_AUDIO, NO_VIDEO, NOTHING, Condition, by_clip, judge_clips
+from cg_cli.nano.questions import CATEGORIES
+from cg_cli.nano.script import SECONDS
+from cg_cli.nano.world import HELD_OUT, write_world
+from cg_cli.pruning import registry
+from cg_cli.settings import presets
+from cg_cli.settings.resolve import NONE
 
 ALL = "all"
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 
-from .. import media, models
-from ..a2v import store
-from ..config import NONE
-from ..media.clip import Clip, DecodeOptions
-from ..pruning import registry
-from ..pruning.base import Pruner
-from ..pruning.budget import plan
-from ..pruning.stream import TEXT, Selection, TokenStream, apply
-from .questions import right
+from cg_cli import media
+from cg_cli.media.clip import Clip, DecodeOptions
+from cg_cli.nano.questions import right
+from cg_cli.predictors import lookup
+from cg_cli.pruning import registry
+from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.budget import plan
+from cg_cli.pruning.stream import TEXT, Selection, TokenStream, apply
+from cg_cli.settings import models
+from cg_cli.settings.resolve import NONE
 
 MAX_NEW_TOKENS = 64
 ALL_PARTS, NO_VIDEO, NO_AUDIO, NOTHING = "all", "no video", "no audio", "neither"
@@ -64,7 +65,7 @@ class Judge:
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
-        find = lru_cache(maxsize=None)(lambda path: store.find(path, self.backbone, offline=True))
+        find = lru_cache(maxsize=None)(lambda path: lookup.find(path, self.backbone, offline=True))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
         self.options = DecodeOptions(
             side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple

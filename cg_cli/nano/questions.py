@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .script import Number, Scene, Script, Sound, Thing
-from .things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
+from cg_cli.nano.script import Number, Scene, Script, Sound, Thing
+from cg_cli.nano.things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
 
 CATEGORIES = (
     "heard_kind", "seen_kind", "audible_colour", "audible_place", "audible_count", "silent", "brief",

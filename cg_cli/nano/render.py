@@ -7,9 +7,9 @@ from math import floor, pi, sin
 
 import numpy as np
 
-from .script import Backdrop, Scene, Script, Thing
-from .sounds import RATE, voice
-from .things import CELL, CELLS, COLOURS, FRAME, KINDS, silhouette
+from cg_cli.nano.script import Backdrop, Scene, Script, Thing
+from cg_cli.nano.sounds import RATE, voice
+from cg_cli.nano.things import CELL, CELLS, COLOURS, FRAME, KINDS, silhouette
 
 FPS = 25  # frames a second of the files written
 DIGIT_SIZE = 49  # pixels, height of a written digit

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .things import AUDIBLE, COLOURS, FRAME, PLACES, SILENT
+from cg_cli.nano.things import AUDIBLE, COLOURS, FRAME, PLACES, SILENT
 
 SECONDS = (6, 16)  # shortest and longest clip
 SCENE_SECONDS = 3  # shortest scene

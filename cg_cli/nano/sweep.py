@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from ..profiling.plots import accuracy_plot
-from ..profiling.stats import interval
-from .judge import Condition, by_clip, judge_clips
-from .questions import CATEGORIES
-from .script import SECONDS
-from .world import write_world
+from cg_cli.evals.stats import interval
+from cg_cli.nano.judge import Condition, by_clip, judge_clips
+from cg_cli.nano.questions import CATEGORIES
+from cg_cli.nano.script import SECONDS
+from cg_cli.nano.world import write_world
+from cg_cli.profiling.plots import accuracy_plot
 
 KEEPS = (0.65, 0.45, 0.35, 0.25, 0.15, 0.1)
 PRUNERS = ("contextguard", "contextguard-online", "random", "uniform", "evs")

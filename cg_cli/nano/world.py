@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .questions import CATEGORIES, Question, questions
-from .render import FPS, picture, soundtrack
-from .script import SECONDS, Script, write_script
-from .sounds import RATE
-from .things import FRAME
+from cg_cli.nano.questions import CATEGORIES, Question, questions
+from cg_cli.nano.render import FPS, picture, soundtrack
+from cg_cli.nano.script import SECONDS, Script, write_script
+from cg_cli.nano.sounds import RATE
+from cg_cli.nano.things import FRAME
 
 HELD_OUT = 100  # first world seed that training never sees
 _AUDIO_FRAME = 1024  # samples of an AAC frame

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import NONE
-from ..errors import UsageError
-from ..pruning import registry
-from .measure import WHOLE, Cell
+from cg_cli.errors import UsageError
+from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.pruning import registry
+from cg_cli.settings.resolve import NONE
 
 
 def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from .. import accounts
-from ..backbones.base import Backbone
-from ..backbones.device import synchronize
-from ..config import NONE
-from ..matching import right
-from ..media.clip import Clip
-from ..pruning import budget as budgets
-from ..pruning.base import Pruner
-from ..pruning.stream import TokenStream, apply
+from cg_cli.backbones.base import Backbone
+from cg_cli.backbones.device import synchronize
+from cg_cli.engine import metrics
+from cg_cli.evals.matching import right
+from cg_cli.media.clip import Clip
+from cg_cli.pruning import budget as budgets
+from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.stream import TokenStream, apply
+from cg_cli.settings.resolve import NONE
 
 STEPS = 16  # tokens that are decoded to time a step
 
@@ -93,16 +93,16 @@ class Bench:
         """Tokens and operations. Of audio and video, ``entered`` reach the language model, ``layer_mean`` the mean
         layer and ``last_layer`` the last."""
         pruned = self._pruned(stream, cell)
-        full, kept = accounts.token_counts(stream), accounts.token_counts(pruned)
+        full, kept = metrics.token_counts(stream), metrics.token_counts(pruned)
         budget, pruner = budgets.plan(stream, cell.keep), self.pruners[cell]
-        flops = accounts.clip_flops(self.backbone, pruner, clip, stream, pruned, budget, full)
+        flops = metrics.clip_flops(self.backbone, pruner, clip, stream, pruned, budget, full)
         entered = mean = last = kept["video"] + kept["audio"]
         if pruner.needs_question:
             found = self.backbone.narrow(pruned, question, pruner, budget)
             kept["video"], kept["audio"] = pruner.kept(found.media)
             mean, last = sum(map(sum, found.media)) / len(found.media), sum(found.media[-1])
             asked = len(self.backbone.question_ids(question))
-            flops |= accounts.narrowed_flops(self.backbone, found, len(stream) + asked)
+            flops |= metrics.narrowed_flops(self.backbone, found, len(stream) + asked)
         tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered}
         tokens |= {"layer_mean": mean, "last_layer": last}
         return {"tokens": tokens, "flops": flops, "reads_question": pruner.needs_question}

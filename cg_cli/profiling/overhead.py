@@ -22,13 +22,13 @@ from transformers import DynamicCache
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTextConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
 
-from .. import cost
-from ..backbones.device import resolve_device, resolve_dtype, synchronize
-from ..backbones.qwen_layout import MediaShape, prefix_layout
-from ..pruning import registry
-from ..pruning.budget import plan
-from ..pruning.predictor import A2VPredictor, Card
-from ..pruning.stream import TokenStream
+from cg_cli.backbones import cost
+from cg_cli.backbones.device import resolve_device, resolve_dtype, synchronize
+from cg_cli.backbones.qwen2_5_omni.layout import MediaShape, prefix_layout
+from cg_cli.pruning import registry
+from cg_cli.pruning.budget import plan
+from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.stream import TokenStream
 
 LAYERS = 28  # of the 7B model
 SHAPE = {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4}

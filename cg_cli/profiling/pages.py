@@ -1,4 +1,4 @@
-"""Pages of the clips on which pruners disagree most: what each of them kept, side by side (``cg_cli.show.page``)."""
+"""Pages of the clips on which pruners disagree most: what each of them kept, side by side (``cg_cli.viz.page``)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..backbones.base import Backbone
-from ..config import Settings
-from ..errors import ItemError
-from ..pruning.base import Pruner
-from ..records import video_identity
-from ..runs.items import Item
-from ..session import Session
-from ..show import page
-from ..show.recorder import Recorder
-from .measure import WHOLE, Cell
+from cg_cli.backbones.base import Backbone
+from cg_cli.batch.items import Item
+from cg_cli.engine.session import Session
+from cg_cli.errors import ItemError
+from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.pruning.base import Pruner
+from cg_cli.records import video_identity
+from cg_cli.settings.resolve import Settings
+from cg_cli.viz import page
+from cg_cli.viz.recorder import Recorder
 
 KEEP = 0.45  # the ratio whose cells are shown, or the one nearest to it: pages with every ratio would be large
 FOLDER = "pages"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..config import NONE
-from ..errors import CgError
-from .plots import lines
-from .summary import QUESTIONS
+from cg_cli.errors import CgError
+from cg_cli.profiling.plots import lines
+from cg_cli.profiling.summary import QUESTIONS
+from cg_cli.settings.resolve import NONE
 
 STYLE = """body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#222}table{border-collapse:collapse;font-size:13px}
 td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}td:first-child,th:first-child{text-align:left}

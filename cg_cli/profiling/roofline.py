@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..backbones.device import synchronize
+from cg_cli.backbones.device import synchronize
 
 ROUNDS = 5
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices

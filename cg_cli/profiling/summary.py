@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .measure import WHOLE, Cell
-from .stats import interval
+from cg_cli.evals.stats import interval
+from cg_cli.profiling.measure import WHOLE, Cell
 
 Lines = list[dict[str, Any]]  # of one clip
 QUESTIONS = 5  # on one clip: a pruner that reads the question pays for as many prefills, the others for one

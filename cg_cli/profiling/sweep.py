@@ -17,24 +17,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from .. import __version__, models
-from ..a2v import store
-from ..accounts import device_name
-from ..backbones.base import Backbone
-from ..config import Settings, decode_options
-from ..errors import CgError, ItemError, UsageError
-from ..media import DecodeWorker
-from ..media.clip import Clip
-from ..pruning.base import Pruner
-from ..pruning.predictor import A2VPredictor
-from ..recipe import make_pruner
-from ..records import video_identity
-from ..runs.items import Item, Question
-from . import synthetic
-from .measure import WHOLE, Ask, Bench, Cell
-from .overhead import predictor_of
-from .roofline import roofline
-from .summary import summarise
+from cg_cli import __version__
+from cg_cli.backbones.base import Backbone
+from cg_cli.batch.items import Item, Question
+from cg_cli.engine.inputs import make_pruner
+from cg_cli.engine.metrics import device_name
+from cg_cli.errors import CgError, ItemError, UsageError
+from cg_cli.media import DecodeWorker
+from cg_cli.media.clip import Clip
+from cg_cli.predictors import lookup
+from cg_cli.profiling import synthetic
+from cg_cli.profiling.measure import WHOLE, Ask, Bench, Cell
+from cg_cli.profiling.overhead import predictor_of
+from cg_cli.profiling.roofline import roofline
+from cg_cli.profiling.summary import summarise
+from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.records import video_identity
+from cg_cli.settings import models
+from cg_cli.settings.resolve import Settings, decode_options
 
 TIMED = 16
 QUESTION = "What is happening?"
@@ -138,7 +139,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     # 5. pages, for those who want to see
     drawn = []
     if profile.pages:
-        from . import pages
+        from cg_cli.profiling import pages
 
         shown = pages.shown(cells)
         wanted = pages.choose(profile.items, lines.by_clip, shown, profile.pages)
@@ -183,7 +184,7 @@ def _pruners(
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
             return predictor_of(backbone.hidden_size, backbone.device), "random weights"
-        found = store.find(settings.predictor, backbone, offline=settings.offline)
+        found = lookup.find(settings.predictor, backbone, offline=settings.offline)
         for note in found.notes if found else ():
             listener.note(note)
         return (found.predictor, found.label) if found else (None, None)

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..errors import UsageError
-from ..media.clip import SAMPLE_RATE, Clip, DecodeOptions
-from ..media.sizes import fit_size, frame_count
+from cg_cli.errors import UsageError
+from cg_cli.media.clip import SAMPLE_RATE, Clip, DecodeOptions
+from cg_cli.media.sizes import fit_size, frame_count
 
 SOURCE = 1280, 720  # pixels, before they are fitted
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from .report import row
+from cg_cli.profiling.report import row
 
 NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
 

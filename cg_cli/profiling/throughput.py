@@ -32,19 +32,21 @@ from rich.table import Table
 from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from .. import media, models
-from ..accounts import device_name
-from ..backbones import qwen_inputs, qwen_layout
-from ..backbones.device import resolve_device, resolve_dtype
-from ..config import NONE, Settings, resolve
-from ..media.clip import SAMPLE_RATE, Clip, DecodeOptions
-from ..media.files import VIDEO_SUFFIXES, walk
-from ..output import Talk
-from ..progress import Watch
-from ..pruning.stream import AUDIO, TEXT, VIDEO
-from ..runs import engines
-from ..runs.batch import Plan, Totals, run
-from ..runs.items import collect
+from cg_cli import media
+from cg_cli.backbones import qwen_inputs
+from cg_cli.backbones.device import resolve_device, resolve_dtype
+from cg_cli.backbones.qwen2_5_omni import layout
+from cg_cli.batch import engines
+from cg_cli.batch.items import collect
+from cg_cli.batch.run import Plan, Totals, run
+from cg_cli.console.output import Talk
+from cg_cli.console.progress import Watch
+from cg_cli.engine.metrics import device_name
+from cg_cli.media.clip import SAMPLE_RATE, Clip, DecodeOptions
+from cg_cli.media.files import VIDEO_SUFFIXES, walk
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
+from cg_cli.settings import models
+from cg_cli.settings.resolve import NONE, Settings, resolve
 
 QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "What colour is it?", "What happens first?")
 THREADS = "OMP_NUM_THREADS"  # of worker processes
@@ -76,7 +78,7 @@ class Plain:
         inputs = self._inputs(clip)
         out = []
         for question in questions:
-            asked = self.tokenizer(question + qwen_layout.QUESTION_END, return_tensors="pt")["input_ids"].to(
+            asked = self.tokenizer(question + layout.QUESTION_END, return_tensors="pt")["input_ids"].to(
                 self.model.device
             )
             ids = torch.cat([inputs["input_ids"], asked], dim=1)
@@ -96,14 +98,14 @@ class Plain:
         mel = self.extractor(
             clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt", truncation=False
         )
-        audio = qwen_layout.audio_token_count(int(mel["attention_mask"].sum()))
-        header = self.tokenizer(qwen_layout.HEADER)["input_ids"]
-        shape = qwen_layout.MediaShape(grid[0], grid[1] // 2, grid[2] // 2, audio, 2 * clip.seconds_per_frame)
-        kind = qwen_layout.prefix_layout(len(header), shape).modality
+        audio = layout.audio_token_count(int(mel["attention_mask"].sum()))
+        header = self.tokenizer(layout.HEADER)["input_ids"]
+        shape = layout.MediaShape(grid[0], grid[1] // 2, grid[2] // 2, audio, 2 * clip.seconds_per_frame)
+        kind = layout.prefix_layout(len(header), shape).modality
         ids = torch.empty(len(kind), dtype=torch.long)
         config = self.model.config
         ids[kind == VIDEO], ids[kind == AUDIO] = config.video_token_id, config.audio_token_id
-        marks = [self.tokenizer("".join(names))["input_ids"] for names in qwen_layout.marks(shape)]
+        marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.marks(shape)]
         ids[kind == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
         return {
             "input_ids": ids[None].to(device),

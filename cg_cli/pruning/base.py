@@ -13,10 +13,10 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from .budget import Budget
-from .explain import DROPPED, KEPT, Explanation
-from .predictor import A2VPredictor
-from .stream import AUDIO, TEXT, VIDEO, Selection, TokenStream
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.explain import DROPPED, KEPT, Explanation
+from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream
 
 
 @dataclass(frozen=True)

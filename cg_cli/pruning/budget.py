@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .stream import AUDIO, VIDEO, TokenStream
+from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 
 # Of so many video tokens one stays before audio shrinks. With one token a grid as the floor, as the first versions had
 # it, nano answers 20 points fewer at keep 0.25 (README), and a 7B clip at keep 0.15 would keep all of its sound and

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .base import Pruner
-from .budget import Budget
-from .parts import CHUNK_S
-from .stream import AUDIO, VIDEO, Selection, TokenStream
+from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.ops.parts import CHUNK_S
+from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UsageError
+from cg_cli.errors import UsageError
 
 FORMAT = "cg.a2v/1"
 EPSILON = 1e-6

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from ..errors import UsageError
+from cg_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from .base import Pruner
+    from cg_cli.pruning.base import Pruner
 
 GROUP = "cg_cli.pruners"
 
@@ -29,7 +29,7 @@ class Entry:
 
     def load(self) -> type[Pruner]:
         """Import the class. UsageError when that fails, or when it is no Pruner."""
-        from .base import Pruner
+        from cg_cli.pruning.base import Pruner
 
         try:
             found = metadata.EntryPoint(name="", value=self.target, group=GROUP).load()
@@ -41,36 +41,45 @@ class Entry:
 
 
 MANIFEST: dict[str, Entry] = {
-    "contextguard": Entry("cg_cli.pruning.contextguard:ContextGuard", "what audio cannot say (arXiv 2605.11605)"),
-    "contextguard-online": Entry(
-        "cg_cli.pruning.contextguard_online:ContextGuardOnline", "the same, causal, for streams"
+    "contextguard": Entry(
+        "cg_cli.pruning.methods.contextguard:ContextGuard", "what audio cannot say (arXiv 2605.11605)"
     ),
-    "none": Entry("cg_cli.pruning.none:KeepAll", "keep everything (keep 1 only)"),
-    "random": Entry("cg_cli.pruning.random:Random", "random tokens, seeded"),
-    "uniform": Entry("cg_cli.pruning.uniform:Uniform", "evenly spaced whole grids"),
-    "evs": Entry("cg_cli.pruning.evs:Evs", "video tokens that change over time (arXiv 2510.14624)"),
-    "vidcom2": Entry("cg_cli.pruning.vidcom2:VidCom2", "video tokens and grids that stand out (arXiv 2505.14454)"),
-    "dycoke": Entry("cg_cli.pruning.dycoke:DyCoke", "every fourth grid, and what changes after it (arXiv 2411.15024)"),
-    "divprune": Entry("cg_cli.pruning.divprune:DivPrune", "video tokens far from each other (arXiv 2503.02175)"),
+    "contextguard-online": Entry(
+        "cg_cli.pruning.methods.contextguard_online:ContextGuardOnline", "the same, causal, for streams"
+    ),
+    "none": Entry("cg_cli.pruning.methods.none:KeepAll", "keep everything (keep 1 only)"),
+    "random": Entry("cg_cli.pruning.methods.random:Random", "random tokens, seeded"),
+    "uniform": Entry("cg_cli.pruning.methods.uniform:Uniform", "evenly spaced whole grids"),
+    "evs": Entry("cg_cli.pruning.methods.evs:Evs", "video tokens that change over time (arXiv 2510.14624)"),
+    "vidcom2": Entry(
+        "cg_cli.pruning.methods.vidcom2:VidCom2", "video tokens and grids that stand out (arXiv 2505.14454)"
+    ),
+    "dycoke": Entry(
+        "cg_cli.pruning.methods.dycoke:DyCoke", "every fourth grid, and what changes after it (arXiv 2411.15024)"
+    ),
+    "divprune": Entry(
+        "cg_cli.pruning.methods.divprune:DivPrune", "video tokens far from each other (arXiv 2503.02175)"
+    ),
     "visionzip": Entry(
-        "cg_cli.pruning.visionzip:VisionZip", "dominant tokens, some to stand for the rest (arXiv 2412.04467)"
+        "cg_cli.pruning.methods.visionzip:VisionZip", "dominant tokens, some to stand for the rest (arXiv 2412.04467)"
     ),
     "omnizip": Entry(
-        "cg_cli.pruning.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"
+        "cg_cli.pruning.methods.omnizip:OmniZip", "audio spreads the video's budget (arXiv 2511.14582, no attention)"
     ),
     "omnisift": Entry(
-        "cg_cli.pruning.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"
+        "cg_cli.pruning.methods.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"
     ),
     "omnidrop": Entry(
-        "cg_cli.pruning.omnidrop:OmniDrop",
+        "cg_cli.pruning.methods.omnidrop:OmniDrop",
         "what the question attends to, layer by layer (arXiv 2605.14458; between layers)",
     ),
     "seats": Entry(
-        "cg_cli.pruning.seats:Seats",
+        "cg_cli.pruning.methods.seats:Seats",
         "diverse tokens, then what the question attends to (arXiv 2605.20035; between layers)",
     ),
     "fastv": Entry(
-        "cg_cli.pruning.fastv:FastV", "what the question's last token attends to (arXiv 2403.06764; between layers)"
+        "cg_cli.pruning.methods.fastv:FastV",
+        "what the question's last token attends to (arXiv 2403.06764; between layers)",
     ),
 }
 

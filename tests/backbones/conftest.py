@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
-from families import FAMILIES
+from helpers import tiny
+from helpers.families import FAMILIES
 from transformers.utils import logging as transformers_logging
 
 from cg_cli import backbones

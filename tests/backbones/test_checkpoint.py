@@ -10,8 +10,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import tiny
 import torch
+from helpers import tiny
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 
 from cg_cli.backbones import decoding
 

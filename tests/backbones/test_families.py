@@ -11,17 +11,17 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from families import FAMILIES
-from official import logits_of
-from pruner_matrix import CASES, DECODER_CASES
+from helpers.families import FAMILIES
+from helpers.official import logits_of
+from helpers.pruner_matrix import CASES, DECODER_CASES
 from safetensors.torch import load_file, save_file
 from test_checkpoint import COMMIT, FakeHub
 from test_cost import counted
 from test_narrowing import Scripted
 
 from cg_cli import backbones
-from cg_cli.a2v import corpus, train
 from cg_cli.errors import UsageError
+from cg_cli.predictors import corpus, training
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.predictor import Card
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
@@ -202,7 +202,7 @@ def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
     cut = [corpus.cut(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
     assert all(len(c.picture) >= 2 and c.audio.isfinite().all() for c in cut)
     card = Card(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
-    predictor = train.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
+    predictor = training.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
     assert predictor.card.windows > 0 and all(value.isfinite().all() for value in predictor.state_dict().values())
 
 

@@ -11,12 +11,13 @@ import sys
 import time
 
 import pytest
-from fetch_servers import COMMIT, Hub, serving
+from helpers.fetch_servers import COMMIT, Hub, serving
 from test_checkpoint import full_dir  # noqa: F401
 
-from cg_cli import backbones, models
-from cg_cli.config import resolve
+from cg_cli import backbones
 from cg_cli.errors import UsageError
+from cg_cli.settings import models
+from cg_cli.settings.resolve import resolve
 
 SHARD = "model-0000{}-of-00003.safetensors"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from cg_cli.backbones import grouped_attention

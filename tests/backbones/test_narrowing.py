@@ -4,9 +4,9 @@ does."""
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
-from pruner_matrix import DECODER_CASES
+from helpers import tiny
+from helpers.pruner_matrix import DECODER_CASES
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry

@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 
-from cg_cli import backbones, models
+from cg_cli import backbones
 from cg_cli.backbones import device
 from cg_cli.errors import UsageError
+from cg_cli.settings import models
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import official
 import pytest
-import tiny
 import torch
-from official import generate, logits_of
+from helpers import official, tiny
+from helpers.official import generate, logits_of
 from transformers import DynamicCache
 
 from cg_cli.backbones import qwen_inputs

@@ -7,11 +7,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import official
 import pytest
-import tiny
 import torch
-from official import generate, logits_of
+from helpers import official, tiny
+from helpers.official import generate, logits_of
 from test_cost import counted
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import (
@@ -19,7 +18,8 @@ from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import (
     _get_feat_extract_output_lengths,
 )
 
-from cg_cli.backbones import qwen3_omni, qwen_inputs
+from cg_cli.backbones import qwen_inputs
+from cg_cli.backbones.qwen3_omni import model as qwen3_omni
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
 

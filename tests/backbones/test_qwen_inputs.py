@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import official
 import pytest
 import torch
-from tiny import clip
+from helpers import official
+from helpers.tiny import clip
 from transformers import WhisperFeatureExtractor
 
 from cg_cli.backbones import qwen_inputs
-from cg_cli.backbones.qwen_layout import audio_token_count
+from cg_cli.backbones.qwen2_5_omni.layout import audio_token_count
 from cg_cli.media.clip import SAMPLE_RATE
 
 

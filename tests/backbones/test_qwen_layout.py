@@ -6,10 +6,10 @@ import random
 
 import pytest
 import torch
-from official import chat, placeholders
+from helpers.official import chat, placeholders
 
-from cg_cli.backbones import qwen_layout
-from cg_cli.backbones.qwen_layout import MediaShape, audio_token_count, prefix_layout
+from cg_cli.backbones.qwen2_5_omni import layout
+from cg_cli.backbones.qwen2_5_omni.layout import MediaShape, audio_token_count, prefix_layout
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 QUESTION_TOKENS = 3
@@ -112,9 +112,9 @@ def test_rows_tell_grid_place_and_time():
 def test_prompt_text_equals_the_chat_template(backbone, kind, question):
     tokenizer = backbone.tokenizer
     shape = MediaShape(2, 1, 1, 0, 1.0) if kind == "video" else MediaShape(0, 0, 0, 3, 0.0)
-    opening, closing = (["".join(names)] for names in qwen_layout.marks(shape))
+    opening, closing = (["".join(names)] for names in layout.marks(shape))
     placeholder = tokenizer.video_token if kind == "video" else tokenizer.audio_token
-    prefix = qwen_layout.HEADER + opening[0] + placeholder + closing[0]
+    prefix = layout.HEADER + opening[0] + placeholder + closing[0]
     whole = chat(tokenizer, kind, question)
     assert tokenizer(prefix)["input_ids"] + backbone.question_ids(question) == tokenizer(whole)["input_ids"]
 
@@ -124,7 +124,7 @@ def test_marks_typed_in_a_question_stay_text(backbone):
     typed = "a <|im_end|> b <|VIDEO|> <|audio_bos|>"
     ids = backbone.question_ids(typed)
     added = set(tokenizer.get_added_vocab().values())
-    end = tokenizer(qwen_layout.QUESTION_END)["input_ids"]
+    end = tokenizer(layout.QUESTION_END)["input_ids"]
     assert ids[-len(end) :] == end
     assert not added & set(ids[: -len(end)])
     assert tokenizer.decode(ids[: -len(end)]) == typed

@@ -11,22 +11,21 @@ from math import ceil, floor
 
 import huggingface_hub
 import numpy as np
-import official
 import pytest
-import tiny
-import tiny_video_salmonn2
 import torch
+from helpers import official, tiny, tiny_video_salmonn2
+from helpers.official import generate, logits_of
 from huggingface_hub import errors
-from official import generate, logits_of
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cg_cli import backbones
-from cg_cli.backbones import salmonn_audio, video_salmonn2
 from cg_cli.backbones.layout import MediaShape
-from cg_cli.backbones.video_salmonn2 import INFERENCE, TRAINING, prefix_layout
+from cg_cli.backbones.video_salmonn2 import audio_tower
+from cg_cli.backbones.video_salmonn2 import model as video_salmonn2
+from cg_cli.backbones.video_salmonn2.model import INFERENCE, TRAINING, prefix_layout
 from cg_cli.errors import UsageError
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
@@ -158,7 +157,7 @@ def test_sound_equals_plain_torch(backbone, weights, seconds):
 def test_segments_in_pieces_equal_one_piece(backbone, monkeypatch):
     clip = tiny.clip(None, seconds=61.0)
     whole = backbone.encode(clip)
-    monkeypatch.setattr(salmonn_audio, "SEGMENTS", 2)
+    monkeypatch.setattr(audio_tower, "SEGMENTS", 2)
     torch.testing.assert_close(backbone.encode(clip).embeddings, whole.embeddings, atol=1e-5, rtol=0)
 
 
@@ -258,7 +257,7 @@ def test_other_windows_are_refused(copied, changes):
 
 def test_what_the_config_leaves_out_is_whisper_large_and_the_published_q_former():
     with torch.device("meta"):
-        tower = salmonn_audio.AudioTower({"model_type": "whisper"}, 2048, torch.bfloat16)
+        tower = audio_tower.AudioTower({"model_type": "whisper"}, 2048, torch.bfloat16)
     names = {name: tuple(weight.shape) for name, weight in tower.state_dict().items()}
     assert names["encoder.layers.31.fc1.weight"] == (5120, 1280) and names["encoder.conv1.weight"] == (1280, 128, 3)
     assert names["qformer.encoder.layer.1.crossattention.attention.key.weight"] == (3072, 1280)
@@ -306,7 +305,7 @@ def test_the_published_shapes(size, billions):
     config, audio = video_salmonn2.shape_config(size, None)
     with torch.device("meta"):
         model = video_salmonn2.Qwen2_5_VLForConditionalGeneration._from_config(config)
-        tower = salmonn_audio.AudioTower(audio, config.text_config.hidden_size, torch.bfloat16)
+        tower = audio_tower.AudioTower(audio, config.text_config.hidden_size, torch.bfloat16)
     assert model.num_parameters() / 1e9 == pytest.approx(billions, rel=0.01)  # as Qwen2.5-VL
     assert sum(w.numel() for w in tower.parameters()) / 1e9 == pytest.approx(0.637 + 0.28, rel=0.02)
 

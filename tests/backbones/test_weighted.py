@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 from torch.nn.functional import scaled_dot_product_attention
 
 from cg_cli.backbones import mrope
-from cg_cli.backbones.weighted import WeightedCache
+from cg_cli.backbones.weighted_cache import WeightedCache
 from cg_cli.pruning.stream import VIDEO, Merge, Selection, apply
 
 NEW = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from media_files import beeps, steady, write
+from helpers.media_files import beeps, steady, write
 
 from cg_cli.media import DecodeWorker
 

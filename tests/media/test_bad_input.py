@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 import pytest
-from media_files import beeps, image, steady, write, write_sound
+from helpers.media_files import beeps, image, steady, write, write_sound
 
 from cg_cli.errors import ItemError
 from cg_cli.media import decode

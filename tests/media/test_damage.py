@@ -5,7 +5,7 @@ import random
 import av
 import numpy as np
 import pytest
-from media_files import beeps, number_of, steady, write
+from helpers.media_files import beeps, number_of, steady, write
 
 from cg_cli.errors import ItemError
 from cg_cli.media.integrity import is_cut

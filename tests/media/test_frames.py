@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media_files import image, number_of, steady, write
+from helpers.media_files import image, number_of, steady, write
 
 from cg_cli.media import DecodeOptions
 from cg_cli.media.frames import last_before, sparse

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from media_files import beeps, steady, write
+from helpers.media_files import beeps, steady, write
 
 from cg_cli.media import SAMPLE_RATE, DecodeOptions
 

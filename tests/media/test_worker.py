@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from media_files import beeps, number_of, steady, write
+from helpers.media_files import beeps, number_of, steady, write
 
-from cg_cli import wire
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeOptions, DecodeWorker, client
-from cg_cli.wire import Reader, send
+from cg_cli.util import ipc
+from cg_cli.util.ipc import Reader, send
 
 MIB = 1 << 20
 
@@ -45,7 +45,7 @@ def test_the_worker_never_imports_torch_and_the_parent_never_imports_av(worker, 
     mapped = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "libavcodec" in mapped and "torch" not in mapped
     code = "import sys, cg_cli.media; sys.exit(bool({'av', 'torch'} & set(sys.modules)))"
-    root = Path(wire.PACKAGE_ROOT)
+    root = Path(ipc.PACKAGE_ROOT)
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
 
 
@@ -119,7 +119,7 @@ def test_the_process_ends_with_its_parent_and_has_its_own_session(talkie):
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(talkie)],
-        cwd=wire.PACKAGE_ROOT,
+        cwd=ipc.PACKAGE_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

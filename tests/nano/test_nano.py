@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import official
 import pytest
 import torch
+from helpers import official
 
-from cg_cli import backbones, media, models
+from cg_cli import backbones, media
 from cg_cli.nano import evaluate
 from cg_cli.nano.judge import Condition
 from cg_cli.nano.questions import right
 from cg_cli.nano.world import HELD_OUT, write_world
 from cg_cli.pruning.stream import TEXT, Selection, apply
+from cg_cli.settings import models
 
 WEIGHTS = Path(models.NANO.source)
 SAMPLES = Path(__file__).parents[2] / "samples"

@@ -14,16 +14,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cg_cli import models
 from cg_cli.backbones import qwen_shapes
+from cg_cli.batch.items import Item
 from cg_cli.errors import UsageError
+from cg_cli.evals import stats
 from cg_cli.media.clip import DecodeOptions
-from cg_cli.profiling import report, stats, summary, synthetic
+from cg_cli.profiling import report, summary, synthetic
 from cg_cli.profiling.cells import cells
 from cg_cli.profiling.measure import WHOLE, Cell
 from cg_cli.profiling.pages import choose, shown
-from cg_cli.runs.items import Item
-from cg_cli.show.page import read
+from cg_cli.settings import models
+from cg_cli.viz.page import read
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 HALF = Cell("random", 0.5)

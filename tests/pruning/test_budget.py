@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from synthetic_stream import SHAPES, make_stream
+from helpers.synthetic_stream import SHAPES, make_stream
 
 from cg_cli.pruning.budget import VIDEO_FLOOR, Budget, kept_count, plan, split, split_each
 from cg_cli.pruning.stream import AUDIO, VIDEO

@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from synthetic_stream import make_stream
+from helpers.synthetic_stream import make_stream
 from torch.utils.flop_counter import FlopCounterMode
 
-from cg_cli import cost
+from cg_cli.backbones import cost
 from cg_cli.errors import UsageError
 from cg_cli.pruning import budget as budgets
-from cg_cli.pruning import grids as grids_module
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import rows_of
-from cg_cli.pruning.contextguard import ContextGuard, _ordinary
-from cg_cli.pruning.contextguard_online import ContextGuardOnline
-from cg_cli.pruning.grids import merge_nearest, table
+from cg_cli.pruning.methods.contextguard import ContextGuard, _ordinary
+from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
+from cg_cli.pruning.ops import grids as grids_module
+from cg_cli.pruning.ops.grids import merge_nearest, table
+from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
+from cg_cli.pruning.ops.segments import depth, segments
 from cg_cli.pruning.predictor import A2VPredictor, Card
-from cg_cli.pruning.ridge import RIDGE, leave_one_out
-from cg_cli.pruning.segments import depth, segments
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
 
 DIM, HEIGHT, WIDTH = 16, 3, 4

@@ -6,15 +6,16 @@ import math
 
 import pytest
 import torch
-from hand import at_angles, by_grid, cosine, kept_rows, kept_video, shared, tokens, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, cosine, kept_rows, kept_video, shared, tokens, uneven
+from helpers.synthetic_stream import make_stream
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from cg_cli.errors import UsageError
-from cg_cli.pruning import divprune, registry
+from cg_cli.pruning import registry
 from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.divprune import DivPrune
+from cg_cli.pruning.methods import divprune
+from cg_cli.pruning.methods.divprune import DivPrune
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from hand import at_angles, by_grid, cells, cosine, even, kept_rows, kept_video, shared, tokens, top, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, cells, cosine, even, kept_rows, kept_video, shared, tokens, top, uneven
+from helpers.synthetic_stream import make_stream
 
-from cg_cli.pruning.dycoke import DyCoke
+from cg_cli.pruning.methods.dycoke import DyCoke
 
 WHOLE = [(grid, cell) for grid in (0, 4) for cell in range(4)]
 

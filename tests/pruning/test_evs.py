@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from synthetic_stream import make_stream
+from helpers.synthetic_stream import make_stream
 
 from cg_cli.pruning.budget import Budget, plan
-from cg_cli.pruning.evs import Evs, change
+from cg_cli.pruning.methods.evs import Evs, change
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
 

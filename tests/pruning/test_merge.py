@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from synthetic_stream import make_stream
+from helpers.synthetic_stream import make_stream
 
 from cg_cli.pruning.stream import Merge, Selection, apply
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from synthetic_stream import make_stream
+from helpers.synthetic_stream import make_stream
 
 from cg_cli.pruning.budget import Budget, plan
 from cg_cli.pruning.decoder import LayerView
-from cg_cli.pruning.omnidrop import OmniDrop
+from cg_cli.pruning.methods.omnidrop import OmniDrop
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 

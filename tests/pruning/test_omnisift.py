@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from hand import at_angles, by_grid, cells, cosine, kept_rows, kept_video, mean, shared, tokens, top, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, cells, cosine, kept_rows, kept_video, mean, shared, tokens, top, uneven
+from helpers.synthetic_stream import make_stream
 
-from cg_cli.pruning.omnisift import OmniSift
+from cg_cli.pruning.methods.omnisift import OmniSift
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hand import at_angles, by_grid, cells, cosine, even, kept_video, mean, shared, tokens, top, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, cells, cosine, even, kept_video, mean, shared, tokens, top, uneven
+from helpers.synthetic_stream import make_stream
 from torch.utils.flop_counter import FlopCounterMode
 
-from cg_cli.pruning import omnizip
 from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.grids import table
-from cg_cli.pruning.omnizip import OmniZip, chunk_wish, fold, peaks, saliency, thin
-from cg_cli.pruning.parts import chunks
+from cg_cli.pruning.methods import omnizip
+from cg_cli.pruning.methods.omnizip import OmniZip, chunk_wish, fold, peaks, saliency, thin
+from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.ops.parts import chunks
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
 
 

@@ -9,13 +9,13 @@ from importlib import metadata
 from typing import Literal
 
 import pytest
-from pruner_matrix import CASES, DECODER_CASES
+from helpers.pruner_matrix import CASES, DECODER_CASES
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import ModalityPruner, Pruner
-from cg_cli.pruning.random import Random
-from cg_cli.pruning.uniform import Uniform
+from cg_cli.pruning.methods.random import Random
+from cg_cli.pruning.methods.uniform import Uniform
 
 
 @dataclass(frozen=True)

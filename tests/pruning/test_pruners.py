@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from pruner_matrix import CASES, PRUNING_CASES, Case
-from synthetic_stream import SHAPES, make_stream
+from helpers.pruner_matrix import CASES, PRUNING_CASES, Case
+from helpers.synthetic_stream import SHAPES, make_stream
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cg_cli.errors import UsageError

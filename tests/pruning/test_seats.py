@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from hand import at_angles, shared
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, shared
+from helpers.synthetic_stream import make_stream
 
 from cg_cli.pruning.budget import Budget, plan
 from cg_cli.pruning.decoder import LayerView
-from cg_cli.pruning.seats import Seats, best_of_chunks, schedule
+from cg_cli.pruning.methods.seats import Seats, best_of_chunks, schedule
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from synthetic_stream import make_stream
+from helpers.synthetic_stream import make_stream
 
 from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.methods.uniform import Uniform
 from cg_cli.pruning.stream import VIDEO
-from cg_cli.pruning.uniform import Uniform
 
 
 def kept_per_grid(stream, video: int) -> Counter[int]:

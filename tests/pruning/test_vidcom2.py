@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from hand import at_angles, by_grid, kept_rows, kept_video, mean, shared, tokens, top, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, kept_rows, kept_video, mean, shared, tokens, top, uneven
+from helpers.synthetic_stream import make_stream
 
-from cg_cli.pruning.vidcom2 import VidCom2
+from cg_cli.pruning.methods.vidcom2 import VidCom2
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from hand import at_angles, by_grid, cosine, even, kept_rows, kept_video, shared, tokens, top, uneven
-from synthetic_stream import make_stream
+from helpers.hand import at_angles, by_grid, cosine, even, kept_rows, kept_video, shared, tokens, top, uneven
+from helpers.synthetic_stream import make_stream
 from torch.utils.flop_counter import FlopCounterMode
 
 from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.methods.visionzip import VisionZip
 from cg_cli.pruning.stream import AUDIO, VIDEO, apply
-from cg_cli.pruning.visionzip import VisionZip
 
 
 def test_by_hand():

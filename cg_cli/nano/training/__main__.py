@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import decoder, recipe, towers
+from cg_cli.nano.training import decoder, recipe, towers
 
 
 def main() -> None:

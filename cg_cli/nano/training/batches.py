@@ -17,18 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from ...backbones.qwen_layout import (
-    HEADER,
-    QUESTION_END,
-    Layout,
-    MediaShape,
-    marks,
-    prefix_layout,
-)
-from ...pruning.stream import AUDIO, TEXT, VIDEO
-from ..things import CELLS
-from .features import feature_file
-from .hints import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
+from cg_cli.backbones.qwen2_5_omni.layout import HEADER, QUESTION_END, Layout, MediaShape, marks, prefix_layout
+from cg_cli.nano.things import CELLS
+from cg_cli.nano.training.features import feature_file
+from cg_cli.nano.training.hints import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 
 class Pair(NamedTuple):

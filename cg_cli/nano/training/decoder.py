@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...checkpoints import save_whole
-from ..questions import Question, questions
-from ..script import SECONDS, Script, write_script
-from .batches import Pair, Reader, read, use_packed_attention
-from .descent import Descent
-from .evidence import evidence
-from .features import feature_file, produce
-from .hints import Hints, moments, pointing_loss
-from .words import name_words
+from cg_cli.nano.questions import Question, questions
+from cg_cli.nano.script import SECONDS, Script, write_script
+from cg_cli.nano.training.batches import Pair, Reader, read, use_packed_attention
+from cg_cli.nano.training.descent import Descent
+from cg_cli.nano.training.evidence import evidence
+from cg_cli.nano.training.features import feature_file, produce
+from cg_cli.nano.training.hints import Hints, moments, pointing_loss
+from cg_cli.nano.training.words import name_words
+from cg_cli.util.checkpoints import save_whole
 
 WORLD, VALIDATION_WORLD = 1, 2  # seeds of the clips that train and that check; from 100 on all are held out
 VALIDATION_CLIPS = 60

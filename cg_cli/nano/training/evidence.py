@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..questions import Moment, Question
-from ..render import frame_clock, scene_at
-from ..script import Number, Scene, Script, Sound, Thing
-from ..things import CELLS, DIGITS, KINDS
-from .towers import grid_labels
+from cg_cli.nano.questions import Moment, Question
+from cg_cli.nano.render import frame_clock, scene_at
+from cg_cli.nano.script import Number, Scene, Script, Sound, Thing
+from cg_cli.nano.things import CELLS, DIGITS, KINDS
+from cg_cli.nano.training.towers import grid_labels
 
 TOKENS_A_SECOND = 25  # of audio
 

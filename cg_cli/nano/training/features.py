@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...backbones import grouped_attention, qwen_inputs
-from ...checkpoints import save_whole
-from ..render import frame_clock, picture, soundtrack
-from ..script import write_script
-from ..things import FRAME
-from .recipe import blank, feature_extractor
+from cg_cli.backbones import grouped_attention, qwen_inputs
+from cg_cli.nano.render import frame_clock, picture, soundtrack
+from cg_cli.nano.script import write_script
+from cg_cli.nano.things import FRAME
+from cg_cli.nano.training.recipe import blank, feature_extractor
+from cg_cli.util.checkpoints import save_whole
 
 PATCH = 14  # pixels
 _extractor = lru_cache(maxsize=1)(feature_extractor)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..script import Script
-from ..things import AUDIBLE, COLOURS, COUNTS, DIGITS, KINDS, PLACES, SILENT
-from .evidence import TOKENS_A_SECOND, fleeting, grids_of, seen, span
-from .towers import IGNORE
+from cg_cli.nano.script import Script
+from cg_cli.nano.things import AUDIBLE, COLOURS, COUNTS, DIGITS, KINDS, PLACES, SILENT
+from cg_cli.nano.training.evidence import TOKENS_A_SECOND, fleeting, grids_of, seen, span
+from cg_cli.nano.training.towers import IGNORE
 
 LAYER = 2  # the read-outs see the hidden states after this many decoder layers
 LATE_LAYER = 3  # those of what is fleeting: that takes a comparison of moments

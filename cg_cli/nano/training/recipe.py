@@ -23,10 +23,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from ...backbones.qwen_layout import SYSTEM_PROMPT
-from ..questions import PHRASES, questions
-from ..script import write_script
-from ..things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
+from cg_cli.backbones.qwen2_5_omni.layout import SYSTEM_PROMPT
+from cg_cli.nano.questions import PHRASES, questions
+from cg_cli.nano.script import write_script
+from cg_cli.nano.things import AUDIBLE, COLOURS, COUNTS, PLACES, SILENT, VERBS
 
 VOCABULARY = 1024
 HIDDEN = 256

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...backbones import grouped_attention
-from ...checkpoints import save_whole
-from ..render import FPS, cells, frame_clock, picture, scene_at, soundtrack
-from ..script import Script, write_script
-from ..things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
-from .descent import Descent
-from .features import mel_of, patches_of, soften
-from .recipe import TOKEN_SCALE
+from cg_cli.backbones import grouped_attention
+from cg_cli.nano.render import FPS, cells, frame_clock, picture, scene_at, soundtrack
+from cg_cli.nano.script import Script, write_script
+from cg_cli.nano.things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
+from cg_cli.nano.training.descent import Descent
+from cg_cli.nano.training.features import mel_of, patches_of, soften
+from cg_cli.nano.training.recipe import TOKEN_SCALE
+from cg_cli.util.checkpoints import save_whole
 
 GRIDS = 48  # temporal patches a step
 RARE = 6  # a grid with a number or a brief thing is this much more likely to be drawn: ten digits share few grids

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..render import frame_clock
-from ..script import Script
-from ..things import AUDIBLE, CELLS, COLOURS, KINDS, VERBS
-from .recipe import TOKEN_SCALE
-from .towers import grid_labels, sound_labels
+from cg_cli.nano.render import frame_clock
+from cg_cli.nano.script import Script
+from cg_cli.nano.things import AUDIBLE, CELLS, COLOURS, KINDS, VERBS
+from cg_cli.nano.training.recipe import TOKEN_SCALE
+from cg_cli.nano.training.towers import grid_labels, sound_labels
 
 HEAD_SCALE = 0.05  # root mean square of a named word's row in the output layer at the start
 

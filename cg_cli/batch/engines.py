@@ -1,0 +1,47 @@
+"""What answers the jobs of a batch, by name."""
+
+from __future__ import annotations
+
+import os
+
+from cg_cli.batch.pool import Pool
+from cg_cli.batch.run import Engine
+from cg_cli.errors import UsageError
+from cg_cli.settings.resolve import Settings
+
+NAMES = ("local", "ray")
+MOST_DECODERS = 4  # of one model; more clips wait in memory, and no model keeps up
+
+
+def make(name: str, settings: Settings, gpus: str | None) -> Engine:
+    """The engine ``name``; ``gpus`` is how many CUDA devices it takes: a number, "all", or None for what ``settings``
+    say.
+
+    Raises:
+        UsageError: no such engine, or not so many devices.
+    """
+    if name == "ray":
+        from cg_cli.batch.ray_engine import RayEngine
+
+        return RayEngine(settings, gpus)
+    if name != "local":
+        raise UsageError(f"--engine {name}: there are {', '.join(NAMES)}")
+    devices = [settings.device] if gpus is None else _cuda_devices(gpus, settings.device)
+    cores = os.cpu_count() or 1
+    return Pool(settings, devices, decoders=max(1, min(MOST_DECODERS, cores // len(devices) - 1)))
+
+
+def _cuda_devices(gpus: str, device: str) -> list[str]:
+    import torch
+
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"--gpus {gpus} and --device {device}: give one of them")
+    found = torch.cuda.device_count()
+    wanted = found if gpus == "all" else int(gpus) if gpus.isdecimal() else 0
+    if not wanted and gpus != "all":
+        raise UsageError(f"--gpus {gpus}: give a number above 0, or all")
+    if not 0 < wanted <= found:
+        raise UsageError(
+            f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA device{'' if found == 1 else 's'} here"
+        )
+    return [f"cuda:{number}" for number in range(wanted)]

@@ -1,0 +1,245 @@
+"""Worker processes, one a device: work is shared by a queue, and a worker that dies costs its item one attempt, others
+none.
+
+This side loads no model and imports no torch, so it outlives whatever happens on a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cg_cli.batch.job import LIVES, Job, poisoned
+from cg_cli.errors import CgError, ItemError, UsageError
+from cg_cli.records import Record, from_line
+from cg_cli.settings.resolve import Settings
+from cg_cli.util.ipc import Reader, send, start
+
+LOOK_S = 0.2  # seconds until a request to stop is noticed
+FRUITLESS = 3  # workers that may die one after another without having begun anything
+STOP_TIMEOUT_S = 5.0
+LAST_WORDS = 2000  # bytes of a dead worker's stderr that are looked at
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the job with this ``number``: its records, or the error that it ended in.
+
+    ``waited_s`` is how long the model had nothing to do before it, ``worked_s`` how long it took, ``read_s`` how long
+    decoding took.
+    """
+
+    number: int
+    records: tuple[Record, ...] = ()
+    error: ItemError | None = None
+    waited_s: float = 0.0
+    worked_s: float = 0.0
+    read_s: float = 0.0
+
+
+@dataclass
+class _Task:
+    number: int
+    job: Job
+    deaths: int = 0
+
+
+class _Worker:
+    """One process, and what it has to do."""
+
+    def __init__(self, settings: Settings, decoders: int, events: queue.SimpleQueue):
+        self.ready = False
+        self.told = False  # to stop
+        self.tasks: dict[int, _Task] = {}
+        self.current: int | None = None  # number of the task that the model is at
+        self.stage = "encode"
+        self._stderr = tempfile.TemporaryFile()
+        debug = os.environ.get("CG_DEBUG") == "1"
+        self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
+        self.send({"settings": asdict(settings), "decoders": decoders})
+        self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
+        self._thread.start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a dead worker's end of the pipe; the reader tells of it
+            send(self.process.stdin, message)
+
+    def give(self, task: _Task) -> None:
+        self.tasks[task.number] = task
+        job = task.job
+        self.send(
+            {
+                "event": "job",
+                "number": task.number,
+                "video": job.video,
+                "identity": job.identity,
+                "questions": job.questions,
+            }
+        )
+
+    def cause_of_death(self) -> str:
+        """Why the process ended, in words: its exit code or signal, and its last line on stderr."""
+        code = self.process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        self._stderr.seek(max(0, self._stderr.seek(0, 2) - LAST_WORDS))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1].strip()}" if lines else how
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+        self._thread.join(STOP_TIMEOUT_S)  # before its pipe is closed
+        self._stderr.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def _read(self, events: queue.SimpleQueue) -> None:
+        reader = Reader(self.process.stdout.read)
+        with contextlib.suppress(EOFError, OSError, ValueError):  # it ended, or was killed and its pipe closed
+            while True:
+                events.put((self, reader.receive()[0]))
+        events.put((self, None))
+
+
+@dataclass
+class Pool:
+    """Answers jobs on ``devices``.
+
+    Attributes:
+        settings: what each worker does; its ``device`` is one of ``devices``.
+        decoders: clips that a worker decodes at a time, ahead of its model.
+    """
+
+    settings: Settings
+    devices: Sequence[str]
+    decoders: int
+    _workers: dict[int, _Worker] = field(default_factory=dict)
+    _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+    _again: deque[_Task] = field(default_factory=deque)
+    _stopping: bool = False
+    _fruitless: int = 0
+
+    def start(self) -> dict[str, Any]:
+        """Start the workers, and wait for the first to be ready.
+
+        Returns:
+            Its message: ``recipe``, what all keys depend on besides video and question, and ``facts`` about it.
+
+        Raises:
+            UsageError: the settings cannot be carried out.
+            CgError: no worker starts.
+            KeyboardInterrupt: ``stop`` was called meanwhile.
+        """
+        for slot in range(len(self.devices)):
+            self._start(slot)
+        while True:
+            if self._stopping:
+                raise KeyboardInterrupt
+            slot, message = self._next()
+            for _ in self._take(slot, message):
+                pass  # nobody has work yet
+            if message and message["event"] == "ready":
+                return message
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        """The outcomes of ``jobs``, numbered as they come, each once, in the order in which they are done."""
+        tasks = (_Task(number, job) for number, job in enumerate(jobs))
+        while self._feed(tasks):
+            slot, message = self._next()
+            yield from self._take(slot, message)
+
+    def stop(self) -> None:
+        """Begin nothing more: ``run`` ends with what the models are at. Safe in a signal handler."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        for worker in self._workers.values():
+            worker.kill()
+        self._workers.clear()
+
+    def _start(self, slot: int) -> None:
+        self._workers[slot] = _Worker(replace(self.settings, device=self.devices[slot]), self.decoders, self._events)
+
+    def _next(self) -> tuple[int | None, dict[str, Any] | None]:
+        """A worker's number and message (None: it ended), or (None, {}) when it is time to look around."""
+        try:
+            worker, message = self._events.get(timeout=LOOK_S)
+        except queue.Empty:
+            return None, {}
+        slot = next((s for s, w in self._workers.items() if w is worker), None)
+        return (slot, message) if slot is not None else (None, {})  # of a worker that has been replaced
+
+    def _feed(self, tasks: Iterator[_Task]) -> bool:
+        """Give every worker enough to do. False when there is nothing left, and nobody at work."""
+        if self._stopping:
+            for slot, worker in list(self._workers.items()):
+                if not worker.ready:
+                    worker.kill()
+                    del self._workers[slot]
+                elif not worker.told:
+                    worker.told = True
+                    worker.send({"event": "stop"})
+            return bool(self._workers)
+        room = self.decoders + 2  # one at the model, one ready
+        while idle := [w for w in self._workers.values() if w.ready and len(w.tasks) < room]:
+            task = self._again.popleft() if self._again else next(tasks, None)
+            if task is None:
+                return any(w.tasks for w in self._workers.values())
+            min(idle, key=lambda w: len(w.tasks)).give(task)
+        return True
+
+    def _take(self, slot: int | None, message: dict[str, Any] | None) -> Iterator[Outcome]:
+        if slot is None:
+            return
+        worker = self._workers[slot]
+        match message:
+            case None:
+                yield from self._bury(slot, worker)
+            case {"event": "refused"}:
+                kind = UsageError if message["exit_code"] == UsageError.exit_code else CgError
+                raise kind(message["message"])
+            case {"event": "ready"}:
+                worker.ready = True
+            case {"event": "begun"}:
+                worker.current, worker.stage = message["number"], "encode"
+            case {"event": "stage"}:
+                worker.stage = message["stage"]
+            case {"event": "done"}:
+                self._fruitless, worker.current = 0, None
+                del worker.tasks[message["number"]]
+                timing = {name: message[name] for name in ("waited_s", "worked_s", "read_s")}
+                yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
+
+    def _bury(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
+        """A worker ended: the task that its model was at has one life less, the others wait for the next worker."""
+        del self._workers[slot]
+        device, cause = self.devices[slot], worker.cause_of_death()
+        worker.kill()
+        if self._stopping:
+            return
+        blamed = worker.tasks.pop(worker.current, None)
+        self._again.extend(worker.tasks.values())
+        if blamed:
+            blamed.deaths += 1
+            if blamed.deaths < LIVES:
+                self._again.append(blamed)
+            else:
+                killed = f"{blamed.job.video!r} killed its worker on {device} ({cause})"
+                yield Outcome(blamed.number, error=poisoned(worker.stage, killed))
+        else:
+            self._fruitless += 1
+            if self._fruitless >= FRUITLESS:
+                raise CgError(
+                    f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file"
+                )
+        self._start(slot)

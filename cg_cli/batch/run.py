@@ -1,0 +1,363 @@
+"""``cg batch``: from collected items to an archive full of records, in four numbered stages.
+
+Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one
+settled record at the end, whatever happened between.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from cg_cli import records
+from cg_cli.batch.archive import Archive, Sink, open_sink
+from cg_cli.batch.items import Collected, Item, Question
+from cg_cli.batch.job import LIVES, Job
+from cg_cli.batch.pool import Outcome
+from cg_cli.batch.shard import Shard
+from cg_cli.errors import SOME_FAILED, CgError, Interrupted
+from cg_cli.evals.matching import right
+from cg_cli.evals.scores import Score, scores
+from cg_cli.records import Answer, Record
+from cg_cli.settings.resolve import Settings
+
+RUN_SCHEMA = "cg.run/1"
+SIDECAR = ".run.json"
+
+
+class Engine(Protocol):
+    """What answers jobs: worker processes here, or a cluster."""
+
+    def start(self) -> dict[str, Any]: ...
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Listener(Protocol):
+    """Who is told how the run goes."""
+
+    def note(self, message: str) -> None: ...
+
+    def fault(self, message: str) -> None: ...
+
+    def loaded(self, facts: Mapping[str, Any]) -> None: ...
+
+    def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None: ...
+
+    def settled(self, totals: Totals) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+
+@dataclass
+class Totals:
+    """Counts of a run so far. Questions unless it says clips; tokens and operations of this run's clips, each counted
+    once."""
+
+    clips: int = 0
+    questions: int = 0
+    before: int = 0  # answered by earlier runs
+    failed_before: int = 0  # failed for good in earlier runs
+    answered: int = 0
+    failed: int = 0
+    faults: int = 0  # lines of the input that were left out
+    clips_before: int = 0  # settled by earlier runs
+    clips_done: int = 0
+    clips_failed: int = 0
+    tokens_full: int = 0
+    tokens_kept: int = 0
+    tokens_answered: int = 0
+    flops: int = 0
+    flops_prefill: int = 0
+    flops_prefill_full: int = 0
+    media_s: float = 0.0  # of video and sound that was read
+    waited_s: float = 0.0  # models had nothing to do; the first clip of each run apart
+    worked_s: float = 0.0
+    read_s: float = 0.0
+    seconds: float = 0.0  # wall clock since the model was loaded
+    errors: dict[str, int] = field(default_factory=dict)  # failures of this run by type
+
+    def add(self, outcome: Outcome, done: Sequence[Record]) -> None:
+        """Count one clip."""
+        self.waited_s += outcome.waited_s if self.clips_done else 0
+        self.worked_s += outcome.worked_s
+        self.read_s += outcome.read_s
+        self.clips_done += 1
+        answers = [record for record in done if isinstance(record, Answer)]
+        self.answered += len(answers)
+        self.failed += len(done) - len(answers)
+        self.clips_failed += len(answers) < len(done)
+        for record in done:
+            if not record.ok:
+                self.errors[record.error.type] = self.errors.get(record.error.type, 0) + 1
+        self.tokens_answered += sum(a.tokens.answer for a in answers)
+        self.flops += sum(a.flops.decode for a in answers)
+        if answers:
+            first = answers[0]
+            self.tokens_full += first.tokens.video + first.tokens.audio
+            self.tokens_kept += first.tokens.video_kept + first.tokens.audio_kept
+            prefill = records.prefills(answers)
+            self.flops += first.flops.vision + first.flops.audio + first.flops.predictor + prefill
+            self.flops_prefill += prefill
+            self.flops_prefill_full += first.flops.prefill_full
+            self.media_s += first.media.duration_s
+
+    @property
+    def settled(self) -> int:
+        """Questions that need nothing more."""
+        return self.before + self.failed_before + self.answered + self.failed
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something that was asked for has no answer."""
+        return bool(self.failed or self.failed_before or self.faults)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        out: a path, or ``-`` for stdout.
+        shard: the part of the items that is this run's; all if None.
+        retry: try what failed before again.
+        max_failures: stop once so many clips have failed; None never does.
+        command: the command line, for the sidecar.
+    """
+
+    settings: Settings
+    collected: Collected
+    out: str
+    shard: Shard | None = None
+    overwrite: bool = False
+    retry: bool = True
+    max_failures: int | None = None
+    command: Sequence[str] = ()
+
+    @property
+    def file(self) -> str:
+        """Where this shard's records go."""
+        return str(self.shard.file(Path(self.out))) if self.shard and self.out != "-" else self.out
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures). ``scores`` are those
+    of all labelled multiple-choice questions that were asked for, answered by this run or before it; none where records
+    go to a stream."""
+
+    status: str
+    totals: Totals
+    facts: Mapping[str, Any]
+    scores: Sequence[Score]
+
+    def end(self, plan: Plan) -> int:
+        """The exit code of a finished run: 0 all answered, 3 some failed.
+
+        Raises:
+            Interrupted, CgError: it did not finish; the message says what is left, and how to go on.
+        """
+        left = f"{self.totals.questions - self.totals.settled} questions are left"
+        again = f"go on with: {shlex.join(['cg', *plan.command])}"
+        if self.status == "interrupted":
+            raise Interrupted(f"interrupted: {left}; {again}")
+        if self.status == "stopped":
+            failed = f"{self.totals.clips_failed} clip{'s' * (self.totals.clips_failed != 1)} failed"
+            raise CgError(f"stopped, as {failed}: {left}; {again}")
+        return SOME_FAILED if self.totals.incomplete else 0
+
+
+def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
+    """Answer what the archive does not have.
+
+    Raises:
+        UsageError: settings, an archive or an input that cannot be used.
+        CgError: the archive is being written by another run or cannot be written, or workers do not start.
+        KeyboardInterrupt: the second interrupt, or one before the model was loaded.
+    """
+    items = plan.collected.items
+    totals = Totals(faults=len(plan.collected.faults))
+    for fault in plan.collected.faults:
+        listener.fault(fault)
+
+    # 1. the archive, locked before anything slow begins
+    sink = open_sink(plan.file, {item.video for item in items}, overwrite=plan.overwrite, retry=plan.retry)
+    try:
+        if isinstance(sink, Archive) and sink.torn:
+            listener.note(f"{plan.file} ended in a torn line of {sink.torn} bytes, which was cut off")
+        with _interrupts(engine, listener) as interrupted:
+            try:
+                # 2. the engine: models loaded in other processes
+                ready = engine.start()
+                listener.loaded(ready["facts"])
+                sidecar = _Sidecar(plan, ready) if isinstance(sink, Archive) else None
+
+                # 3. what is missing, clip by clip, into the engine; what comes out, into the archive
+                started = time.perf_counter()
+                missing: dict[int, _Asked] = {}
+                keys: set[str] = set()
+                jobs = _jobs(plan, ready["recipe"], sink, totals, missing, keys, listener)
+                status = "finished"
+                for outcome in engine.run(jobs):
+                    asked = missing.pop(outcome.number)
+                    done = _records(asked, outcome, ready["recipe"], sink)
+                    sink.append(done)
+                    totals.seconds = time.perf_counter() - started
+                    totals.add(outcome, done)
+                    listener.clip(totals, asked.item, done)
+                    if (
+                        plan.max_failures is not None
+                        and totals.clips_failed >= plan.max_failures
+                        and status == "finished"
+                    ):
+                        status = "stopped"
+                        engine.stop()
+                if interrupted() and totals.settled < totals.questions:
+                    status = "interrupted"
+            finally:
+                engine.close()
+    finally:
+        sink.close()
+
+    # 4. what it came to
+    found = scores(Path(plan.file), keys) if sidecar else []
+    if sidecar:
+        sidecar.write(status, totals, found)
+    return Report(status, totals, ready["facts"], found)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a job is about."""
+
+    item: Item
+    identity: str
+    questions: tuple[Question, ...]
+
+
+def _jobs(
+    plan: Plan,
+    recipe: Mapping[str, Any],
+    sink: Sink,
+    totals: Totals,
+    missing: dict[int, _Asked],
+    keys: set[str],
+    listener: Listener,
+) -> Iterator[Job]:
+    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about, and
+    ``keys`` are those of all its questions."""
+    mine, known = plan.collected.items, {}
+    if plan.shard:  # which files are its own is told by their bytes
+        known = {item.video: records.video_identity(item.video) for item in mine}
+        mine = [item for item in mine if plan.shard.has(known[item.video])]
+    totals.clips, totals.questions = len(mine), sum(len(item.questions) for item in mine)
+    listener.settled(totals)
+    for item in mine:
+        identity = known.get(item.video) or records.video_identity(item.video)
+        asked = []
+        for question in item.questions:
+            key = records.record_key(video=identity, question=question.text, **recipe)
+            keys.add(key)
+            ok = sink.history.claim(key, item.video)
+            totals.before += ok is True
+            totals.failed_before += ok is False
+            asked += [question] if ok is None else []
+        if len(asked) < len(item.questions):
+            totals.clips_before += not asked
+            listener.settled(totals)
+        if asked:
+            missing[len(missing) + totals.clips_done] = _Asked(item, identity, tuple(asked))
+            yield Job(item.video, identity, tuple(question.text for question in asked))
+
+
+def _records(asked: _Asked, outcome: Outcome, recipe: Mapping[str, Any], sink: Sink) -> list[Record]:
+    """The records of an outcome, with what the manifest says about their questions."""
+    done, video = outcome.records, asked.item.video
+    if outcome.error:
+        error = outcome.error
+        keys = [records.record_key(video=asked.identity, question=q.text, **recipe) for q in asked.questions]
+        identities = [{"key": key, "video": video, "question": q.text} for key, q in zip(keys, asked.questions)]
+        done = [records.failure(i, error.stage, error.kind, str(error), attempts=LIVES) for i in identities]
+    out = []
+    for record, question in zip(done, asked.questions, strict=True):
+        own = {*type(record).model_fields, "schema"}
+        more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
+        if record.ok and question.choices and question.expected is not None:
+            more["correct"] = right(record.answer, question.expected, question.choices)
+        if not record.ok:
+            more["attempts"] = record.attempts + sink.history.attempts((video, question.text, question.id))
+        out.append(record.model_copy(update={"id": question.id, **more}))
+    return out
+
+
+@contextmanager
+def _interrupts(engine: Engine, listener: Listener) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, or a scheduler's SIGTERM, lets the clips in work be finished; the second one ends everything at once."""
+    seen = 0
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            raise KeyboardInterrupt
+        engine.stop()
+        listener.interrupted()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: seen > 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Sidecar:
+    """``OUT.run.json``: with what the records were made. Its status stays "running" if the run is killed."""
+
+    def __init__(self, plan: Plan, ready: Mapping[str, Any]):
+        out = Path(plan.file)
+        self._file = out.with_name((out.stem if out.suffix == ".jsonl" else out.name) + SIDECAR)
+        self._run = {
+            "schema": RUN_SCHEMA,
+            "command": list(plan.command),
+            "out": plan.file,
+            "shard": f"{plan.shard.index}/{plan.shard.count}" if plan.shard else None,
+            "started": _now(),
+            "ended": None,
+            "status": "running",
+            "settings": asdict(plan.settings),
+            **ready["facts"],
+            "recipe": ready["recipe"],
+        }
+        self._save()
+
+    def write(self, status: str, totals: Totals, found: Sequence[Score]) -> None:
+        self._run |= {
+            "status": status,
+            "ended": _now(),
+            "totals": asdict(totals),
+            "scores": [asdict(score) for score in found],
+        }
+        self._save()
+
+    def _save(self) -> None:
+        try:
+            self._file.write_text(json.dumps(self._run, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CgError(f"cannot write {self._file}: {error.strerror}") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

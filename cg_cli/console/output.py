@@ -1,0 +1,361 @@
+"""What people see: answers on stdout; the table of a clip, progress, warnings and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from cg_cli.records import Answer, Failure, prefills, to_line
+from cg_cli.settings.resolve import Resolved, Settings
+
+if TYPE_CHECKING:
+    from cg_cli.doctor import SelfTest
+    from cg_cli.predictors.job import Report
+
+WORDS = {
+    "media": "reading the video",
+    "encode": "looking and listening",
+    "prune": "pruning",
+    "prefill": "taking it in",
+    "decode": "answering",
+}  # of the stages, for people
+
+
+def count(number: float, unit: str = "") -> str:
+    """A number for people: three significant digits and a decimal prefix, e.g. ``41.2 G``."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            break
+        number /= 1000
+    else:
+        prefix = "P"
+    shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
+    return f"{shown} {prefix}{unit}".rstrip()
+
+
+def size(number: int) -> str:
+    """Bytes for people, in binary units."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
+NOTE = "* without answering: what an answer costs depends on its length"
+
+
+def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
+    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of
+    ``FIGURES``."""
+    first = answers[0]
+    tokens, flops, seconds = first.tokens, first.flops, first.latency_s
+    row = lambda name, full, used, part="", took="": (name, full, used, part, took)
+
+    full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
+    counted = [
+        row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
+        row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
+        row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
+    ]
+    towers = count(flops.vision + flops.audio, "FLOP")
+    predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
+    read = prefills(answers)
+    prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
+    took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
+    decode = sum(a.flops.decode for a in answers)
+    questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
+    before = flops.vision + flops.audio
+    full, used = before + flops.prefill_full, before + flops.predictor + read
+    total = duration(sum(a.latency_s.total for a in answers))
+    stages = [
+        row("read the file", "", "", "", duration(seconds.media)),
+        row("encode", towers, towers, "", duration(seconds.encode)),
+        row("prune", "-", predictor, "", duration(seconds.prune)),
+        row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
+        row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
+        row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
+    ]
+    memory = [
+        row("KV cache of the clip", "", size(first.memory.kv_bytes)),
+        row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
+    ]
+    return [counted, stages, memory]
+
+
+def summary(answers: Sequence[Answer]) -> Table:
+    """The ``figures`` of one clip."""
+    first = answers[0]
+    title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    for name in FIGURES:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for section in figures(answers):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
+    table.caption = NOTE
+    table.caption_justify = "left"
+    return table
+
+
+@dataclass
+class Talk:
+    """What a command says while it works: data on stdout, everything else on stderr."""
+
+    quiet: bool = False
+    err: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def line(self, kind: str, message: str) -> None:
+        """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup."""
+        style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
+        self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
+
+    def note(self, message: str) -> None:
+        """One line that a quiet run does without."""
+        if not self.quiet:
+            self.line("note", message)
+
+    def settings(self, settings: Settings) -> None:
+        for name, value in asdict(settings).items():
+            self.line("setting", f"{name.replace('_', '-')} = {value}")
+
+    def explained(self, resolved: Resolved, as_json: bool) -> None:
+        """Every setting and where it is from, on stdout."""
+        values = {
+            name.replace("_", "-"): (value, resolved.origins.get(name, "default"))
+            for name, value in asdict(resolved.settings).items()
+        }
+        if as_json:
+            print(json.dumps({name: {"value": value, "from": origin} for name, (value, origin) in values.items()}))
+            return
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, (value, origin) in values.items():
+            table.add_row(name, escape("-" if value is None else str(value)), Text(origin, "dim"))
+        Console(soft_wrap=True).print(table)
+
+    def examined(self, found: Mapping[str, Mapping[str, str]], test: SelfTest, as_json: bool) -> None:
+        """A machine, section by section, and its self test, on stdout."""
+        if as_json:
+            print(json.dumps({**found, "self_test": asdict(test)}))
+            return
+        console = Console(soft_wrap=True, highlight=False)
+        for section, lines in found.items():
+            console.print(f"[bold]{section}[/]")
+            for name, value in lines.items():
+                console.print(f"  {escape(name)}: {escape(value)}")
+        word = "ok" if test.ok else "FAILED"
+        console.print(f"[bold]self test[/]\n  {word}: {escape(test.said)}, {duration(test.seconds)}")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Working]:
+        """A spinner on a terminal, nothing elsewhere."""
+        spin = self.err.is_terminal and not self.quiet
+        with self.err.status(what) if spin else nullcontext() as status:
+            yield Working(self, status)
+
+    @contextmanager
+    def learning(self) -> Iterator[Learning]:
+        """Progress of a training."""
+        with self.working("loading the model") as working:
+            yield Learning(self, working)
+
+    def learned(self, out: Path, report: Report, folder: Path | None) -> None:
+        """What a training wrote, and the folder that can be published."""
+        card, left_out = report.card, f", {report.left_out} left out" if report.left_out else ""
+        if not self.quiet:
+            self.line(
+                "written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}"
+            )
+            if folder:
+                self.line(
+                    "written",
+                    f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it",
+                )
+
+    def predictors(self, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:
+        """The table of known and installed predictors, on stdout; what there is none for, on stderr."""
+        where = lambda row: row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")
+        cells = [("name", "backbone", "size", "source", "installed")]
+        cells += [
+            (r["name"], r["backbone"], size(r["size"]), where(r), "yes" if r["installed"] else "no") for r in rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        for line in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        if not self.quiet:
+            self.line("note", unpublished)
+
+    def fetched(self, row: Mapping[str, Any]) -> None:
+        """Which predictor there is now, and when it is used."""
+        if self.quiet:
+            return
+        if "card" not in row:
+            self.line("note", f"{row['name']} is {row['source']}: nothing to fetch")
+        else:
+            what = f"{row['name']}: for {row['backbone']}, {size(row['size'])}, from {row['source']}"
+            self.line("installed", f"{what}; taken with that model unless --predictor says otherwise")
+
+    @contextmanager
+    def profiling(self) -> Iterator[Profiling]:
+        """Progress of a profile."""
+        with self.working("loading the model") as working:
+            yield Profiling(self, working)
+
+    def profiled(self, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """The table of a profile and where its files are on stderr, the summary as the last line of stdout."""
+        from cg_cli.profiling.table import table
+
+        if not self.quiet:
+            self.err.print(table(summary))
+        self.written(files)
+        print(json.dumps(summary), flush=True)
+
+    def written(self, files: Sequence[Path]) -> None:
+        if not self.quiet:
+            self.line("written", ", ".join(map(str, files)))
+
+    def summary(self, done: Sequence[Answer | Failure], json: bool) -> None:
+        """The table of a clip, unless there is no answer to sum up or nobody wants it."""
+        answers = [record for record in done if isinstance(record, Answer)]
+        if answers and not json and not self.quiet:
+            self.err.print(summary(answers))
+
+
+@dataclass
+class Working:
+    """One clip in work: its stages, the words of its answers, its records."""
+
+    talk: Talk
+    status: Status | None
+    told: set[str] = field(default_factory=set)
+    streamed: bool = False
+
+    def stage(self, name: str) -> None:
+        if self.status:
+            self.status.update(WORDS[name])
+
+    def stream(self, text: str) -> None:
+        """A piece of an answer, shown at once if somebody is watching."""
+        if sys.stdout.isatty():
+            if self.status:
+                self.status.stop()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.streamed = True
+
+    def record(self, record: Answer | Failure, json: bool) -> Answer | Failure:
+        """Print a finished record; warnings and errors that many questions share are said once."""
+        if self.streamed:
+            print(flush=True)
+        if json:
+            print(to_line(record), flush=True)
+        elif isinstance(record, Answer) and not self.streamed:
+            print(record.answer, flush=True)
+        self.streamed = False
+        if isinstance(record, Failure):
+            self._once("error", record.error.message)
+        elif not self.talk.quiet:
+            for warning in record.warnings:
+                self._once("warning", warning)
+        return record
+
+    def _once(self, kind: str, message: str) -> None:
+        if message not in self.told:
+            self.told.add(message)
+            self.talk.line(kind, message)
+
+
+@dataclass
+class Learning:
+    """A training in work: clips that are encoded, checks on clips held back."""
+
+    talk: Talk
+    working: Working
+
+    def fault(self, message: str) -> None:
+        self.talk.line("warning", message)
+
+    def encoded(self, done: int, total: int) -> None:
+        if self.working.status:
+            self.working.status.update(f"encoding the videos: {done} of {total}")
+        if done == total and not self.talk.quiet:
+            self.talk.line("encoded", f"{total} videos")
+
+    def checked(self, step: int, figures: dict[str, float]) -> None:
+        if not self.talk.quiet:
+            told = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
+            found = f"recall@1 {figures['recall_at_1']:.1%} (chance {figures['chance']:.1%})"
+            self.talk.line(f"step {step}", f"{told}, {found}")
+
+
+@dataclass
+class Fetching:
+    """A predictor on its way."""
+
+    talk: Talk
+
+    @property
+    def bar(self) -> Callable[..., Any]:
+        """Makes a progress bar for a download: one that is seen on a terminal only."""
+        from tqdm import tqdm
+
+        return partial(tqdm, disable=self.talk.quiet or not self.talk.err.is_terminal, leave=False)
+
+    def note(self, message: str) -> None:
+        self.talk.note(message)
+
+
+@dataclass
+class Profiling:
+    """A profile in work."""
+
+    talk: Talk
+    working: Working
+
+    def fault(self, message: str) -> None:
+        self.talk.line("error", message)
+
+    def note(self, message: str) -> None:
+        self.talk.note(message)
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        if not self.talk.quiet:
+            model, layers = (
+                facts["model"],
+                f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else "",
+            )
+            self.talk.line(
+                "model",
+                f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}",
+            )
+
+    def measured(self, done: int, total: int) -> None:
+        if self.working.status:
+            self.working.status.update(f"measuring: {done} of {total} clips")
+        elif not self.talk.quiet and (done == total or done % 10 == 0):
+            self.talk.line("measured", f"{done} of {total} clips")

@@ -1,0 +1,163 @@
+"""What people see of a batch, all on stderr: a bar on a terminal, a line a clip elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cg_cli.batch.items import Item
+from cg_cli.batch.run import Plan, Report, Totals
+from cg_cli.console.output import Talk, count, duration, share
+from cg_cli.records import Record
+
+
+@contextmanager
+def watching(talk: Talk) -> Iterator[Watch]:
+    """Progress of one batch."""
+    bar = None
+    if talk.err.is_terminal and not talk.quiet:
+        bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn(compact=True),
+            console=talk.err, transient=True,
+        )  # fmt: skip
+    watch = Watch(talk, bar)
+    if bar is None:
+        yield watch
+    else:
+        with bar:
+            bar.add_task("loading the model", total=None)
+            yield watch
+
+
+@dataclass
+class Watch:
+    """A batch in work, as its listener."""
+
+    talk: Talk
+    bar: Progress | None
+
+    def note(self, message: str) -> None:
+        self.talk.note(message)
+
+    def fault(self, message: str) -> None:
+        self.talk.line("error", message)
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        if not self.talk.quiet:
+            self.talk.line("model", f"{facts['model']['id']} on {facts['device_name']}, {facts['dtype']}")
+            for warning in facts["warnings"]:
+                self.talk.line("warning", warning)
+        self._known = set(facts["warnings"])
+
+    def settled(self, totals: Totals) -> None:
+        if self.bar:
+            failed = totals.failed + totals.failed_before
+            parts = [
+                f"{totals.clips_before + totals.clips_done}/{totals.clips} clips",
+                f"{totals.settled}/{totals.questions} questions",
+                f"kept {share(totals.tokens_kept, totals.tokens_full)}" if totals.tokens_full else "",
+                f"{totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else "",
+                f"{failed} failed" if failed else "",
+            ]
+            told = " · ".join(filter(None, parts))
+            self.bar.update(self.bar.task_ids[0], description=told, total=totals.questions, completed=totals.settled)
+
+    def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
+        self.settled(totals)
+        for message in dict.fromkeys(record.error.message for record in done if not record.ok):
+            self.talk.line("error", message)
+        if self.talk.quiet:
+            return
+        answers = [record for record in done if record.ok]
+        for warning in dict.fromkeys(w for a in answers for w in a.warnings if w not in self._known):
+            self.talk.line("warning", f"{item.video}: {warning}")
+        if not self.bar and answers:
+            tokens = answers[0].tokens
+            kept, full = tokens.video_kept + tokens.audio_kept, tokens.video + tokens.audio
+            took = sum(a.latency_s.total for a in answers)
+            place = f"{totals.clips_before + totals.clips_done}/{totals.clips}"
+            said = f"{len(answers)} answered, {kept:,} of {full:,} tokens, {duration(took)}"
+            self.talk.line(place, f"{item.video}: {said}")
+
+    def interrupted(self) -> None:
+        self.talk.line("interrupted", "finishing the clips in work; once more ends at once")
+
+
+def report(talk: Talk, plan: Plan, done: Report) -> None:
+    """The table at the end."""
+    if not talk.quiet:
+        talk.err.print(summary(plan, done))
+
+
+def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
+    """What would run: a JSON object a video on stdout, the sums on stderr."""
+    clips = questions = settled = faulty = full = kept = 0
+    for fault in plan.collected.faults:
+        talk.line("error", fault)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+        clips += 1
+        settled += line["settled"]
+        questions += line["questions"]
+        faulty += "error" in line
+        if line["questions"] and "tokens" in line:
+            tokens = line["tokens"]
+            full += tokens["video"] + tokens["audio"]
+            kept += tokens["kept"]
+    if not talk.quiet:
+        left = f"{questions:,} questions on {clips:,} videos, {kept:,} of {full:,} tokens"
+        talk.line("dry run", f"{left}; {settled:,} questions are settled already, {faulty:,} videos cannot be read")
+
+
+def summary(plan: Plan, done: Report) -> Table:
+    """What a run did."""
+    totals = done.totals
+    table = Table(
+        title=f"{plan.file}: {done.status}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    table.add_column()
+    before = f"{totals.before:,} of them before this run" if totals.before else ""
+    table.add_row("questions answered", f"{totals.answered + totals.before:,} of {totals.questions:,}", before)
+    reasons = ", ".join(f"{kind} {number}" for kind, number in totals.errors.items())
+    standing = f"{totals.failed_before} before this run, not tried again" if totals.failed_before else ""
+    if totals.failed or totals.failed_before:
+        table.add_row(
+            "questions failed",
+            f"{totals.failed + totals.failed_before:,}",
+            "; ".join(filter(None, [reasons, standing])),
+        )
+    for score in done.scores:
+        shown = f"{score.right:,} of {score.questions:,}"
+        if score.interval:
+            shown += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
+        table.add_row(
+            f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown
+        )
+    table.add_row(
+        "clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else ""
+    )
+    if totals.tokens_full:
+        kept = f"{totals.tokens_kept:,} of {totals.tokens_full:,}"
+        table.add_row("audio + video tokens", share(totals.tokens_kept, totals.tokens_full), kept)
+        prefill = f"{count(totals.flops_prefill, 'FLOP')} of {count(totals.flops_prefill_full, 'FLOP')}"
+        table.add_row("prefill", share(totals.flops_prefill, totals.flops_prefill_full), prefill)
+    if totals.seconds:
+        waited = ""
+        if totals.worked_s:
+            waited = f"{share(totals.waited_s, totals.waited_s + totals.worked_s)} of it the model waited for decoding"
+        table.add_row("time", duration(totals.seconds), waited)
+    return table

@@ -1,0 +1,53 @@
+"""Whether a clip fits the device's memory, and what to give up where it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cg_cli.backbones.base import Backbone
+from cg_cli.backbones.device import free_bytes
+from cg_cli.errors import ItemError
+from cg_cli.media.clip import Clip
+from cg_cli.settings.resolve import NONE
+
+OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
+LESS = 0.5  # of the budget, for the one retry after an error of that kind
+ROOM = 0.9  # of what is free, for advice: estimates leave things out
+GIB = 1 << 30
+
+
+def check(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: str) -> None:
+    """Say before it fails that a prefill of ``tokens`` rows will not fit what is free on the device.
+
+    Args:
+        full: video, audio and text tokens of the clip; ``keep`` of the first two are read.
+
+    Raises:
+        ItemError: stage "prefill", kind OUT_OF_MEMORY, with the options that would make it fit. What is counted is the
+            least that is needed, so nothing is refused that would have fitted.
+    """
+    free, need = free_bytes(backbone.device), backbone.prefill_bytes(tokens)
+    if free is None or need <= free:
+        return
+    room = ROOM * free / need * tokens - full["text"]  # for audio and video tokens
+    less_keep = math.floor(100 * room / (full["video"] + full["audio"])) / 100
+    ways = [f"--keep {less_keep:g}"] if pruner != NONE and less_keep > 0 else []
+    frames = int((room / keep - full["audio"]) / full["video"] * len(clip.frames)) if full["video"] else 0
+    ways += [f"--max-frames {frames}"] if frames >= 2 else []
+    advice = f"{' or '.join(ways)} would fit" if ways else "take a smaller model"
+    text = f"reading {tokens:,} tokens takes {need / GIB:.1f} GiB at least, and {free / GIB:.1f} GiB are free on {backbone.device}: {advice}"
+    raise ItemError("prefill", text, OUT_OF_MEMORY)
+
+
+def less(clip: Clip, keep: float, pruner: str, stage: str) -> tuple[Clip, float, str]:
+    """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
+    not at all, fewer frames. The clip, the keep ratio, and both in words."""
+    if (stage != "encode" and pruner != NONE) or clip.frames is None or len(clip.frames) < 2:
+        return clip, keep * LESS, f"keep {keep * LESS:g} instead of {keep:g}"
+    step = round(1 / LESS)
+    frames, times = clip.frames[::step], clip.frame_times[::step]
+    slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
+    fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
+    return fewer, keep, f"{len(frames)} frames instead of {len(clip.frames)}"

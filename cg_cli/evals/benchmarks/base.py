@@ -1,0 +1,185 @@
+"""What a benchmark is: where its files are, how a line becomes a question, and the words that it is asked in."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cg_cli.batch.items import GOLD, Collected, Item, Question
+from cg_cli.errors import UsageError
+from cg_cli.evals.benchmarks import tables
+from cg_cli.settings.resolve import Settings
+
+SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
+SETUP = (
+    "fps",
+    "min_frames",
+    "max_frames",
+    "max_pixels",
+    "video_pixels",
+    "audio",
+    "max_new_tokens",
+    "temperature",
+)  # settings
+LETTERS = string.ascii_uppercase
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question.
+
+    Attributes:
+        id: its own in the benchmark.
+        video: what ``Benchmark.videos`` is filled with.
+        choices: at least two, a letter in front of each ("B. red").
+        answer: the letter of the right one.
+        category: by which the benchmark's authors, or else papers, report.
+        groups: other ways to group, by name.
+    """
+
+    id: str
+    video: str
+    question: str
+    choices: tuple[str, ...]
+    answer: str
+    category: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One published benchmark.
+
+    Attributes:
+        name, source: as it is called here, and where its owners hand it out.
+        annotations: names or patterns of its annotation file below its folder, the official ones first.
+        videos: where the video of a row may be, without suffix; ``{video}`` stands for the row's.
+        rows: from what the file holds (its JSON, or a list of rows) to Rows. KeyError, TypeError or ValueError for
+            another layout.
+        prompt: what is asked, with ``{question}`` and ``{choices}``.
+        wording: whose words the prompt's are.
+        between: what stands between choices.
+    """
+
+    name: str
+    source: str
+    annotations: tuple[str, ...]
+    videos: tuple[str, ...]
+    rows: Callable[[Any], Iterator[Row]]
+    prompt: str
+    wording: str
+    between: str = "\n"
+
+    @property
+    def layout(self) -> str:
+        """The layout in a few words."""
+        return f"{self.annotations[0]} and {self.videos[0].format(video='VIDEO')}.mp4"
+
+    def collect(self, data: Path, settings: Settings) -> Collected:
+        """As ``benchmarks.collect``."""
+        file, folder = self._find(data.expanduser())
+        try:
+            rows = list(self.rows(tables.read(file)))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else error
+            raise UsageError(
+                f"{file} is not in the layout of {self.name} ({what}); it should come from {self.source}"
+            ) from error
+        if not rows:
+            raise UsageError(f"{file} holds no question")
+        setup = self._setup(file, settings)
+        asked: dict[str, list[Question]] = {}
+        for row in rows:
+            text = self.prompt.format(question=row.question, choices=self.between.join(row.choices))
+            more = {
+                "choices": row.choices,
+                GOLD: row.answer,
+                "category": row.category,
+                "groups": dict(row.groups),
+                "benchmark": setup,
+            }
+            asked.setdefault(row.video, []).append(Question(text, row.id, more))
+        return Collected(
+            [Item(str(self._video(folder, video)), tuple(questions)) for video, questions in asked.items()], []
+        )
+
+    def _find(self, data: Path) -> tuple[Path, Path]:
+        """The annotation file and the folder that videos are in."""
+        if data.is_file():
+            inside = next((len(Path(name).parts) - 1 for name in self.annotations if data.match(name)), 0)
+            return data, data.parents[inside]
+        if not data.is_dir():
+            raise UsageError(f"--data {data}: no such folder")
+        for name in self.annotations:
+            for file in sorted(data.glob(name)):
+                return file, data
+        others = sorted(file for file in data.iterdir() if file.suffix in tables.SUFFIXES)
+        if len(others) == 1:  # renamed, or turned into another format
+            return others[0], data
+        raise UsageError(
+            f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: name it, --data FILE"
+        )
+
+    def _video(self, folder: Path, video: str) -> Path:
+        """The file of a video; the first place where it could be if it is nowhere, for the record to say so."""
+        places = [folder / f"{place.format(video=video)}{suffix}" for place in self.videos for suffix in SUFFIXES]
+        return next((place for place in places if place.is_file()), places[0])
+
+    def _setup(self, file: Path, settings: Settings) -> dict[str, Any]:
+        """What a result needs to be compared with others."""
+        return {
+            "name": self.name,
+            "annotations": file.name,
+            "prompt": self.wording,
+            **{name: getattr(settings, name) for name in SETUP},
+        }
+
+
+def letter(value: Any) -> str:
+    """The letter that an answer begins with ("b", "B.", "(B) red"). ValueError if it begins with none."""
+    found = re.match(r"\s*\(?([A-Za-z])(?![A-Za-z])", str(value))
+    if not found:
+        raise ValueError(f"answer {value!r} is no letter")
+    return found[1].upper()
+
+
+def listed(value: Any) -> list[str]:
+    """A list of texts, also one that was turned into text on the way ("['A. x', 'B. y']", numpy's without commas,
+    too)."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", value.strip()))
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{value!r} is no list of choices")
+    return [str(text) for text in value if text is not None]
+
+
+def lettered(texts: Sequence[str]) -> tuple[str, ...]:
+    """Choices with a letter in front of each, where they have none."""
+    return tuple(
+        text if re.match(rf"\s*\(?{LETTERS[n]}[.):]", text) else f"{LETTERS[n]}. {text}" for n, text in enumerate(texts)
+    )
+
+
+def by_letter(options: Mapping[str, Any], answer: str) -> tuple[str, ...]:
+    """Choices from texts by letter, from A on; blank ones at the end go, unless the answer is one of them."""
+    texts = [str(options.get(name) or "").strip() for name in LETTERS[: len(options)]]
+    while texts and not texts[-1] and len(texts) > LETTERS.index(answer) + 1:
+        texts.pop()
+    return tuple(f"{name}. {text}" for name, text in zip(LETTERS, texts))
+
+
+def minutes(text: Any) -> float:
+    """Minutes in "03:28" or "1:02:03"."""
+    seconds = 0.0
+    for part in str(text).split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds / 60

@@ -1,0 +1,97 @@
+"""``cg train-predictor``: from video files to a predictor file, in three numbered stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cg_cli.errors import UsageError
+from cg_cli.predictors import corpus, publish, training
+from cg_cli.pruning import predictor as a2v
+from cg_cli.pruning.predictor import Card
+from cg_cli.settings import models
+from cg_cli.settings.resolve import Settings, decode_options
+
+
+class Listener(Protocol):
+    """Who is told how the job goes."""
+
+    def fault(self, message: str) -> None: ...
+
+    def encoded(self, done: int, total: int) -> None: ...
+
+    def checked(self, step: int, figures: dict[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a job did: the card of the predictor written, and how many videos could not be used."""
+
+    card: Card
+    left_out: int
+
+
+def train_predictor(
+    videos: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    *,
+    window_s: float,
+    steps: int,
+    cache: Path,
+    shuffled: bool,
+    publish_to: Path | None,
+    listener: Listener,
+) -> Report:
+    """Train a predictor for ``settings.model`` on ``videos`` and write it to ``out``.
+
+    Args:
+        window_s: seconds of sound that one prediction hears.
+        cache: folder for encoded clips and checkpoints; a run that was interrupted goes on from there.
+        shuffled: pair pictures with the sound of other clips (a control).
+        publish_to: folder for what can be uploaded as it is; None for none.
+
+    Raises:
+        UsageError: no video, no model, or too few clips with sound and picture.
+    """  # fmt: skip
+    if not out.parent.is_dir():
+        raise UsageError(f"-o {out}: no such folder {out.parent}")
+    if publish_to and shuffled:
+        raise UsageError(
+            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out"
+        )
+    if publish_to:
+        publish.check(publish_to)
+    # 1. the videos, and the model whose tokens the predictor is to read
+    files = corpus.find_videos(videos)
+    name = models.choose(settings.model, settings.device)
+    backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+
+    # 2. encode: each clip once
+    clips = []
+    encoded = corpus.encode_all(files, backbone, decode_options(settings, backbone), window_s, cache, listener.fault)
+    for done, sounding in enumerate(encoded, start=1):
+        clips += [sounding] if sounding else []
+        listener.encoded(done, len(files))
+
+    # 3. train, and write
+    card = Card(
+        backbone.id,
+        backbone.revision,
+        type(backbone).__module__.rpartition(".")[2],
+        backbone.hidden_size,
+        window_s=window_s,
+    )
+    recipe = json.dumps([backbone.id, backbone.revision, window_s, steps, settings.seed, shuffled, *map(str, files)])
+    state = cache / f"training-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
+    predictor = training.fit(
+        clips, card, steps=steps, seed=settings.seed, state_file=state, shuffled=shuffled, tell=listener.checked
+    )
+    a2v.save(predictor, out)
+    if publish_to:
+        publish.write(out, predictor.card, publish_to)
+    return Report(predictor.card, len(files) - len(clips))

@@ -1,0 +1,103 @@
+"""DivPrune: keep the tokens that are farthest from each other (arXiv 2503.02175)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from cg_cli.pruning.base import ModalityPruner, Rows, places
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.ops.grids import PAIRS, table
+from cg_cli.pruning.ops.parts import apportion
+from cg_cli.pruning.stream import TokenStream
+
+
+@dataclass(frozen=True)
+class DivPrune(ModalityPruner):
+    """Keep, window by window, the video tokens whose smallest distance to each other (1 - cosine) is largest, greedily.
+
+    The first is the one farthest from its nearest neighbour; each next one is the one farthest from all that were
+    picked, earlier ones first among equals.
+
+    Where it differs: the paper solves one problem an image, which over a whole video is O(k n^2); here, as in SEATS
+    (arXiv
+    2605.20035), each window of grids is one, all windows side by side, with its share of the budget by its tokens.
+    Audio is thinned evenly.
+
+    Args:
+        window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
+    """
+
+    words: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
+
+    window: int = 8
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1 grid, not {self.window}")
+
+    def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
+        if not 0 < budget.video < video:
+            return 0
+        window = min(self.window, grids)
+        return 2 * width * -(-grids // window) * (window * -(-video // grids)) ** 2
+
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        grids = table(stream, rows, normalize(stream.embeddings[rows.video].to(torch.float32), dim=-1))
+        window = min(self.window, rows.grids)
+        index = pad(grids.index, (0, 0, 0, -rows.grids % window), value=grids.total).view(-1, window * rows.cells)
+        return far_apart(pad(grids.flat(grids.point), (0, 0, 0, 1)), index, count)
+
+
+def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
+    """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which
+    keeps its share by its tokens.
+
+    Args:
+        unit: [n + 1, D] float32, unit vectors; the last stands for no token.
+        index: [W, size] int64, the tokens of each window, ``n`` where it has fewer; every token is in one window.
+        count: 0 < count < n.
+    """
+    total, size = len(unit) - 1, index.shape[1]
+    mask = index < total
+    held = mask.sum(1)
+    quota = apportion(held, held, count)
+    most = min(size, -(-count * size // total))  # no quota is larger; which the largest is, only the device knows
+    step = max(1, PAIRS // size**2)
+    pieces = zip(index.split(step), mask.split(step), strict=True)
+    turn = torch.cat([diverse(unit[piece], held_here, most) for piece, held_here in pieces])
+    stays = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
+    stays.index_copy_(0, index.flatten(), (turn < quota[:, None]).flatten())
+    return places(stays[:-1], count)
+
+
+def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:
+    """The turn at which each token is picked, in each window on its own.
+
+    Args:
+        unit: [W, n, D] float32, unit vectors; where ``mask`` [W, n] bool is False there is no token.
+        picks: how many are picked in each window; one with fewer tokens picks all of them.
+
+    Returns:
+        [W, n] int64, from 0; ``picks`` for those that are not picked.
+    """
+    distance = 1 - unit @ unit.mT
+    oneself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
+    nearest = distance.masked_fill(oneself | ~mask[:, None], torch.inf).amin(-1)
+    pick = nearest.masked_fill(~mask, -torch.inf).argmax(1, keepdim=True)
+    closest = torch.full_like(nearest, torch.inf).masked_fill(
+        ~mask, -torch.inf
+    )  # to what was picked; then picked itself
+    turn = torch.full_like(mask, picks, dtype=torch.int64)
+    for i in range(picks):
+        turn.scatter_reduce_(
+            1, pick, torch.full_like(pick, i), "amin"
+        )  # a window that has run out picks again, to no effect
+        to_pick = distance.gather(1, pick[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
+        closest = torch.minimum(closest, to_pick).scatter_(1, pick, -torch.inf)
+        pick = closest.argmax(1, keepdim=True)
+    return turn

@@ -1,0 +1,52 @@
+"""Efficient Video Sampling: keep what changes over time (arXiv 2510.14624; vLLM's ``--video-pruning-rate``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from cg_cli.pruning.base import ModalityPruner, Rows, spread
+from cg_cli.pruning.stream import TokenStream
+
+
+@dataclass(frozen=True)
+class Evs(ModalityPruner):
+    """Keep the video tokens that differ most, by cosine, from the token at the same place one grid earlier.
+
+    The first grid is kept before anything else, then the largest changes of the whole clip, earlier tokens first among
+    equals. The paper stops at one grid; a budget below that keeps evenly spaced tokens of the first grid. Unlike vLLM,
+    kept tokens keep their positions. Audio, which EVS does not treat, is thinned evenly.
+    """
+
+    words: ClassVar[tuple[str, str]] = ("differs from the grid before", "like the grid before")
+
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        video = rows.video
+        score = change(stream.embeddings[video], stream.grid[video], stream.row[video], stream.column[video])
+        first = score.isinf()
+        score = score.masked_fill(first & ~spread(first, count), -1.0)  # below every change, which is in 0..2
+        return torch.sort(score, descending=True, stable=True).indices[:count]
+
+
+def change(embeddings: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """How much each video token differs from its predecessor: the token of the grid before at the same place.
+
+    Args:
+        embeddings: [V, D], V > 0.
+        grid, row, column: [V] int64.
+
+    Returns:
+        [V] float32, ``1 - cosine`` in 0..2; infinite for a token without predecessor, that is for the first grid.
+    """
+    place = row * (column.max() + 1) + column
+    order = torch.argsort(place * (grid.max() + 1) + grid)  # by place, then by time
+    unit = normalize(embeddings[order].to(torch.float32), dim=-1)
+    # |a - b|^2 / 2 is 1 - cosine for unit vectors, but exactly 0 for equal ones, so that still places tie.
+    step = (unit[1:] - unit[:-1]).square().sum(-1) / 2
+    same_place = place[order][1:] == place[order][:-1]
+    by_place = torch.cat([step.new_full((1,), torch.inf), step.masked_fill(~same_place, torch.inf)])
+    return torch.empty_like(by_place).scatter_(0, order, by_place)

@@ -1,0 +1,46 @@
+"""OmniSIFT without its trained part: details of a chunk's first grid, changes in its second (arXiv 2602.04804)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.methods.evs import change
+from cg_cli.pruning.ops.grids import Grids, table
+from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.stream import TokenStream
+
+
+@dataclass(frozen=True)
+class OmniSift(ModalityPruner):
+    """In each 2 s chunk keep, of the first grid, the tokens least like their grid's mean, of the second, those least
+    like the token at the same place of the first; by cosine, every grid the same share.
+
+    Only the rule for video: OmniSIFT trains a selector that picks audio by the kept video, and fine-tunes the language
+    model with it. Neither is here, so audio is thinned evenly, and the paper's figures do not apply.
+
+    Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a
+    chunk has more grids than two, they take turns; where it has one, that is a first one.
+    """
+
+    words: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
+
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        video = stream.embeddings[rows.video]
+        grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
+        grids = table(stream, rows, video.to(torch.float32))
+        _, turn = chunks(grids)
+        score = torch.where((turn % 2 == 0)[grid], detail(grids), change(video, grid, row, column))
+        held = grids.mask.sum(1)
+        return best(grids, score, apportion(held, held, count), count)
+
+
+def detail(grids: Grids) -> Tensor:
+    """How little each token is like the mean token of its grid: 1 - cosine [V] float32."""
+    mean = normalize(grids.mean(), dim=-1)
+    return 1 - grids.flat((normalize(grids.point, dim=-1) * mean[:, None]).sum(-1))

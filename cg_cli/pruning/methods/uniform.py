@@ -1,0 +1,30 @@
+"""Even thinning in time: what sampling fewer frames would give, at an exact token count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cg_cli.pruning.base import ModalityPruner, Rows, places, spread
+from cg_cli.pruning.stream import TokenStream
+
+
+@dataclass(frozen=True)
+class Uniform(ModalityPruner):
+    """Keep evenly spaced grids whole, as far as the budget goes, and spread what is left of it over the other grids.
+
+    Looks at no embedding. Audio is thinned evenly.
+    """
+
+    words: ClassVar[tuple[str, str]] = ("in an evenly spaced grid", "between the grids that are kept")
+
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        grid = stream.grid[rows.video]
+        every = torch.ones(rows.grids, dtype=torch.bool, device=grid.device)
+        whole = spread(every, count * rows.grids // len(grid))[grid]
+        rest = spread(~whole, count - whole.sum())
+        # Grids of one clip are equally large, so that the whole ones fit; were they not, `places` would cut the last.
+        return places(whole | rest, count)

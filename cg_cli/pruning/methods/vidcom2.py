@@ -1,0 +1,65 @@
+"""VidCom2: frames that stand out keep more, and of each frame the tokens that stand out (arXiv 2505.14454)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.ops.parts import apportion, best
+from cg_cli.pruning.stream import TokenStream
+
+WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the Gaussians, in squared distance of unit vectors
+TEMPERATURE = 0.01  # of the softmax over the frames' uniqueness
+
+
+@dataclass(frozen=True)
+class VidCom2(ModalityPruner):
+    """Keep the video tokens least like the mean token of the video and of their grid, more of grids that are unlike the
+    video.
+
+    In the half of the channels that vary least, a token is like a centre as the sum of five Gaussians of its distance
+    to it, at unit length. A grid's share of the budget is 1 + softmax(-its tokens' mean likeness to the video / 0.01),
+    less the softmax's mean, at least one token and at most all. Settings are those of the public code.
+
+    Where it differs: a frame is a grid here (two frames); each share is scaled and rounded so that the total is exact;
+    with fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
+    """
+
+    words: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
+
+    def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
+        grids = table(stream, rows, still_channels(stream.embeddings[rows.video].to(torch.float32)))
+        video = grids.point.sum((0, 1)) / grids.total
+        like_video = likeness(grids.point, video) * grids.mask
+        like_frame = likeness(grids.point, grids.mean()[:, None])
+        held = grids.mask.sum(1)
+        wish = held * shares(like_video.sum(1) / held.clamp_min(1), held > 0) * count / grids.total
+        least = ((held > 0) & (count >= (held > 0).sum())).long()
+        quota = least + apportion((wish - least).clamp_min(0), held - least, count - least.sum())
+        return best(grids, -grids.flat(like_video + like_frame), quota, count)
+
+
+def still_channels(video: Tensor) -> Tensor:
+    """``video`` [V, D] float32 in the half of its channels that vary least over the clip, at unit length [V, D / 2]."""
+    quiet = torch.argsort(video.var(0, correction=0), stable=True)[: max(1, video.shape[1] // 2)]
+    return normalize(video[:, quiet], dim=-1)
+
+
+def likeness(point: Tensor, centre: Tensor) -> Tensor:
+    """Sum of Gaussians [...] of the squared distance between ``point`` [..., k] and ``centre``, which broadcasts to
+    it."""
+    squared = (point - centre).square().sum(-1)
+    return torch.stack([torch.exp(-squared / (2 * width)) for width in WIDTHS]).sum(0)
+
+
+def shares(like_video: Tensor, shown: Tensor) -> Tensor:
+    """What each grid keeps, relative to the clip's keep ratio [G], from its mean likeness to the video [G]; its mean
+    over the grids that are ``shown`` [G] bool, which have tokens, is 1."""
+    unique = torch.softmax((-like_video / TEMPERATURE).masked_fill(~shown, -torch.inf), dim=0)
+    return 1 + unique - 1 / shown.sum()

@@ -1,0 +1,59 @@
+"""Parts of a video, grids or windows or chunks of them: how many tokens each part keeps, and which of a grid's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cg_cli.pruning.base import places
+from cg_cli.pruning.budget import wide
+from cg_cli.pruning.methods.contextguard import windows
+from cg_cli.pruning.ops.grids import Grids
+
+CHUNK_S = 2.0  # seconds; Qwen2.5-Omni interleaves sound and picture in chunks of this length
+
+
+def apportion(wish: Tensor, held: Tensor, total: int | Tensor) -> Tensor:
+    """Whole numbers [n] int64 whose sum is exactly ``total``, in proportion to ``wish`` as far as ``held`` goes round.
+
+    What a part cannot hold goes to the others in proportion, and fractions by largest remainder, to earlier parts among
+    equals. A part that wishes for nothing gets what nobody else can hold. Never waits for the device.
+
+    Args:
+        wish: [n], >= 0, of any scale.
+        held: [n] int64, tokens that there are in each part.
+        total: 0 <= total <= sum of ``held``.
+    """
+    wish, held = wide(wish).clamp_min(1e-9), wide(held)
+    order = torch.argsort(held / wish, stable=True)  # those that are full first come first
+    full = held[order].cumsum(0) - held[order]
+    rest = wish[order].flip(0).cumsum(0).flip(0)
+    # Were the first k parts full, the others would get this times their wish: it grows in k as long as the next is full
+    # too.
+    factor = ((total - full) / rest).amax()
+    share = torch.minimum(wish * factor, held)
+    whole = share.floor()
+    by_rest = torch.argsort(torch.argsort(share - whole, descending=True, stable=True))
+    return (whole + (by_rest < total - whole.sum())).long()
+
+
+def ranks(grids: Grids, score: Tensor) -> Tensor:
+    """Rank [G, P] int64 of each token in its grid by ``score`` [V]: the highest is 0, earlier ones first among equals,
+    places without a token last."""
+    laid = torch.cat([score, score.new_full((1,), -torch.inf)])[grids.index]
+    return torch.argsort(torch.argsort(laid, dim=1, descending=True, stable=True), dim=1)
+
+
+def best(grids: Grids, score: Tensor, quota: Tensor, count: int) -> Tensor:
+    """Places [count] int64, ascending, of the ``quota`` [G] tokens of each grid with the highest ``score`` [V].
+
+    ``count`` is the sum of ``quota``, no grid's of which exceeds its tokens.
+    """
+    return places(grids.flat(ranks(grids, score) < quota[:, None]), count)
+
+
+def chunks(grids: Grids) -> tuple[Tensor, Tensor]:
+    """Number of the 2 s chunk of each grid [G] int64, never falling, and the grid's turn in its chunk [G] int64, from
+    0."""
+    chunk = windows(grids.start_s.cummax(0).values, CHUNK_S)  # a grid without tokens tells no time
+    return chunk, torch.arange(len(chunk), device=chunk.device) - torch.searchsorted(chunk, chunk)

@@ -1,0 +1,141 @@
+"""Models by name: what ``--model`` accepts besides a directory or a hub id. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cg_cli.errors import UsageError
+from cg_cli.settings import presets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cg_cli.backbones.base import Backbone
+    from cg_cli.settings.resolve import Settings
+
+GIB = 1 << 30
+
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """An alias: where the weights are, what they weigh, and how much device memory they ask for."""
+
+    source: str  # hub id or directory
+    download_gb: float = 0.0  # what is fetched, about
+    memory_bytes: int = 0  # weights, plus room for the activations of a few minutes of video
+    warning: str = ""  # goes into every record
+    shape: str = ""  # family and size, for random weights in the same sizes
+    predictor: str = ""  # file of the audio-to-visual predictor that comes with it
+    auto: bool = False  # whether ``--model auto`` may choose it
+
+    @property
+    def download(self) -> str:
+        """For people."""
+        return f"about {self.download_gb:g} GB" if self.download_gb else "bundled"
+
+
+def _read(entry: dict[str, Any]) -> KnownModel:
+    """An entry of ``presets/known/models.yaml``."""
+    bundled = entry.pop("bundled", None)
+    if bundled:
+        folder = Path(__file__).parents[1] / bundled
+        entry |= {"source": str(folder / "weights"), "predictor": str(folder / "predictor.safetensors")}
+    return KnownModel(memory_bytes=int(entry.pop("memory_gib", 0) * GIB), **entry)
+
+
+KNOWN = {name: _read(entry) for name, entry in presets.known("models")["models"].items()}
+NANO = KNOWN["nano"]
+
+
+def source(name: str) -> str:
+    """Where the weights of ``name`` are: an alias's directory or hub id, or else ``name`` itself."""
+    known = KNOWN.get(name.lower())
+    return known.source if known else name
+
+
+def fetch(settings: Settings, tell: Callable[[str], None], *, light: bool = False) -> None:
+    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a
+    download.
+
+    Args:
+        light: import no torch, and hence leave to whoever loads the model what only torch knows: the devices, and the
+            choice of "auto".
+
+    Raises:
+        UsageError: as ``choose`` and ``backbones.fetch``.
+    """
+    from cg_cli import backbones
+
+    if light and settings.model == AUTO:
+        return
+    if not light:
+        backbones.check(settings.device, settings.dtype, settings.quantize)
+    name = choose(settings.model, settings.device)
+    if not settings.offline:
+        backbones.fetch(source(name), quantize=settings.quantize, tell=tell)
+
+
+def load(name: str, *, device: str, dtype: str, offline: bool, quantize: str = "none") -> Backbone:
+    """The model ``name``, loaded; that name is its id. UsageError as for ``backbones.load``."""
+    from cg_cli import backbones
+
+    backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline, quantize=quantize)
+    backbone.id = name
+    return backbone
+
+
+def imagine(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing
+    is downloaded. It costs what ``name`` costs, and says nothing that means anything.
+
+    Raises:
+        UsageError: a model whose shape is not known here, or one that does not fit the device.
+    """
+    from cg_cli import backbones
+
+    known = KNOWN.get(name.lower())
+    if not known or not known.shape:
+        shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
+        raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
+    family, _, size = known.shape.partition("/")
+    return backbones.imagine(family, size, layers, device=device, dtype=dtype)
+
+
+def choose(name: str, device: str) -> str:
+    """The name of the model to load: ``name`` itself, or for "auto" the largest Qwen2.5-Omni that fits the CUDA device.
+
+    Raises:
+        UsageError: "auto" without a CUDA device that a model fits.
+    """
+    if name != AUTO:
+        return name
+    memory = _cuda_memory(device)
+    usable = sorted((known for known in KNOWN if KNOWN[known].auto), key=lambda known: -KNOWN[known].memory_bytes)
+    for known in usable:
+        if memory >= KNOWN[known].memory_bytes:
+            return known
+    seen = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
+    small = KNOWN[usable[-1]]
+    raise UsageError(
+        f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at once), "
+        f"or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
+    )
+
+
+def _cuda_memory(device: str) -> int:
+    """Bytes on the CUDA device that ``--device`` means; 0 if it means none."""
+    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0
+    index = int(device.partition(":")[2] or 0) if device != "auto" else 0
+    if index >= torch.cuda.device_count():
+        return 0
+    return torch.cuda.get_device_properties(index).total_memory

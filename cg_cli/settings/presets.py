@@ -1,0 +1,135 @@
+"""Presets: a pruner and how much it keeps, under a name, in a YAML file that a person can read and copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cg_cli.errors import UsageError
+from cg_cli.pruning import registry
+
+DEFAULT = "paper"
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = (PACKAGE / "preset_files", PACKAGE.parent / "presets")  # in an installed wheel, in a source tree
+SUFFIXES = (".yaml", ".yml")
+MEDIA = {"fps": (int, float), "min-frames": int, "max-frames": int, "max-pixels": int, "video-pixels": int}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset file; its keys are these fields.
+
+    Attributes:
+        name: what ``--preset`` and the record call it.
+        keep: share of audio and video tokens that stays, in (0, 1].
+        pruner: a name that ``pruning.registry`` knows.
+        description: for people.
+        options: of the pruner; checked when it is made.
+        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA.
+            Their ranges are checked with the settings.
+    """
+
+    name: str
+    keep: float
+    pruner: str
+    description: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """The bundled presets, in alphabetical order."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load(name_or_path: str) -> Preset:
+    """Read a bundled preset by name, or any preset file by a path that ends in .yaml or .yml.
+
+    Raises:
+        UsageError: one line: no such preset or file, broken YAML, or a key or value that a preset cannot have.
+    """
+    is_path = name_or_path.endswith(SUFFIXES)
+    if not is_path and name_or_path not in names():
+        raise UsageError(
+            f"no preset '{name_or_path}'{registry.closest(name_or_path, names())}; "
+            f"known: {', '.join(names())}, or the path of a .yaml file"
+        )
+    path = Path(name_or_path) if is_path else _folder() / f"{name_or_path}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"preset {path}: {reason}; bundled presets: {', '.join(names())}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Preset:
+    """The preset in the YAML ``text``; ``source`` names it in messages. UsageError as for ``load``."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"preset {source}, line {line}: broken YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise UsageError(f"preset {source}: broken YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"preset {source}: expected keys and values such as 'keep: 0.45'")
+    _check_keys(data, source)
+    _check_types(data, source)
+    keep = data["keep"]
+    if not 0 < keep <= 1:
+        raise UsageError(f"preset {source}: keep must be above 0 and at most 1, not {keep}")
+    try:
+        registry.find(data["pruner"])
+    except UsageError as error:
+        raise UsageError(f"preset {source}: {error}") from error
+    media = {key.replace("-", "_"): value for key, value in data.get("media", {}).items()}
+    return Preset(**{**data, "keep": float(keep), "media": media})
+
+
+def known(what: str) -> Any:
+    """What is in ``known/WHAT.yaml`` beside the presets: things that have a name here. UsageError as for
+    ``_folder``."""
+    return yaml.safe_load((_folder() / "known" / f"{what}.yaml").read_text(encoding="utf-8"))
+
+
+def _folder() -> Path:
+    """Where the bundled presets are. UsageError if the installation lost them."""
+    for folder in FOLDERS:
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"the bundled presets are missing, {FOLDERS[0]} should hold them: reinstall cg-cli")
+
+
+def _check_keys(data: dict[Any, Any], source: str) -> None:
+    known = [entry.name for entry in fields(Preset)]
+    for key in data:
+        if key not in known:
+            hint = registry.closest(str(key), known)
+            raise UsageError(f"preset {source}: unknown key '{key}'{hint}; known: {', '.join(known)}")
+    for entry in fields(Preset):
+        required = entry.default is MISSING and entry.default_factory is MISSING
+        if required and entry.name not in data:
+            raise UsageError(f"preset {source}: the key '{entry.name}' is missing")
+
+
+def _check_types(data: dict[str, Any], source: str) -> None:
+    expected = {"keep": (int, float), "options": dict, "media": dict}
+    words = {"keep": "a number", "options": "keys and values", "media": "keys and values"}
+    for key, value in data.items():
+        # A bool is an int to Python, but "keep: yes" is no number.
+        if not isinstance(value, expected.get(key, str)) or isinstance(value, bool):
+            raise UsageError(f"preset {source}: {key} must be {words.get(key, 'text')}, not {value!r}")
+    for option in data.get("options", {}):
+        if not isinstance(option, str):
+            raise UsageError(f"preset {source}: an option's name must be text, not {option!r}")
+    for key, value in data.get("media", {}).items():
+        if key not in MEDIA:
+            hint = registry.closest(str(key), list(MEDIA))
+            raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA)}")
+        if not isinstance(value, MEDIA[key]) or isinstance(value, bool):
+            raise UsageError(f"preset {source}: {key} must be a {'whole ' * (MEDIA[key] is int)}number, not {value!r}")

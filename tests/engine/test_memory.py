@@ -1,0 +1,98 @@
+"""What does not fit is said before it fails, with options that do fit."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from cg_cli import media
+from cg_cli.backbones import cost
+from cg_cli.engine import memory
+from cg_cli.engine.session import Session
+from cg_cli.errors import ItemError
+from cg_cli.settings.resolve import resolve
+
+CLIP = "samples/dog.mp4"
+
+
+@pytest.fixture(scope="module")
+def session():
+    return Session.open(resolve({"model": "nano", "offline": True}))
+
+
+def test_the_least_that_a_prefill_takes_is_no_more_than_it_takes(session):
+    stream = session.backbone.encode(media.decode(CLIP, session.decode_options))
+    kv = session.backbone.prefill(stream).kv_bytes
+    sizes = session.backbone._text
+    assert (
+        session.backbone.prefill_bytes(len(stream))
+        == cost.prefill_bytes(sizes, len(stream), 4)
+        == kv + 4 * len(stream) * (2 * sizes.hidden + 3 * sizes.intermediate)
+    )
+    held: list[int] = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), more=None):
+            out = function(*arguments, **(more or {}))
+            held.append(
+                sum(t.nbytes for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor))
+            )
+            return out
+
+    with Watch():
+        session.backbone.prefill(stream)
+    assert session.backbone.prefill_bytes(len(stream)) <= kv + sum(held)
+
+
+def test_7b_at_the_published_sizes():
+    from cg_cli.backbones import qwen_shapes
+
+    sizes = cost.TextSizes.from_config(qwen_shapes.config("7b", None).text_config)
+    assert cost.prefill_bytes(sizes, 1, 2) == 57_344 + 2 * (2 * 3584 + 3 * 18944)  # keys and values as in the facts
+
+
+def tight(session, monkeypatch, share: float) -> int:
+    """Let so much of what the clip takes at the session's keep be free; returns that many bytes."""
+    clip = media.decode(CLIP, session.decode_options)
+    stream = session.backbone.encode(clip)
+    from cg_cli.pruning.budget import plan
+
+    kept = plan(stream, session.settings.keep).count + int((stream.modality == 0).sum())
+    free = int(share * session.backbone.prefill_bytes(kept))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    return free
+
+
+def test_what_does_not_fit_is_said_with_what_would(session, monkeypatch):
+    tight(session, monkeypatch, 0.7)
+    (record,) = session.ask(CLIP, ["What is seen?"])
+    assert not record.ok and record.error.stage == "prefill" and record.error.type == "out_of_memory"
+    found = re.fullmatch(
+        r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: --keep (\S+) or --max-frames (\d+) would fit",
+        record.error.message,
+    )
+    keep, frames = float(found[1]), int(found[2])
+    for change in ({"keep": keep}, {"max_frames": frames}):
+        (again,) = Session(
+            resolve({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()
+        ).ask(CLIP, ["What is seen?"])
+        assert again.ok
+
+
+def test_with_enough_room_or_none_that_is_known_nothing_is_said(session, monkeypatch):
+    tight(session, monkeypatch, 1.01)
+    assert next(iter(session.ask(CLIP, ["What is seen?"]))).ok
+    monkeypatch.setattr(memory, "free_bytes", lambda device: None)
+    assert next(iter(session.ask(CLIP, ["What is seen?"]))).ok
+
+
+def test_without_a_pruner_only_frames_help(session, monkeypatch):
+    clip = media.decode(CLIP, session.decode_options)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: session.backbone.prefill_bytes(400))
+    with pytest.raises(ItemError, match=r"free on cpu: --max-frames \d+ would fit"):
+        memory.check(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
+    with pytest.raises(ItemError, match="take a smaller model"):
+        memory.check(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")

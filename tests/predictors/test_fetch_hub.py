@@ -1,0 +1,278 @@
+"""Predictors from a hub: pinned, checked, with its token and to its endpoint only; and which one a run then uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import tiny
+from helpers.fetch_servers import COMMIT, Hub, Server, serving
+from test_fetch import CARD, fails, here, made, nothing_installed, sha
+
+from cg_cli.errors import CgError, UsageError
+from cg_cli.nano.script import write_script
+from cg_cli.nano.world import write_clip
+from cg_cli.predictors import installed, lookup, publish, sources, web
+from cg_cli.settings import models
+
+REPO = "someone/a2v"
+WEIGHTS = f"/{REPO}/resolve/main/predictor.safetensors"
+ABOUT = f"/{REPO}/resolve/main/predictor.json"
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("published")
+    publish.write(made(folder / "own.safetensors"), CARD, folder / "a2v")
+    return {path.name: path.read_bytes() for path in (folder / "a2v").iterdir()}
+
+
+@pytest.fixture
+def hub(published, monkeypatch, tmp_path):
+    """A hub that this process takes for the real one."""
+    from huggingface_hub import constants
+
+    with serving(Hub()) as running:
+        running.files = dict(published)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(web, "PAUSES_S", (0.0, 0.0, 0.0))
+        yield running
+
+
+def test_a_repository_is_installed_at_the_commit_that_it_had(cg, hub, published):
+    code, out, err = cg("fetch-predictor", f"{REPO}@v1", "--json")
+    row, found = json.loads(out), here(REPO)
+    assert (
+        code == 0
+        and row["name"] == row["source"] == REPO
+        and row["revision"] == COMMIT == found.revision
+        and found.ref == "v1"
+    )
+    assert found.path.read_bytes() == published["predictor.safetensors"] and err.count("\n") == 1
+    assert [f.name for f in installed.everything()] == [REPO] and REPO in cg("fetch-predictor")[1]
+    before = len(hub.seen)
+    assert cg("fetch-predictor", f"{REPO}@{COMMIT}")[0] == 0 and len(hub.seen) == before  # it is that commit
+
+
+def test_the_metadata_may_be_missing(cg, hub):
+    del hub.files["predictor.json"]
+    assert cg("fetch-predictor", REPO)[0] == 0 and here(REPO).intact
+
+
+@pytest.mark.parametrize(
+    ("asked", "change", "code", "says"),
+    [
+        ("someone/else", {}, 2, "no repository someone/else on the hub"),
+        (REPO, {"private": "hf_x"}, 2, "needs `hf auth login`"),
+        (REPO, {"gated": True}, 2, "is gated"),
+        (f"{REPO}@v9", {}, 2, "has no revision v9"),
+        (REPO, {"files": {"pytorch_model.bin": b"x"}}, 2, "has no predictor.safetensors"),
+        (REPO, {"files": {"predictor.safetensors": b"\x80\x04]."}}, 2, "holds a pickle"),
+        (REPO, {"faults": {WEIGHTS: [401]}}, 2, "HTTP 401"),
+        (REPO, {"faults": {WEIGHTS: [500] * 4}}, 1, "HTTP 500"),
+        (REPO, {"faults": {WEIGHTS: [418]}}, 1, "HTTP 418"),
+        (REPO, {"headers": {"X-Linked-Etag": f'"{"e" * 64}"'}}, 1, "not " + "e" * 64),
+    ],
+)
+def test_what_a_hub_refuses_is_one_line(cg, hub, asked, change, code, says):
+    for name, value in change.items():
+        setattr(hub, name, value)
+    fails(cg, code, says, asked)
+    assert nothing_installed()
+
+
+def test_weights_that_are_not_those_of_the_metadata_are_refused(cg, hub, tmp_path):
+    hub.files["predictor.safetensors"] = made(tmp_path / "other.safetensors", seed=1).read_bytes()
+    fails(cg, 1, "published wrongly, or damaged", REPO)
+    fails(cg, 1, "published wrongly, or damaged", REPO, "--sha256", sha(hub.files["predictor.safetensors"]))
+    with pytest.raises(CgError, match="published wrongly, or damaged"):
+        lookup.locate(REPO, "qwen2.5-omni-7b", "rev-1", offline=False)
+    assert nothing_installed()
+
+
+@pytest.mark.parametrize("faults", [[500], [None, None, 503], [None, None, ("cut", 1000)]])
+def test_a_hub_that_stumbles_is_asked_again(cg, hub, published, faults):
+    hub.faults[WEIGHTS] = list(faults)  # of the first look, the second, and the download
+    assert cg("fetch-predictor", REPO)[0] == 0 and here(REPO).path.read_bytes() == published["predictor.safetensors"]
+
+
+def test_weights_elsewhere_are_followed_without_the_token(cg, hub, published, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.private = "hf_secret"
+    with serving(Server()) as store_of_blobs:
+        store_of_blobs.files["/blob"] = published["predictor.safetensors"]
+        location = f"http://localhost:{store_of_blobs.server_port}/blob"
+        hub.faults[WEIGHTS] = [("redirect", location)] * 3
+        hub.headers = {"X-Linked-Size": str(len(published["predictor.safetensors"]))}
+        del hub.files["predictor.json"]
+        code, _, err = cg("fetch-predictor", REPO)
+        assert code == 0, err
+        assert "hf_secret" in str(hub.seen) and "hf_secret" not in str(store_of_blobs.seen) and store_of_blobs.gets()
+
+
+def test_a_copy_in_the_cache_is_used_offline_and_never_in_the_place_of_a_hub_that_fails(cg, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    assert cg("fetch-predictor", REPO)[0] == 0
+    hub.faults[WEIGHTS] = [None, *[500] * 40]
+    hub.answer = lambda path: (200, {"X-Repo-Commit": "f" * 40, "ETag": '"new"'}, b"new")
+    assert cg("fetch-predictor", REPO)[0] == 1 and here(REPO).revision == COMMIT
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    seen = hub.connections
+    assert cg("fetch-predictor", REPO)[0] == 0 and here(REPO).revision == COMMIT
+    assert hub.connections == seen
+
+
+def run(hub: Server, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "cg_cli", "fetch-predictor", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_environment_of_the_hub_counts(hub, published, tmp_path):
+    hub.private = "hf_mine"
+    done = run(hub, REPO, HF_TOKEN="hf_mine", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert here(REPO).intact and (tmp_path / "hf" / "hub" / "models--someone--a2v").is_dir()
+    seen = hub.connections
+    done = run(hub, REPO, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0 and hub.connections == seen, done.stderr
+    done = run(hub, REPO, "--offline", HF_HOME=str(tmp_path / "empty"))
+    assert done.returncode == 2 and "not in the local cache" in done.stderr and hub.connections == seen
+
+
+def test_a_proxy_is_gone_through(hub, published):
+    data = published["predictor.safetensors"]
+    with serving(Server()) as proxy:
+        proxy.files["/own.safetensors"] = data
+        done = run(
+            hub,
+            "http://files.example/own.safetensors",
+            "--sha256",
+            sha(data),
+            HTTP_PROXY=proxy.url,
+            http_proxy=proxy.url,
+        )
+        assert done.returncode == 0 and proxy.seen[0][1] == "http://files.example/own.safetensors", done.stderr
+    assert here("own").path.read_bytes() == data
+
+
+def test_no_network_is_one_line(hub):
+    done = run(hub, REPO, "-q", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "check the network" in done.stderr, done.stderr
+
+
+# the data file of known predictors
+
+
+def test_a_known_predictor_is_fetched_by_name_at_its_revision_and_hash(cg, hub, published, monkeypatch):
+    data = published["predictor.safetensors"]
+    known = {"source": REPO, "revision": COMMIT, "backbone": "qwen2.5-omni-7b", "sha256": sha(data), "size": len(data)}
+    monkeypatch.setattr(sources.presets, "known", lambda what: {"predictors": {"a2v-7b": known}, "unpublished": []})
+    assert "no" in cg("fetch-predictor")[1].splitlines()[1].split()
+    with pytest.raises(UsageError, match="not installed: `cg fetch-predictor a2v-7b`"):
+        lookup.locate("a2v-7b", "qwen2.5-omni-7b", "rev-1", offline=False)
+    assert cg("fetch-predictor", "a2v-7b")[0] == 0 and here("a2v-7b").revision == COMMIT
+    assert all(f"/{COMMIT}/" in path for _, path, _ in hub.seen)
+    seen = hub.connections
+    assert cg("fetch-predictor", "a2v-7b")[0] == 0 and hub.connections == seen  # it is there already
+    fails(cg, 2, "is known to have", "a2v-7b", "--sha256", "0" * 64)
+    here("a2v-7b").path.unlink()
+    known["sha256"] = "0" * 64
+    fails(cg, 1, "nothing was installed", "a2v-7b")
+
+
+# what a run uses
+
+
+def test_auto_takes_the_one_that_fits_and_says_so_if_several_do(cg, tmp_path):
+    place = lambda asked=None, model="qwen2.5-omni-7b", revision="rev-1", width=64: lookup.locate(
+        asked, model, revision, offline=True, width=width
+    )
+    assert place() is None and place("nano").path == place(model="nano", width=None).path == Path(models.NANO.predictor)
+    cg("fetch-predictor", str(made(tmp_path / "old.safetensors", replace(CARD, revision="rev-0"))))
+    cg(
+        "fetch-predictor",
+        str(made(tmp_path / "other.safetensors", replace(CARD, backbone="qwen2.5-omni-3b", revision="3b"))),
+    )
+    assert place().name == place("auto").name == "old" and place().notes == ()
+    assert (
+        place(model="Qwen/Qwen2.5-Omni-7B").name == "old"
+        and place(width=128) is None
+        and place(model="x", revision="y") is None
+    )
+    cg("fetch-predictor", str(made(tmp_path / "new.safetensors", replace(CARD, backbone="Qwen/Qwen2.5-Omni-7B"))))
+    assert place().name == "new" and "2 installed predictors fit" in place().notes[0]
+    assert place("old").name == "old" and place("old").label.startswith("old@")
+    assert place(model="nano", width=256).path == Path(models.NANO.predictor)
+
+
+def test_a_name_a_path_or_a_repository(cg, hub, tmp_path, monkeypatch):
+    place = lambda asked, offline=False: lookup.locate(asked, "qwen2.5-omni-7b", "rev-1", offline=offline)
+    file = made(tmp_path / "mine.safetensors")
+    folder = tmp_path / "published"
+    publish.write(file, CARD, folder)
+    assert (place(str(file)).name, place(str(folder)).name) == ("mine", "published") and place(
+        str(folder)
+    ).path.parent == folder
+    used = place(REPO)
+    assert (
+        used.name == REPO and COMMIT in used.notes[0] and installed.everything() == []
+    )  # said in the record; not installed
+    assert place(f"{REPO}@main", offline=True).path == used.path
+    cg("fetch-predictor", f"{REPO}@v1")
+    seen = hub.connections
+    for asked in (REPO, f"{REPO}@v1", f"{REPO}@{COMMIT[:8]}"):
+        assert place(asked).path == here(REPO).path
+    assert hub.connections == seen
+    for asked, says in (
+        ("a2v-7b", "no predictor 'a2v-7b'"),
+        ("https://x.org/a.safetensors", "not installed: `cg fetch"),
+        ("qwen2.5-omni-7b", "published today"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            place(asked)
+    hub.faults[WEIGHTS.replace("main", "v9")] = [500] * 4
+    with pytest.raises(CgError, match="HTTP 500"):
+        place(f"{REPO}@v9")
+
+
+def test_the_record_says_which_predictor_answered_or_that_there_was_none(cg, hub, tmp_path):
+    model, clip = str(tiny.build(tmp_path / "model")), tmp_path / "clip.mp4"
+    write_clip(write_script(510, 0, longest=6), clip)
+    ask = lambda *more: json.loads(
+        cg("ask", str(clip), "What?", "--model", model, "--max-new-tokens", "2", "--json", *more)[1]
+    )
+    none = ask()
+    assert none["pruner"]["predictor"] is None
+    assert any("no audio-to-visual predictor" in w and "cg fetch-predictor" in w for w in none["warnings"])
+    card = replace(CARD, backbone=model, width=tiny.HIDDEN)
+    file = made(tmp_path / "fitting.safetensors", card)
+    hub.files = {"predictor.safetensors": file.read_bytes()}
+    digest = sha(file.read_bytes())[:12]
+    fetched = ask("--predictor", REPO)
+    assert fetched["pruner"]["predictor"] == f"{REPO}@{digest}" and any(COMMIT in w for w in fetched["warnings"])
+    cg("fetch-predictor", str(file))
+    auto = ask("--predictor", "auto")
+    assert auto["pruner"]["predictor"] == f"fitting@{digest}" and not any("predictor" in w for w in auto["warnings"])
+    assert auto["key"] == ask()["key"] == ask("--predictor", "fitting")["key"] != none["key"]
+    assert not any("had no effect" in w for w in ask("--predictor", "auto", "--pruner", "evs")["warnings"])
+    line = cg("batch", str(clip), "-q", "What?", "--model", model, "--max-new-tokens", "2", "--dry-run")
+    assert line[0] == 0 and json.loads(line[1])["questions"] == 1
+    code, _, err = cg("ask", str(clip), "What?", "--model", "nano", "--predictor", "fitting")
+    assert code == 2 and "was trained for" in err and err.count("\n") == 1
