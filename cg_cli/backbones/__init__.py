@@ -1,6 +1,6 @@
 """Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
 
-A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``imagine(size, layers, *,
+A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``random_init(size, layers, *,
 device, dtype) -> Backbone``, its class as ``BACKBONE``, and its name in FAMILIES. Importing this package imports
 nothing heavy.
 """
@@ -23,7 +23,9 @@ FAMILIES = {
     "video_salmonn2": ("qwen2_5_vl", "audio_config"),
 }
 # Families whose weights bitsandbytes cannot round, and why.
-WHOLE = {"qwen3_omni": "the experts of this family are no linear layers, which is all that bitsandbytes rounds"}
+NOT_QUANTIZABLE = {
+    "qwen3_omni": "the experts of this family are no linear layers, which is all that bitsandbytes rounds"
+}
 # Whole checkpoints for those who have come upon adapters, which are not loaded.
 MERGED = ("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full")
 PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
@@ -96,25 +98,25 @@ def check(device: str, dtype: str, quantize: str) -> None:
 def _check(config: Mapping[str, Any], quantize: str) -> None:
     """UsageError for a config.json that cannot be loaded."""
     module = family(config)
-    if module in WHOLE and quantize != "none":
-        raise UsageError(f"--quantize {quantize}: {WHOLE[module]}; leave it out")
+    if module in NOT_QUANTIZABLE and quantize != "none":
+        raise UsageError(f"--quantize {quantize}: {NOT_QUANTIZABLE[module]}; leave it out")
 
 
-def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
+def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
     """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
     from cg_cli.backbones import checkpoint
 
-    config, found = checkpoint.look(path_or_id, offline=offline, revision=revision)
+    config, found = checkpoint.inspect_config(path_or_id, offline=offline, revision=revision)
     return importlib.import_module(f".{family(config)}.model", __name__).BACKBONE, found
 
 
-def imagine(family: str, size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+def random_init(family: str, size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
     """A model of ``family`` in a built-in size with random weights, with at most ``layers`` layers in each part.
 
     Raises:
         UsageError: it does not fit the device.
     """
-    made = importlib.import_module(f".{family}.model", __name__).imagine(size, layers, device=device, dtype=dtype)
+    made = importlib.import_module(f".{family}.model", __name__).random_init(size, layers, device=device, dtype=dtype)
     made.id = f"random {family} {size}"
     made.revision = f"random-{family}-{size}-{layers or 'all'}"
     return made

@@ -55,7 +55,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Narrowing:
+class LayerwisePrefill:
     """A clip and a question, read by layers that see fewer and fewer rows (decoder-stage pruning).
 
     Attributes:
@@ -126,7 +126,9 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def narrow(self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget) -> Narrowing:
+    def prefill_layerwise(
+        self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget
+    ) -> LayerwisePrefill:
         """Run the language model over a stream and a question, dropping rows between layers as ``pruner`` says.
 
         Raises:
@@ -172,7 +174,7 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def packed_step(
+    def decode_step(
         self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any
     ) -> Tensor:
         """Feed text tokens of several questions in one go; grows ``cache`` by n entries.
@@ -212,19 +214,21 @@ class Backbone(ABC):
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
         question_ids = self.question_ids(question)
-        talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
+        state = decoding.DecodeState(
+            decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
+        )
         try:
             logits = self.step(question_ids, prefix.next_position, prefix.cache)
-            first_s = self._speak(
-                talk, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
+            first_s = self._generate(
+                state, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
             )
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
-        return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(question_ids), first_s)
+        return Generation(state.text.close(), tuple(state.tokens), state.finish, len(question_ids), first_s)
 
-    def answer_narrowed(
+    def answer_layerwise(
         self,
-        narrowed: Narrowing,
+        narrowed: LayerwisePrefill,
         question: str,
         *,
         max_new_tokens: int,
@@ -236,19 +240,31 @@ class Backbone(ABC):
         otherwise."""
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
-        talk = decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer, on_text))
-        first_s = self._speak(talk, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started)
-        return Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(self.question_ids(question)), first_s)
+        state = decoding.DecodeState(
+            decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
+        )
+        first_s = self._generate(
+            state, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started
+        )
+        return Generation(
+            state.text.close(), tuple(state.tokens), state.finish, len(self.question_ids(question)), first_s
+        )
 
-    def _speak(
-        self, talk: decoding.Talk, logits: Tensor, position: float, cache: Any, max_new_tokens: int, started: float
+    def _generate(
+        self,
+        state: decoding.DecodeState,
+        logits: Tensor,
+        position: float,
+        cache: Any,
+        max_new_tokens: int,
+        started: float,
     ) -> float:
-        """Choose tokens from ``logits`` on until ``talk`` is finished. Returns the seconds from ``started`` to the
+        """Choose tokens from ``logits`` on until ``state`` is finished. Returns the seconds from ``started`` to the
         first choice."""
-        talk.hear(logits, self.stop_ids, max_new_tokens)
+        state.append(logits, self.stop_ids, max_new_tokens)
         first_s = time.perf_counter() - started
-        while talk.finish is None:
-            talk.hear(self.step(talk.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
+        while state.finish is None:
+            state.append(self.step(state.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
             position += 1
         return first_s
 
@@ -263,7 +279,10 @@ class Backbone(ABC):
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
         asked = [self.question_ids(question) for question in questions]
-        talks = [decoding.Talk(decoding.picker(temperature, seed), decoding.TextStream(self.tokenizer)) for _ in asked]
+        states = [
+            decoding.DecodeState(decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer))
+            for _ in asked
+        ]
         owner = torch.tensor([number for number, ids in enumerate(asked) for _ in ids], dtype=torch.long)
         ids = [token for own in asked for token in own]
         positions = [prefix.next_position + place for own in asked for place in range(len(own))]
@@ -273,19 +292,19 @@ class Backbone(ABC):
         try:
             while active:
                 seen = torch.cat([torch.ones(len(ids), prefix.length, dtype=torch.bool), seen], dim=1)
-                logits = self.packed_step(ids, positions, seen.to(self.device), last, prefix.cache)
+                logits = self.decode_step(ids, positions, seen.to(self.device), last, prefix.cache)
                 for number, row in zip(active, logits):
-                    talks[number].hear(row, self.stop_ids, max_new_tokens)
+                    states[number].append(row, self.stop_ids, max_new_tokens)
                 first_s = first_s or time.perf_counter() - started
-                active = [number for number in active if talks[number].finish is None]
-                ids = [talks[number].tokens[-1] for number in active]
-                positions = [prefix.next_position + len(asked[n]) + len(talks[n].tokens) - 1 for n in active]
+                active = [number for number in active if states[number].finish is None]
+                ids = [states[number].tokens[-1] for number in active]
+                positions = [prefix.next_position + len(asked[n]) + len(states[n].tokens) - 1 for n in active]
                 last = list(range(len(active)))
                 owner = torch.cat([owner, torch.tensor(active, dtype=torch.long)])
                 seen = torch.tensor(active, dtype=torch.long)[:, None] == owner
         finally:
             decoding.cut_back(prefix.cache, prefix.length)
         return [
-            Generation(talk.text.close(), tuple(talk.tokens), talk.finish, len(own), first_s)
-            for talk, own in zip(talks, asked)
+            Generation(state.text.close(), tuple(state.tokens), state.finish, len(own), first_s)
+            for state, own in zip(states, asked)
         ]

@@ -92,7 +92,7 @@ def fetch(path_or_id: str, *, check: Callable[[Mapping[str, Any]], Any], tell: C
         hub.directory(tell)
 
 
-def look(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
+def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
     """The config and the revision of a checkpoint, of which nothing else is fetched. UsageError as for ``find``."""
     directory = _named(path_or_id, revision)
     if directory:

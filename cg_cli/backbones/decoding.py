@@ -21,7 +21,7 @@ def check(max_new_tokens: int, temperature: float) -> None:
         raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
 
 
-def picker(temperature: float, seed: int) -> Callable[[Tensor], int]:
+def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
     """A function from logits [vocabulary] to a token id: the likeliest at temperature 0, else drawn with ``seed``.
 
     Drawing happens on the CPU in float32, so a seed means the same on every device.
@@ -31,7 +31,7 @@ def picker(temperature: float, seed: int) -> Callable[[Tensor], int]:
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def pick(logits: Tensor) -> int:
+    def sample(logits: Tensor) -> int:
         best, index = logits.max(dim=-1)
         if not math.isfinite(best.item()):
             raise ItemError("decode", "the model's output is not finite; try --dtype float32 or bfloat16", "not_finite")
@@ -40,7 +40,7 @@ def picker(temperature: float, seed: int) -> Callable[[Tensor], int]:
         probabilities = torch.softmax(logits.to("cpu", torch.float32) / temperature, dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=generator))
 
-    return pick
+    return sample
 
 
 class TextStream:
@@ -80,17 +80,17 @@ class TextStream:
 
 
 @dataclass
-class Talk:
+class DecodeState:
     """One answer in the making."""
 
-    pick: Callable[[Tensor], int]
+    sample: Callable[[Tensor], int]
     text: TextStream
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
 
-    def hear(self, logits: Tensor, stop_ids: frozenset[int], max_new_tokens: int) -> None:
+    def append(self, logits: Tensor, stop_ids: frozenset[int], max_new_tokens: int) -> None:
         """Choose the next token from ``logits`` [vocabulary]; sets ``finish`` when it is the last."""
-        token = self.pick(logits)
+        token = self.sample(logits)
         if token in stop_ids:
             self.finish = "stop"
             return

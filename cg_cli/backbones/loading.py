@@ -125,19 +125,19 @@ def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtrac
     return extractor
 
 
-def imagine(
-    build: Callable[[torch.dtype], Any], size: str, marks: Sequence[str], *, device: str, dtype: str
+def random_init(
+    build: Callable[[torch.dtype], Any], size: str, special_tokens: Sequence[str], *, device: str, dtype: str
 ) -> tuple[Checkpoint, Any, Any]:
-    """A checkpoint that is nowhere, what ``build`` makes in a dtype, and nano's tokenizer; see ``backbones.imagine``.
+    """A checkpoint that is nowhere, what ``build`` makes in a dtype, and nano's tokenizer; see ``backbones.random_init``.
 
     Args:
-        marks: special tokens that the tokenizer has to know.
+        special_tokens: special tokens that the tokenizer has to know.
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     checkpoint = Checkpoint("random", Path(NANO.source), {}, "random")
     tokenizer = AutoTokenizer.from_pretrained(NANO.source, local_files_only=True)
-    tokenizer.add_tokens([mark for mark in marks if mark not in tokenizer.get_vocab()], special_tokens=True)
+    tokenizer.add_tokens([mark for mark in special_tokens if mark not in tokenizer.get_vocab()], special_tokens=True)
     try:
         with torch.device(place):
             return checkpoint, build(kind), tokenizer

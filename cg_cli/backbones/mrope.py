@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from cg_cli.backbones import cost, loading, qwen_inputs
-from cg_cli.backbones.base import Backbone, Narrowing, Prefix
+from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.device import synchronize
 from cg_cli.backbones.layout import Layout, MediaShape
@@ -25,7 +25,7 @@ from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-TURN_MARKS = ("<|im_start|>", "<|im_end|>")
+TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
 DEEPSTACK = (
     "deepstack"  # in TokenStream.carry: [L, layers, D], added to the rows after the first layers (arXiv 2406.04334)
 )
@@ -33,19 +33,19 @@ DEEPSTACK = (
 
 class MRopeBackbone(Backbone):
     """A transformers model with ``get_video_features``, ``model.language_model`` and ``lm_head``. See ``Backbone`` for
-    the contract. A family supplies marks, layout and hearing.
+    the contract. A family supplies special tokens, the layout and the audio tower.
 
     Attributes:
         header: text before the media.
         question_start, question_end: text around the question.
-        marks: special tokens that the layout needs, those of the turns aside.
+        special_tokens: special tokens that the layout needs, those of the turns aside.
         norm: of pixels, where the checkpoint does not say.
     """
 
     header: ClassVar[str]
     question_start: ClassVar[str] = ""
     question_end: ClassVar[str] = "<|im_end|>\n<|im_start|>assistant\n"
-    marks: ClassVar[tuple[str, ...]]
+    special_tokens: ClassVar[tuple[str, ...]]
     norm: ClassVar[qwen_inputs.PixelNorm] = qwen_inputs.PixelNorm()
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
@@ -69,20 +69,20 @@ class MRopeBackbone(Backbone):
         """Audio tokens of ``samples`` > 0 samples."""
 
     @abstractmethod
-    def _marks(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Special tokens that open and close the media."""
 
     @abstractmethod
-    def _lay_out(self, header: int, shape: MediaShape) -> Layout:
-        """The prefix: ``header`` tokens of text, the opening marks, the media, the closing marks."""
+    def build_layout(self, header: int, shape: MediaShape) -> Layout:
+        """The prefix: ``header`` tokens of text, the opening delimiters, the media, the closing ones."""
 
     @abstractmethod
-    def _hear(self, clip: Clip) -> Tensor:
+    def encode_audio(self, clip: Clip) -> Tensor:
         """Audio features [A, D]."""
 
     @abstractmethod
     def _audio_flops(self, samples: int) -> int:
-        """Operations of ``_hear`` for ``samples`` > 0 samples."""
+        """Operations of ``encode_audio`` for ``samples`` > 0 samples."""
 
     @property
     def tokenizer(self) -> Any:
@@ -103,20 +103,20 @@ class MRopeBackbone(Backbone):
         if not shape.video and not shape.audio:
             raise ItemError("encode", f"{clip.path} has neither picture nor sound to look at", "empty")
         header = self._ids(self.header)
-        opening, closing = (self._ids("".join(names)) for names in self._marks(shape))
-        layout = self._lay_out(len(header), shape)
+        opening, closing = (self._ids("".join(names)) for names in self._delimiters(shape))
+        layout = self.build_layout(len(header), shape)
         modality = layout.modality.to(self.device)
         embeddings = torch.empty(len(modality), self.hidden_size, device=self.device, dtype=self.dtype)
         embeddings[modality == TEXT] = self._embed(header + opening + closing)
         carry = {}
         if shape.video:
-            features, deepstack = self._see(clip)
+            features, deepstack = self.encode_video(clip)
             embeddings[modality == VIDEO] = features.to(self.dtype)
             if deepstack is not None:
                 carry[DEEPSTACK] = deepstack.new_zeros(len(modality), *deepstack.shape[1:], dtype=self.dtype)
                 carry[DEEPSTACK][modality == VIDEO] = deepstack.to(self.dtype)
         if shape.audio:
-            embeddings[modality == AUDIO] = self._hear(clip).to(self.dtype)
+            embeddings[modality == AUDIO] = self.encode_audio(clip).to(self.dtype)
         return TokenStream(
             embeddings=embeddings,
             modality=modality,
@@ -131,8 +131,8 @@ class MRopeBackbone(Backbone):
 
     @torch.no_grad()
     def prefill(self, stream: TokenStream) -> Prefix:
-        cache = WeightedCache(self.model.config, stream.stands_for)
-        rows = ROWS if stream.stands_for is not None else len(stream)
+        cache = WeightedCache(self.model.config, stream.merge_size)
+        rows = ROWS if stream.merge_size is not None else len(stream)
         deepstack = stream.carry.get(DEEPSTACK)
         for start in range(0, len(stream), rows):
             piece = slice(start, start + rows)
@@ -141,8 +141,10 @@ class MRopeBackbone(Backbone):
         return Prefix(cache, len(stream), stream.next_position, _bytes(cache))
 
     @torch.no_grad()
-    def narrow(self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget) -> Narrowing:
-        if stream.stands_for is not None:
+    def prefill_layerwise(
+        self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget
+    ) -> LayerwisePrefill:
+        if stream.merge_size is not None:
             raise ValueError("decoder-stage pruning does not know rows that stand for several tokens")
         started = time.perf_counter()
         asked = self.question_ids(question)
@@ -153,7 +155,7 @@ class MRopeBackbone(Backbone):
         modality, grid, time_s = fill(stream.modality, TEXT), fill(stream.grid, -1), fill(stream.time_s, -1)
         deepstack = fill(stream.carry.get(DEEPSTACK, rows.new_zeros(len(stream), 0, self.hidden_size)), 0)
         decoder, cache, read, media = self.model.model.language_model, UnevenCache(config=self.model.config), [], []
-        turn = decoder.rotary_emb(rows[None], positions[:, None])
+        rotary = decoder.rotary_emb(rows[None], positions[:, None])
         alive = torch.arange(len(rows), device=self.device)
         depth = torch.zeros(len(rows), device=self.device)
         for number, layer in enumerate(decoder.layers):
@@ -161,13 +163,13 @@ class MRopeBackbone(Backbone):
             read.append(len(rows))
             media.append(torch.stack([(modality == kind).sum() for kind in (VIDEO, AUDIO)]))
             rows = layer(
-                rows[None], attention_mask=None, position_embeddings=turn, past_key_values=cache, use_cache=True
+                rows[None], attention_mask=None, position_embeddings=rotary, past_key_values=cache, use_cache=True
             )[0]
             if number < deepstack.shape[1]:
                 rows = rows + deepstack[:, number]
 
-            def attention(of: Tensor, layer=layer, before=before, turn=turn, number=number) -> Tensor:
-                return _attention(layer, before[of], tuple(x[:, of] for x in turn), cache.layers[number].keys, of)
+            def attention(of: Tensor, layer=layer, before=before, rotary=rotary, number=number) -> Tensor:
+                return _attention(layer, before[of], tuple(x[:, of] for x in rotary), cache.layers[number].keys, of)
 
             view = LayerView(
                 number, len(decoder.layers), tuple(read), modality, grid, time_s, len(asked), rows, attention
@@ -178,14 +180,16 @@ class MRopeBackbone(Backbone):
                 alive, rows, modality, grid, time_s, deepstack = (
                     x[stays] for x in (alive, rows, modality, grid, time_s, deepstack)
                 )
-                turn = tuple(x[:, stays] for x in turn)
+                rotary = tuple(x[:, stays] for x in rotary)
         depth[alive] = 1.0
         logits = self.model.lm_head(decoder.norm(rows[-1]))
         synchronize(self.device)
         counts = tuple(map(tuple, torch.stack(media).tolist()))
         seconds = time.perf_counter() - started
         position = stream.next_position + len(asked)
-        return Narrowing(cache, logits, tuple(read), counts, depth[: len(stream)], position, _bytes(cache), seconds)
+        return LayerwisePrefill(
+            cache, logits, tuple(read), counts, depth[: len(stream)], position, _bytes(cache), seconds
+        )
 
     @torch.no_grad()
     def step(self, ids: Sequence[int], position: float, cache: Any) -> Tensor:
@@ -194,7 +198,7 @@ class MRopeBackbone(Backbone):
         return self.model.lm_head(hidden[-1])
 
     @torch.no_grad()
-    def packed_step(
+    def decode_step(
         self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any
     ) -> Tensor:
         places = torch.tensor(positions, device=self.device).expand(3, -1)
@@ -242,7 +246,7 @@ class MRopeBackbone(Backbone):
         count, height, width, _ = clip.frames.shape
         return -(-count // self._vision.temporal_patch), height // self._vision.patch, width // self._vision.patch
 
-    def _see(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
+    def encode_video(self, clip: Clip) -> tuple[Tensor, Tensor | None]:
         """Video features [V, D], grid by grid in raster order, and deepstack rows [V, layers, D] where the tower has
         some."""
         sizes = self._vision
@@ -315,7 +319,7 @@ class MRopeBackbone(Backbone):
     def _check(self) -> None:
         """Fail on a tokenizer without the marks this layout needs, or towers of another geometry."""
         known = self._tokenizer.get_vocab()
-        absent = [token for token in (*TURN_MARKS, *self.marks) if token not in known]
+        absent = [token for token in (*TURN_TOKENS, *self.special_tokens) if token not in known]
         if absent:
             raise UsageError(f"the tokenizer of {self.id} lacks {', '.join(absent)}: fetch the one that belongs to it")
         geometry = (self._vision.patch * self._vision.merge, self._vision.temporal_patch)
@@ -330,12 +334,12 @@ def _bytes(cache: Any) -> int:
     return sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
 
 
-def _attention(layer: Any, rows: Tensor, turn: tuple[Tensor, Tensor], keys: Tensor, of: Tensor) -> Tensor:
+def _attention(layer: Any, rows: Tensor, rotary: tuple[Tensor, Tensor], keys: Tensor, of: Tensor) -> Tensor:
     """Attention [q, n] float32, the mean over heads, that ``rows`` [q, D], which stand at ``of`` [q], paid in
     ``layer``.
 
     Args:
-        turn: cosines and sines of their positions, [1, q, head] each.
+        rotary: cosines and sines of their positions, [1, q, head] each.
         keys: [1, key heads, n, head] that the layer has in its cache.
     """
     attention = layer.self_attn
@@ -343,7 +347,7 @@ def _attention(layer: Any, rows: Tensor, turn: tuple[Tensor, Tensor], keys: Tens
     if hasattr(attention, "q_norm"):
         query = attention.q_norm(query)
     query = query.transpose(1, 2)
-    query, _ = apply_rotary_pos_emb(query, query, *turn)
+    query, _ = apply_rotary_pos_emb(query, query, *rotary)
     grouped = query[0].view(keys.shape[1], -1, *query.shape[2:]).float()
     scores = grouped @ keys[0][:, None].float().mT * attention.scaling
     later = torch.arange(keys.shape[2], device=keys.device) > of[:, None]

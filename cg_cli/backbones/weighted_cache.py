@@ -19,9 +19,9 @@ class WeightedCache(DynamicCache):
     """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention scores; None adds
     nothing."""
 
-    def __init__(self, config: Any, stands_for: Tensor | None = None):
+    def __init__(self, config: Any, merge_size: Tensor | None = None):
         super().__init__(config=config)
-        self.bias = None if stands_for is None else stands_for.log()
+        self.bias = None if merge_size is None else merge_size.log()
 
     def mask(self, new: int, dtype: torch.dtype, seen: Tensor | None = None) -> dict[str, Tensor] | None:
         """What transformers wants to be told so that ``new`` rows attend as they should; None where it knows by itself.

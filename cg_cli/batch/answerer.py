@@ -72,6 +72,6 @@ class Answerer:
             return self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
         from cg_cli.viz.recorder import Recorder, sheet
 
-        self.session.watch = recorder = Recorder(self.session.settings, self.session.backbone.frame_multiple)
+        self.session.observer = recorder = Recorder(self.session.settings, self.session.backbone.frame_multiple)
         records = self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
         return sheet(recorder, Path(folder), job.video, job.identity, records)

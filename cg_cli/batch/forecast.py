@@ -34,7 +34,7 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
     settings = plan.settings
     pruner = make_pruner(settings)
     name = models.choose(settings.model, settings.device)
-    backbone, revision = backbones.look(models.source(name), offline=settings.offline)
+    backbone, revision = backbones.inspect_config(models.source(name), offline=settings.offline)
     found = (
         lookup.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
     )

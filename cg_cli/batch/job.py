@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cg_cli.errors import ItemError
 
 POISON = "poison"  # type of a failure that no run tries again
-LIVES = 2  # a file that has killed its worker so often is poison
+MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Job:
 
 
 def poisoned(stage: str, message: str) -> ItemError:
-    """The error of a file that has killed its worker LIVES times; ``message`` is about the last time."""
+    """The error of a file that has killed its worker MAX_ATTEMPTS times; ``message`` is about the last time."""
     return ItemError(
         stage, f"{message}; that was the second time, so it is set aside as poison and not tried again", POISON
     )

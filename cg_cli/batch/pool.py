@@ -17,14 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cg_cli.batch.job import LIVES, Job, poisoned
+from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.records import Record, from_line
 from cg_cli.settings.resolve import Settings
 from cg_cli.util.ipc import Reader, send, start
 
 LOOK_S = 0.2  # seconds until a request to stop is noticed
-FRUITLESS = 3  # workers that may die one after another without having begun anything
+MAX_IDLE_DEATHS = 3  # workers that may die one after another without having begun anything
 STOP_TIMEOUT_S = 5.0
 LAST_WORDS = 2000  # bytes of a dead worker's stderr that are looked at
 
@@ -126,7 +126,7 @@ class Pool:
     _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     _again: deque[_Task] = field(default_factory=deque)
     _stopping: bool = False
-    _fruitless: int = 0
+    _idle_deaths: int = 0
 
     def start(self) -> dict[str, Any]:
         """Start the workers, and wait for the first to be ready.
@@ -204,7 +204,7 @@ class Pool:
         worker = self._workers[slot]
         match message:
             case None:
-                yield from self._bury(slot, worker)
+                yield from self._on_worker_exit(slot, worker)
             case {"event": "refused"}:
                 kind = UsageError if message["exit_code"] == UsageError.exit_code else CgError
                 raise kind(message["message"])
@@ -215,12 +215,12 @@ class Pool:
             case {"event": "stage"}:
                 worker.stage = message["stage"]
             case {"event": "done"}:
-                self._fruitless, worker.current = 0, None
+                self._idle_deaths, worker.current = 0, None
                 del worker.tasks[message["number"]]
                 timing = {name: message[name] for name in ("waited_s", "worked_s", "read_s")}
                 yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
 
-    def _bury(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
+    def _on_worker_exit(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
         """A worker ended: the task that its model was at has one life less, the others wait for the next worker."""
         del self._workers[slot]
         device, cause = self.devices[slot], worker.cause_of_death()
@@ -231,14 +231,14 @@ class Pool:
         self._again.extend(worker.tasks.values())
         if blamed:
             blamed.deaths += 1
-            if blamed.deaths < LIVES:
+            if blamed.deaths < MAX_ATTEMPTS:
                 self._again.append(blamed)
             else:
                 killed = f"{blamed.job.video!r} killed its worker on {device} ({cause})"
                 yield Outcome(blamed.number, error=poisoned(worker.stage, killed))
         else:
-            self._fruitless += 1
-            if self._fruitless >= FRUITLESS:
+            self._idle_deaths += 1
+            if self._idle_deaths >= MAX_IDLE_DEATHS:
                 raise CgError(
                     f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file"
                 )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cg_cli.batch.job import LIVES, Job, poisoned
+from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
 from cg_cli.batch.pool import Outcome
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.records import from_line, to_line
@@ -56,7 +56,7 @@ class Actor:
         import ray
 
         number, job = told["number"], Job(told["video"], told["identity"], tuple(told["questions"]))
-        if ray.get(self.ledger.begin.remote(number)) >= LIVES:
+        if ray.get(self.ledger.begin.remote(number)) >= MAX_ATTEMPTS:
             error = poisoned("decode", f"{job.video!r} killed its Ray actor")
             return json.dumps({"number": number, "error": [error.stage, str(error), error.kind]})
         reading = self.answerer.read(job, self.worker)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from cg_cli import records
 from cg_cli.batch.archive import Archive, Sink, open_sink
 from cg_cli.batch.items import Collected, Item, Question
-from cg_cli.batch.job import LIVES, Job
+from cg_cli.batch.job import MAX_ATTEMPTS, Job
 from cg_cli.batch.pool import Outcome
 from cg_cli.batch.shard import Shard
 from cg_cli.errors import SOME_FAILED, CgError, Interrupted
@@ -289,7 +289,7 @@ def _records(asked: _Asked, outcome: Outcome, recipe: Mapping[str, Any], sink: S
         error = outcome.error
         keys = [records.record_key(video=asked.identity, question=q.text, **recipe) for q in asked.questions]
         identities = [{"key": key, "video": video, "question": q.text} for key, q in zip(keys, asked.questions)]
-        done = [records.failure(i, error.stage, error.kind, str(error), attempts=LIVES) for i in identities]
+        done = [records.failure(i, error.stage, error.kind, str(error), attempts=MAX_ATTEMPTS) for i in identities]
     out = []
     for record, question in zip(done, asked.questions, strict=True):
         own = {*type(record).model_fields, "schema"}

@@ -53,23 +53,23 @@ def ask(
     cg ask clip.mp4 "What colour is the car?" "Who speaks first?" --keep 0.25
     cg ask clip.mp4 - --json < questions.txt | jq -r .answer
     cg ask clip.mp4 "What is happening?" --show kept.png --show kept.html
-    cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
+    cg ask reporter.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
-    settings = opt.settle(locals())
+    settings = opt.resolve_settings(locals())
     from cg_cli import viz as pictures
-    from cg_cli.console.output import Talk
+    from cg_cli.console.output import Reporter
 
     pictures.check(show or [])
     asked = _questions(questions)
     if not asked:
         raise NothingToDo("no question on stdin: nothing to do")
-    talk = Talk(quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     if verbose:
-        talk.settings(settings)
+        reporter.settings(settings)
     from cg_cli.settings import models
 
-    models.fetch(settings, talk.note)
-    with talk.working("loading the model"):
+    models.fetch(settings, reporter.note)
+    with reporter.working("loading the model"):
         from cg_cli.engine.session import Session
         from cg_cli.records import video_identity
 
@@ -77,17 +77,17 @@ def ask(
     if show:
         from cg_cli.viz.recorder import Recorder
 
-        session.watch = Recorder(settings, session.backbone.frame_multiple)
-    with talk.working("reading the video") as working:
+        session.observer = Recorder(settings, session.backbone.frame_multiple)
+    with reporter.working("reading the video") as working:
         records = session.ask(video, asked, on_stage=working.stage, on_text=None if json else working.stream)
         done = [working.record(record, json=json) for record in records]
-    talk.summary(done, json=json)
+    reporter.summary(done, json=json)
     if show and any(record.ok for record in done):
-        with talk.working("drawing"):
-            scene = session.watch.scene(video, video_identity(video), done)
+        with reporter.working("drawing"):
+            scene = session.observer.scene(video, video_identity(video), done)
             for path in show:
                 pictures.write(path, scene)
-        talk.written(show)
+        reporter.written(show)
     if not all(record.ok for record in done):
         raise typer.Exit(SOME_FAILED)
 

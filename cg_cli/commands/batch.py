@@ -95,11 +95,11 @@ def batch(
     cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
     cg batch --benchmark daily-omni --data ~/Daily-Omni -o daily-omni.jsonl
     """
-    settings = opt.settle(locals())
+    settings = opt.resolve_settings(locals())
     from cg_cli.batch import engines, items
     from cg_cli.batch import shard as shards
     from cg_cli.batch.run import Plan
-    from cg_cli.console.output import Talk
+    from cg_cli.console.output import Reporter
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
@@ -126,9 +126,9 @@ def batch(
         max_failures=1 if fail_fast else max_failures,
         command=sys.argv[1:],
     )
-    talk = Talk(quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     if verbose:
-        talk.settings(settings)
+        reporter.settings(settings)
     from cg_cli.batch.run import run
     from cg_cli.console import progress
     from cg_cli.settings import models
@@ -136,11 +136,11 @@ def batch(
     if dry_run:
         from cg_cli.batch.forecast import forecast
 
-        progress.foretold(talk, plan, forecast(plan))
+        progress.foretold(reporter, plan, forecast(plan))
         return
     if engine == "local":  # the machines of a cluster have theirs
-        models.fetch(settings, talk.note, light=True)
-    with progress.watching(talk) as watch:
+        models.fetch(settings, reporter.note, light=True)
+    with progress.watching(reporter) as watch:
         report = run(plan, engines.make(engine, settings, gpus), watch)
-    progress.report(talk, plan, report)
+    progress.report(reporter, plan, report)
     raise typer.Exit(report.end(plan))

@@ -47,14 +47,14 @@ def show(
     cg config --init cg.yaml
     cg config --init ~/.config/cg/config.yaml
     """
-    from cg_cli.console.output import Talk
+    from cg_cli.console.output import Reporter
 
-    talk = Talk()
+    reporter = Reporter()
     if init:
         from cg_cli.settings.files import starter
         from cg_cli.settings.resolve import defaults
 
         starter(init, {name: (value, opt.help_of(name)) for name, value in defaults().items()})
-        talk.line("written", str(init))
+        reporter.line("written", str(init))
         return
-    talk.explained(opt.explained(locals(), context=context), as_json=json)
+    reporter.explained(opt.resolve_with_sources(locals(), context=context), as_json=json)

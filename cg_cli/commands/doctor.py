@@ -17,13 +17,13 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on
     cg doctor
     cg doctor --json > report.json
     """
-    from cg_cli.console.output import Talk
+    from cg_cli.console.output import Reporter
 
-    talk = Talk()
-    with talk.working("looking around"):
+    reporter = Reporter()
+    with reporter.working("looking around"):
         from cg_cli.doctor import facts, self_test
 
         found, test = facts(), self_test()
-    talk.examined(found, test, as_json=json)
+    reporter.examined(found, test, as_json=json)
     if not test.ok:
         raise typer.Exit(1)

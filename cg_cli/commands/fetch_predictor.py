@@ -35,11 +35,11 @@ def fetch_predictor(
     cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 "$(cat a2v-7b.sha256)"
     cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
     """
-    settings = opt.settle({"offline": offline, "config": None})
-    from cg_cli.console.output import Fetching, Talk
+    settings = opt.resolve_settings({"offline": offline, "config": None})
+    from cg_cli.console.output import Fetching, Reporter
     from cg_cli.predictors import fetch, sources
 
-    talk = Talk(quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     if source is None:
         if sha256 is not None:
             raise UsageError("--sha256 says what one predictor has to be: name it")
@@ -48,9 +48,9 @@ def fetch_predictor(
             for row in rows:
                 print(encode.dumps(row))
         else:
-            talk.predictors(rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
+            reporter.predictors(rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
         return
-    row = fetch.fetch(source, sha256=sha256, offline=settings.offline, listener=Fetching(talk))
+    row = fetch.fetch(source, sha256=sha256, offline=settings.offline, listener=Fetching(reporter))
     if json:
         print(encode.dumps(row))
-    talk.fetched(row)
+    reporter.fetched(row)

@@ -144,7 +144,7 @@ def help_of(setting: str) -> str:
     return UNLISTED[setting] if setting in UNLISTED else SETTINGS[setting].__metadata__[0].help
 
 
-def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Settings:
+def resolve_settings(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Settings:
     """The settings that a command's options come to; under ``--offline``, nothing imported later goes to the network.
 
     Args:
@@ -154,7 +154,7 @@ def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Setti
     Raises:
         UsageError: as ``config.explain``.
     """
-    settings = explained(options, leave_out).settings
+    settings = resolve_with_sources(options, leave_out).settings
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported, here or in a worker
     if options.get("quiet"):
@@ -162,10 +162,10 @@ def settle(options: Mapping[str, Any], leave_out: Collection[str] = ()) -> Setti
     return settings
 
 
-def explained(
+def resolve_with_sources(
     options: Mapping[str, Any], leave_out: Collection[str] = (), context: typer.Context | None = None
 ) -> Resolved:
-    """As ``settle``, with where each setting is from; ``context``, the command's, tells flags from the environment."""
+    """As ``resolve_settings``, with where each setting is from; ``context``, the command's, tells flags from the environment."""
     from cg_cli.settings.resolve import Settings, explain
 
     names = {field.name for field in fields(Settings)} - set(leave_out)

@@ -78,9 +78,9 @@ def profile(
     cg profile videos/*.mp4 --model qwen2.5-omni-7b --pruner contextguard,random -o profile-7b
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
     """
-    settings = opt.settle(locals(), leave_out=("keep", "pruner"))
+    settings = opt.resolve_settings(locals(), leave_out=("keep", "pruner"))
     from cg_cli.batch import items
-    from cg_cli.console.output import Talk
+    from cg_cli.console.output import Reporter
     from cg_cli.pruning import registry
 
     if weights not in ("trained", "random"):
@@ -93,12 +93,12 @@ def profile(
         raise UsageError(f"--benchmark {benchmark} brings its own videos: leave out {' '.join(inputs)}")
     if not inputs and not benchmark and synthetic is None:
         raise UsageError("nothing to measure on: give a labelled manifest, clips, a --benchmark, or --synthetic 60s")
-    talk = Talk(quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     if weights == "trained":
         from cg_cli.settings import models
 
-        models.fetch(settings, talk.note)
-    with talk.profiling() as listener:
+        models.fetch(settings, reporter.note)
+    with reporter.profiling() as listener:
         from cg_cli.profiling import cells, report, sweep
         from cg_cli.profiling import synthetic as made_up
 
@@ -126,6 +126,6 @@ def profile(
         )
         summary = sweep.run(wanted, listener)
         files = report.write(summary, out)
-    talk.profiled(summary, files)
+    reporter.profiled(summary, files)
     if summary["failed"] or found.faults:
         raise typer.Exit(SOME_FAILED)

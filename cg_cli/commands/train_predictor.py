@@ -47,14 +47,14 @@ def train_predictor(
     cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
     """
-    settings = opt.settle(locals())
-    from cg_cli.console.output import Talk
+    settings = opt.resolve_settings(locals())
+    from cg_cli.console.output import Reporter
 
-    talk = Talk(quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     from cg_cli.settings import models
 
-    models.fetch(settings, talk.note)
-    with talk.learning() as listener:
+    models.fetch(settings, reporter.note)
+    with reporter.learning() as listener:
         from cg_cli.predictors.job import train_predictor as run
 
         folder = cache or out.with_name(f"{out.name}.cache")
@@ -62,6 +62,6 @@ def train_predictor(
             videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound, publish_to=publish_dir,
             listener=listener,
         )  # fmt: skip
-    talk.learned(out, report, publish_dir)
+    reporter.learned(out, report, publish_dir)
     if report.left_out:
         raise typer.Exit(SOME_FAILED)

@@ -124,7 +124,7 @@ def summary(answers: Sequence[Answer]) -> Table:
 
 
 @dataclass
-class Talk:
+class Reporter:
     """What a command says while it works: data on stdout, everything else on stderr."""
 
     quiet: bool = False
@@ -250,7 +250,7 @@ class Talk:
 class Working:
     """One clip in work: its stages, the words of its answers, its records."""
 
-    talk: Talk
+    reporter: Reporter
     status: Status | None
     told: set[str] = field(default_factory=set)
     streamed: bool = False
@@ -279,7 +279,7 @@ class Working:
         self.streamed = False
         if isinstance(record, Failure):
             self._once("error", record.error.message)
-        elif not self.talk.quiet:
+        elif not self.reporter.quiet:
             for warning in record.warnings:
                 self._once("warning", warning)
         return record
@@ -287,69 +287,69 @@ class Working:
     def _once(self, kind: str, message: str) -> None:
         if message not in self.told:
             self.told.add(message)
-            self.talk.line(kind, message)
+            self.reporter.line(kind, message)
 
 
 @dataclass
 class Learning:
     """A training in work: clips that are encoded, checks on clips held back."""
 
-    talk: Talk
+    reporter: Reporter
     working: Working
 
     def fault(self, message: str) -> None:
-        self.talk.line("warning", message)
+        self.reporter.line("warning", message)
 
     def encoded(self, done: int, total: int) -> None:
         if self.working.status:
             self.working.status.update(f"encoding the videos: {done} of {total}")
-        if done == total and not self.talk.quiet:
-            self.talk.line("encoded", f"{total} videos")
+        if done == total and not self.reporter.quiet:
+            self.reporter.line("encoded", f"{total} videos")
 
     def checked(self, step: int, figures: dict[str, float]) -> None:
-        if not self.talk.quiet:
+        if not self.reporter.quiet:
             told = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
             found = f"recall@1 {figures['recall_at_1']:.1%} (chance {figures['chance']:.1%})"
-            self.talk.line(f"step {step}", f"{told}, {found}")
+            self.reporter.line(f"step {step}", f"{told}, {found}")
 
 
 @dataclass
 class Fetching:
     """A predictor on its way."""
 
-    talk: Talk
+    reporter: Reporter
 
     @property
     def bar(self) -> Callable[..., Any]:
         """Makes a progress bar for a download: one that is seen on a terminal only."""
         from tqdm import tqdm
 
-        return partial(tqdm, disable=self.talk.quiet or not self.talk.err.is_terminal, leave=False)
+        return partial(tqdm, disable=self.reporter.quiet or not self.reporter.err.is_terminal, leave=False)
 
     def note(self, message: str) -> None:
-        self.talk.note(message)
+        self.reporter.note(message)
 
 
 @dataclass
 class Profiling:
     """A profile in work."""
 
-    talk: Talk
+    reporter: Reporter
     working: Working
 
     def fault(self, message: str) -> None:
-        self.talk.line("error", message)
+        self.reporter.line("error", message)
 
     def note(self, message: str) -> None:
-        self.talk.note(message)
+        self.reporter.note(message)
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
-        if not self.talk.quiet:
+        if not self.reporter.quiet:
             model, layers = (
                 facts["model"],
                 f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else "",
             )
-            self.talk.line(
+            self.reporter.line(
                 "model",
                 f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}",
             )
@@ -357,5 +357,5 @@ class Profiling:
     def measured(self, done: int, total: int) -> None:
         if self.working.status:
             self.working.status.update(f"measuring: {done} of {total} clips")
-        elif not self.talk.quiet and (done == total or done % 10 == 0):
-            self.talk.line("measured", f"{done} of {total} clips")
+        elif not self.reporter.quiet and (done == total or done % 10 == 0):
+            self.reporter.line("measured", f"{done} of {total} clips")

@@ -15,20 +15,20 @@ from rich.table import Table
 
 from cg_cli.batch.items import Item
 from cg_cli.batch.run import Plan, Report, Totals
-from cg_cli.console.output import Talk, count, duration, share
+from cg_cli.console.output import Reporter, count, duration, share
 from cg_cli.records import Record
 
 
 @contextmanager
-def watching(talk: Talk) -> Iterator[Watch]:
+def watching(reporter: Reporter) -> Iterator[BatchProgress]:
     """Progress of one batch."""
     bar = None
-    if talk.err.is_terminal and not talk.quiet:
+    if reporter.err.is_terminal and not reporter.quiet:
         bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn(compact=True),
-            console=talk.err, transient=True,
+            console=reporter.err, transient=True,
         )  # fmt: skip
-    watch = Watch(talk, bar)
+    watch = BatchProgress(reporter, bar)
     if bar is None:
         yield watch
     else:
@@ -38,23 +38,23 @@ def watching(talk: Talk) -> Iterator[Watch]:
 
 
 @dataclass
-class Watch:
+class BatchProgress:
     """A batch in work, as its listener."""
 
-    talk: Talk
+    reporter: Reporter
     bar: Progress | None
 
     def note(self, message: str) -> None:
-        self.talk.note(message)
+        self.reporter.note(message)
 
     def fault(self, message: str) -> None:
-        self.talk.line("error", message)
+        self.reporter.line("error", message)
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
-        if not self.talk.quiet:
-            self.talk.line("model", f"{facts['model']['id']} on {facts['device_name']}, {facts['dtype']}")
+        if not self.reporter.quiet:
+            self.reporter.line("model", f"{facts['model']['id']} on {facts['device_name']}, {facts['dtype']}")
             for warning in facts["warnings"]:
-                self.talk.line("warning", warning)
+                self.reporter.line("warning", warning)
         self._known = set(facts["warnings"])
 
     def settled(self, totals: Totals) -> None:
@@ -73,35 +73,35 @@ class Watch:
     def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
         self.settled(totals)
         for message in dict.fromkeys(record.error.message for record in done if not record.ok):
-            self.talk.line("error", message)
-        if self.talk.quiet:
+            self.reporter.line("error", message)
+        if self.reporter.quiet:
             return
         answers = [record for record in done if record.ok]
         for warning in dict.fromkeys(w for a in answers for w in a.warnings if w not in self._known):
-            self.talk.line("warning", f"{item.video}: {warning}")
+            self.reporter.line("warning", f"{item.video}: {warning}")
         if not self.bar and answers:
             tokens = answers[0].tokens
             kept, full = tokens.video_kept + tokens.audio_kept, tokens.video + tokens.audio
             took = sum(a.latency_s.total for a in answers)
             place = f"{totals.clips_before + totals.clips_done}/{totals.clips}"
             said = f"{len(answers)} answered, {kept:,} of {full:,} tokens, {duration(took)}"
-            self.talk.line(place, f"{item.video}: {said}")
+            self.reporter.line(place, f"{item.video}: {said}")
 
     def interrupted(self) -> None:
-        self.talk.line("interrupted", "finishing the clips in work; once more ends at once")
+        self.reporter.line("interrupted", "finishing the clips in work; once more ends at once")
 
 
-def report(talk: Talk, plan: Plan, done: Report) -> None:
+def report(reporter: Reporter, plan: Plan, done: Report) -> None:
     """The table at the end."""
-    if not talk.quiet:
-        talk.err.print(summary(plan, done))
+    if not reporter.quiet:
+        reporter.err.print(summary(plan, done))
 
 
-def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
+def foretold(reporter: Reporter, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
     """What would run: a JSON object a video on stdout, the sums on stderr."""
     clips = questions = settled = faulty = full = kept = 0
     for fault in plan.collected.faults:
-        talk.line("error", fault)
+        reporter.line("error", fault)
     for line in lines:
         print(json.dumps(line), flush=True)
         clips += 1
@@ -112,9 +112,9 @@ def foretold(talk: Talk, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None
             tokens = line["tokens"]
             full += tokens["video"] + tokens["audio"]
             kept += tokens["kept"]
-    if not talk.quiet:
+    if not reporter.quiet:
         left = f"{questions:,} questions on {clips:,} videos, {kept:,} of {full:,} tokens"
-        talk.line("dry run", f"{left}; {settled:,} questions are settled already, {faulty:,} videos cannot be read")
+        reporter.line("dry run", f"{left}; {settled:,} questions are settled already, {faulty:,} videos cannot be read")
 
 
 def summary(plan: Plan, done: Report) -> Table:

@@ -13,12 +13,12 @@ from cg_cli.media.clip import Clip
 from cg_cli.settings.resolve import NONE
 
 OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
-LESS = 0.5  # of the budget, for the one retry after an error of that kind
+SHRINK = 0.5  # of the budget, for the one retry after an error of that kind
 ROOM = 0.9  # of what is free, for advice: estimates leave things out
 GIB = 1 << 30
 
 
-def check(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: str) -> None:
+def check_fits(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: str) -> None:
     """Say before it fails that a prefill of ``tokens`` rows will not fit what is free on the device.
 
     Args:
@@ -41,12 +41,12 @@ def check(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], 
     raise ItemError("prefill", text, OUT_OF_MEMORY)
 
 
-def less(clip: Clip, keep: float, pruner: str, stage: str) -> tuple[Clip, float, str]:
+def shrink_after_oom(clip: Clip, keep: float, pruner: str, stage: str) -> tuple[Clip, float, str]:
     """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
     not at all, fewer frames. The clip, the keep ratio, and both in words."""
     if (stage != "encode" and pruner != NONE) or clip.frames is None or len(clip.frames) < 2:
-        return clip, keep * LESS, f"keep {keep * LESS:g} instead of {keep:g}"
-    step = round(1 / LESS)
+        return clip, keep * SHRINK, f"keep {keep * SHRINK:g} instead of {keep:g}"
+    step = round(1 / SHRINK)
     frames, times = clip.frames[::step], clip.frame_times[::step]
     slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
     fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)

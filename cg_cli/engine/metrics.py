@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 
 from cg_cli import records
-from cg_cli.backbones.base import Backbone, Generation, Narrowing, Prefix
+from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
@@ -67,10 +67,12 @@ def clip_flops(
     }
 
 
-def narrowed(prepared: Prepared, found: Narrowing, kept: tuple[int, int], backbone: Backbone, asked: int) -> Prepared:
+def narrowed(
+    prepared: Prepared, found: LayerwisePrefill, kept: tuple[int, int], backbone: Backbone, asked: int
+) -> Prepared:
     """``prepared`` as the question of ``asked`` tokens found it that ``found`` has read; (video, audio) ``kept``."""
     video, audio = kept
-    flops = narrowed_flops(backbone, found, sum(prepared.full.values()) + asked)
+    flops = layerwise_flops(backbone, found, sum(prepared.full.values()) + asked)
     return replace(
         prepared,
         kept={**prepared.full, "video": video, "audio": audio},
@@ -81,7 +83,7 @@ def narrowed(prepared: Prepared, found: Narrowing, kept: tuple[int, int], backbo
     )
 
 
-def narrowed_flops(backbone: Backbone, found: Narrowing, whole: int) -> dict[str, int]:
+def layerwise_flops(backbone: Backbone, found: LayerwisePrefill, whole: int) -> dict[str, int]:
     """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``whole``
     rows."""
     narrow = sum(backbone.layer_flops(n, 0) for n in found.rows)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from cg_cli import media, records
-from cg_cli.backbones.base import Backbone, Generation, Narrowing
+from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill
 from cg_cli.backbones.device import synchronize
 from cg_cli.engine import memory, metrics
 from cg_cli.engine.inputs import make_pruner, recipe
@@ -39,12 +39,12 @@ def _ignore(stage: str) -> None:
     pass
 
 
-class Watch(Protocol):
+class PruningObserver(Protocol):
     """Who is told what is kept of a clip, while the tensors are there."""
 
     def pruned(self, clip: Clip, stream: TokenStream, budget: Budget, selection: Selection, pruner: Pruner) -> None: ...
 
-    def narrowed(self, found: Narrowing) -> None: ...
+    def narrowed(self, found: LayerwisePrefill) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Session:
     pruner: Pruner
     predictor: str | None  # its label
     warnings: tuple[str, ...]
-    watch: Watch | None = None
+    observer: PruningObserver | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Session:
@@ -187,7 +187,7 @@ class Session:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        clip, keep, how = memory.less(reading.clip, self.settings.keep, self.settings.pruner, stage)
+        clip, keep, how = memory.shrink_after_oom(reading.clip, self.settings.keep, self.settings.pruner, stage)
         try:
             done = self._together(identities, replace(reading, clip=clip), keep, on_stage)
         except ItemError as error:
@@ -249,13 +249,13 @@ class Session:
             if prepared.prefix is not None:
                 generation = self.backbone.answer(prepared.prefix, question, on_text=on_text, **self._how)
             else:
-                found = self.backbone.narrow(prepared.stream, question, self.pruner, prepared.budget)
+                found = self.backbone.prefill_layerwise(prepared.stream, question, self.pruner, prepared.budget)
                 kept = self.pruner.kept(found.media)
                 if sum(kept) != prepared.budget.count:
                     raise self._off_budget(kept, prepared.budget)
-                if self.watch:
-                    self.watch.narrowed(found)
-                generation = self.backbone.answer_narrowed(found, question, on_text=on_text, **self._how)
+                if self.observer:
+                    self.observer.narrowed(found)
+                generation = self.backbone.answer_layerwise(found, question, on_text=on_text, **self._how)
                 own = metrics.narrowed(prepared, found, kept, self.backbone, generation.question_tokens)
             if not generation.text.strip():
                 raise _wordless()
@@ -292,10 +292,10 @@ class Session:
             if self.pruner.stage == "input" and kept["video"] + kept["audio"] != budget.count:
                 raise self._off_budget(kept, budget)
 
-        if self.watch:
-            self.watch.pruned(clip, stream, budget, selection, self.pruner)
+        if self.observer:
+            self.observer.pruned(clip, stream, budget, selection, self.pruner)
 
-        memory.check(backbone, clip, len(pruned), full, keep, self.settings.pruner)
+        memory.check_fits(backbone, clip, len(pruned), full, keep, self.settings.pruner)
 
         # 4. prefill: the language model reads them once, for all questions, unless the pruner reads the question, too
         prefix, seconds["prefill"] = None, 0.0

@@ -27,7 +27,7 @@ SAMPLE = 64  # single video tokens kept of a clip
 
 
 @dataclass(frozen=True)
-class Sounding:
+class ClipWindows:
     """One clip, cut into windows that have both sound and picture.
 
     Attributes:
@@ -66,7 +66,7 @@ def _refuse(error: OSError) -> None:
     raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
-def cut(stream: TokenStream, window_s: float) -> Sounding:
+def cut(stream: TokenStream, window_s: float) -> ClipWindows:
     """A stream's windows of ``window_s`` seconds that have sound and picture. ItemError if there is none."""
     number = (stream.time_s / window_s + 1e-4).long()
     is_video, is_audio = stream.modality == VIDEO, stream.modality == AUDIO
@@ -82,7 +82,7 @@ def cut(stream: TokenStream, window_s: float) -> Sounding:
     count = torch.bincount(of[video], minlength=len(both))[:, None]
     chosen = torch.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens)), device=tokens.device).round().long()
     half = lambda x: x.to(torch.float16).cpu()
-    return Sounding(half(stream.embeddings[audio]), of[audio].cpu(), half(total / count), half(tokens[chosen]))
+    return ClipWindows(half(stream.embeddings[audio]), of[audio].cpu(), half(total / count), half(tokens[chosen]))
 
 
 def encode_all(
@@ -92,7 +92,7 @@ def encode_all(
     window_s: float,
     cache: Path,
     on_fault: Callable[[str], None],
-) -> Iterator[Sounding | None]:
+) -> Iterator[ClipWindows | None]:
     """The windows of each video, from ``cache`` where it has been encoded before; None for one that cannot be used,
     after ``on_fault`` was told why in one line."""  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def encode_all(
             kept = cache / f"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}.pt"
             try:
                 yield (
-                    Sounding(**torch.load(kept, weights_only=True))
+                    ClipWindows(**torch.load(kept, weights_only=True))
                     if kept.exists()
                     else _encode(video, backbone, worker, options, window_s, kept)
                 )
@@ -111,7 +111,9 @@ def encode_all(
                 yield None
 
 
-def _encode(video: Path, backbone: Backbone, worker, options: DecodeOptions, window_s: float, kept: Path) -> Sounding:
+def _encode(
+    video: Path, backbone: Backbone, worker, options: DecodeOptions, window_s: float, kept: Path
+) -> ClipWindows:
     with torch.no_grad():
         out = cut(backbone.encode(worker.decode(str(video), options)), window_s)
     save_whole(vars(out), kept)

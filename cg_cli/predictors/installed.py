@@ -33,7 +33,7 @@ class Installed:
         ref, revision: of a hub repository, what was asked for (None: the main branch), and the commit that this was.
         sha256, size: of the weights; size in bytes.
         installed: when, ISO 8601 in UTC.
-        card: the metadata of the weights (``pruning.predictor.Card``).
+        card: the metadata of the weights (``pruning.predictor.PredictorMetadata``).
     """
 
     name: str

@@ -12,7 +12,7 @@ from typing import Protocol
 from cg_cli.errors import UsageError
 from cg_cli.predictors import corpus, publish, training
 from cg_cli.pruning import predictor as a2v
-from cg_cli.pruning.predictor import Card
+from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
 from cg_cli.settings.resolve import Settings, decode_options
 
@@ -31,7 +31,7 @@ class Listener(Protocol):
 class Report:
     """What a job did: the card of the predictor written, and how many videos could not be used."""
 
-    card: Card
+    card: PredictorMetadata
     left_out: int
 
 
@@ -79,7 +79,7 @@ def train_predictor(
         listener.encoded(done, len(files))
 
     # 3. train, and write
-    card = Card(
+    card = PredictorMetadata(
         backbone.id,
         backbone.revision,
         type(backbone).__module__.rpartition(".")[2],

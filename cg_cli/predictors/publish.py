@@ -13,7 +13,7 @@ from cg_cli.predictors import installed
 from cg_cli.predictors.installed import ABOUT, SCHEMA, WEIGHTS
 from cg_cli.predictors.sources import REPOSITORY
 from cg_cli.predictors.training import HELD_BACK
-from cg_cli.pruning.predictor import Card
+from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
 
 README = "README.md"
@@ -32,7 +32,7 @@ def check(folder: Path) -> None:
         raise UsageError(f"--publish-dir {folder} holds other things ({others[0]}): give a new folder")
 
 
-def write(weights: Path, card: Card, folder: Path) -> None:
+def write(weights: Path, card: PredictorMetadata, folder: Path) -> None:
     """Write the predictor in the file ``weights``, with its ``card``, to ``folder``. CgError if that cannot be done."""
     about = {
         "schema": SCHEMA,
@@ -55,7 +55,7 @@ def write(weights: Path, card: Card, folder: Path) -> None:
         raise CgError(f"cannot write {folder}: {error.strerror}; the predictor itself is in {weights}") from error
 
 
-def model_card(card: Card, name: str) -> str:
+def model_card(card: PredictorMetadata, name: str) -> str:
     """The README of a published predictor; its figures are those that training measured."""
     source = models.source(card.backbone)
     base = f"base_model: {source}\n" if REPOSITORY.fullmatch(source) else ""

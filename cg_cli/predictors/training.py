@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cg_cli.errors import UsageError
-from cg_cli.predictors.corpus import Sounding
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.predictors.corpus import ClipWindows
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.util.checkpoints import save_whole
 
 HELD_BACK = 0.1  # share of the clips that validates
@@ -55,7 +55,7 @@ class Windows:
         return self.audio[self.start[source][of] + offset].float(), of, self.picture[chosen].float()
 
 
-def gather(clips: Sequence[Sounding]) -> Windows:
+def gather(clips: Sequence[ClipWindows]) -> Windows:
     """All windows of ``clips``."""
     start, clip = [0], []
     for number, sounding in enumerate(clips):
@@ -71,8 +71,8 @@ def gather(clips: Sequence[Sounding]) -> Windows:
 
 
 def fit(
-    clips: Sequence[Sounding],
-    card: Card,
+    clips: Sequence[ClipWindows],
+    card: PredictorMetadata,
     *,
     steps: int,
     seed: int,
@@ -144,7 +144,7 @@ def fit(
     return predictor.requires_grad_(False).eval()
 
 
-def _blank(train: Windows, clips: Sequence[Sounding], card: Card) -> A2VPredictor:
+def _blank(train: Windows, clips: Sequence[ClipWindows], card: PredictorMetadata) -> A2VPredictor:
     """An untrained predictor that knows the means and principal directions of the training tokens."""
     video = torch.cat([c.sample for c in clips]).float()
     card = replace(card, components=min(card.components, video.shape[1], len(video)))

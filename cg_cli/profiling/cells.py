@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cg_cli.errors import UsageError
-from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning import registry
 from cg_cli.settings.resolve import NONE
 
@@ -29,4 +29,4 @@ def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
             raise UsageError(f"--keep {keeps}: ratios are above 0 and at most 1, not {text}")
         ratios.append(ratio)
     pruned = [Cell(name, ratio) for name in names if name != NONE for ratio in ratios if ratio < 1]
-    return list(dict.fromkeys([WHOLE, *pruned]))
+    return list(dict.fromkeys([BASELINE, *pruned]))

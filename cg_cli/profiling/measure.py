@@ -39,7 +39,7 @@ class Cell:
         return f"{self.pruner} {self.keep:g}"
 
 
-WHOLE = Cell(NONE, 1.0)
+BASELINE = Cell(NONE, 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Bench:
     """A model and the pruners of all cells.
 
     Attributes:
-        pruners: by cell; WHOLE is one of them.
+        pruners: by cell; BASELINE is one of them.
         max_new_tokens: of an answer, where answers are compared.
     """
 
@@ -98,11 +98,11 @@ class Bench:
         flops = metrics.clip_flops(self.backbone, pruner, clip, stream, pruned, budget, full)
         entered = mean = last = kept["video"] + kept["audio"]
         if pruner.needs_question:
-            found = self.backbone.narrow(pruned, question, pruner, budget)
+            found = self.backbone.prefill_layerwise(pruned, question, pruner, budget)
             kept["video"], kept["audio"] = pruner.kept(found.media)
             mean, last = sum(map(sum, found.media)) / len(found.media), sum(found.media[-1])
             asked = len(self.backbone.question_ids(question))
-            flops |= metrics.narrowed_flops(self.backbone, found, len(stream) + asked)
+            flops |= metrics.layerwise_flops(self.backbone, found, len(stream) + asked)
         tokens = {**full, "video_kept": kept["video"], "audio_kept": kept["audio"], "entered": entered}
         tokens |= {"layer_mean": mean, "last_layer": last}
         return {"tokens": tokens, "flops": flops, "reads_question": pruner.needs_question}
@@ -117,8 +117,8 @@ class Bench:
         select_s, pruned = self._timed(lambda: self._pruned(stream, cell))
         if pruner.needs_question:
             budget = budgets.plan(stream, cell.keep)
-            prefill_s, prefix = self._timed(lambda: backbone.narrow(pruned, question, pruner, budget))
-            answer_s, said = self._timed(lambda: backbone.answer_narrowed(prefix, question, max_new_tokens=STEPS))
+            prefill_s, prefix = self._timed(lambda: backbone.prefill_layerwise(pruned, question, pruner, budget))
+            answer_s, said = self._timed(lambda: backbone.answer_layerwise(prefix, question, max_new_tokens=STEPS))
         else:
             prefill_s, prefix = self._timed(lambda: backbone.prefill(pruned))
             answer_s, said = self._timed(lambda: backbone.answer(prefix, question, max_new_tokens=STEPS))
@@ -137,8 +137,8 @@ class Bench:
         backbone, pruner, pruned = self.backbone, self.pruners[cell], self._pruned(stream, cell)
         if pruner.needs_question:
             budget = budgets.plan(stream, cell.keep)
-            read = [(backbone.narrow(pruned, ask.text, pruner, budget), ask.text) for ask in asks]
-            said = [backbone.answer_narrowed(found, text, max_new_tokens=self.max_new_tokens) for found, text in read]
+            read = [(backbone.prefill_layerwise(pruned, ask.text, pruner, budget), ask.text) for ask in asks]
+            said = [backbone.answer_layerwise(found, text, max_new_tokens=self.max_new_tokens) for found, text in read]
         else:
             said = backbone.answer_all(
                 backbone.prefill(pruned), [ask.text for ask in asks], max_new_tokens=self.max_new_tokens

@@ -27,7 +27,7 @@ from cg_cli.backbones.device import resolve_device, resolve_dtype, synchronize
 from cg_cli.backbones.qwen2_5_omni.layout import MediaShape, prefix_layout
 from cg_cli.pruning import registry
 from cg_cli.pruning.budget import plan
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import TokenStream
 
 LAYERS = 28  # of the 7B model
@@ -65,7 +65,7 @@ def decoder(layers: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
 
 def predictor_of(width: int, device: torch.device) -> A2VPredictor:
     """A predictor with random weights, in the sizes that ``cg train-predictor`` makes."""
-    predictor = A2VPredictor(Card("random weights", "none", "none", width)).to(device)
+    predictor = A2VPredictor(PredictorMetadata("random weights", "none", "none", width)).to(device)
     predictor.basis.copy_(torch.linalg.qr(torch.randn(width, predictor.card.components)).Q)
     return predictor.requires_grad_(False).eval()
 

@@ -12,7 +12,7 @@ from cg_cli.backbones.base import Backbone
 from cg_cli.batch.items import Item
 from cg_cli.engine.session import Session
 from cg_cli.errors import ItemError
-from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning.base import Pruner
 from cg_cli.records import video_identity
 from cg_cli.settings.resolve import Settings
@@ -40,7 +40,7 @@ def choose(
 
 
 def _turned(line: Mapping[str, Any], cell: Cell) -> int:
-    right, whole = (line["cells"].get(name, {}).get("right", ()) for name in (cell.name, WHOLE.name))
+    right, whole = (line["cells"].get(name, {}).get("right", ()) for name in (cell.name, BASELINE.name))
     return sum(a != b for a, b in zip(right, whole))
 
 
@@ -51,7 +51,7 @@ def shown(cells: Sequence[Cell]) -> list[Cell]:
         best = out.setdefault(cell.pruner, cell)
         if abs(cell.keep - KEEP) < abs(best.keep - KEEP):
             out[cell.pruner] = cell
-    return [cell for cell in out.values() if cell != WHOLE]
+    return [cell for cell in out.values() if cell != BASELINE]
 
 
 def write(
@@ -79,7 +79,7 @@ def write(
             records = session.ask_together(
                 item.video, [question.text for question in item.questions], reading, identity
             )
-            scenes.append(session.watch.scene(item.video, identity, records))
+            scenes.append(session.observer.scene(item.video, identity, records))
         if not scenes:
             fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")
             continue

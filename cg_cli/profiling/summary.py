@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cg_cli.evals.stats import interval
-from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.profiling.measure import BASELINE, Cell
 
 Lines = list[dict[str, Any]]  # of one clip
 QUESTIONS = 5  # on one clip: a pruner that reads the question pays for as many prefills, the others for one
@@ -56,7 +56,7 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     if not rounds:
         return {}
     totals = [_sum(timed, cell, turn) for turn in range(rounds)]
-    base = [_sum(timed, WHOLE, turn) for turn in range(rounds)]
+    base = [_sum(timed, BASELINE, turn) for turn in range(rounds)]
     median = {stage: statistics.median(t[stage] for t in totals) for stage in STAGES}
     steps = sum(t["decode_steps"] for t in totals)
     speed = [b["prefill_s"] / (t["prefill_s"] + t["select_s"]) for b, t in zip(base, totals)]
@@ -114,7 +114,7 @@ def _accuracy(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
         if line is None:
             continue
         hits += line["cells"][cell.name]["right"]
-        whole += line["cells"][WHOLE.name]["right"]
+        whole += line["cells"][BASELINE.name]["right"]
         category += line["category"]
         clip += [number] * len(line["category"])
     if not hits:

@@ -27,7 +27,7 @@ from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import Clip
 from cg_cli.predictors import lookup
 from cg_cli.profiling import synthetic
-from cg_cli.profiling.measure import WHOLE, Ask, Bench, Cell
+from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
 from cg_cli.profiling.overhead import predictor_of
 from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
@@ -89,13 +89,13 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     settings = profile.settings
     # 1. the model, and every pruner
     if profile.random:
-        backbone = models.imagine(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
+        backbone = models.random_init(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
     else:
         name = models.choose(settings.model, settings.device)
         backbone = models.load(
             name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
         )
-    cells = list(dict.fromkeys([WHOLE, *profile.cells]))
+    cells = list(dict.fromkeys([BASELINE, *profile.cells]))
     pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)
     facts = _facts(profile, backbone, labels)
     listener.loaded(facts)
@@ -119,7 +119,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
                 read, media_s = clip(backbone)
                 bench = Bench(
                     backbone,
-                    {cell: pruners[cell] for cell in dict.fromkeys([WHOLE, *missing])},
+                    {cell: pruners[cell] for cell in dict.fromkeys([BASELINE, *missing])},
                     settings.max_new_tokens,
                 )
                 lines.add(identity, {"media_s": media_s, **bench.clip(read, asks, repeat)})

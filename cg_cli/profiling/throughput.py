@@ -40,7 +40,7 @@ from cg_cli.batch import engines
 from cg_cli.batch.items import collect
 from cg_cli.batch.run import Plan, Totals, run
 from cg_cli.console.output import Talk
-from cg_cli.console.progress import Watch
+from cg_cli.console.progress import PruningObserver
 from cg_cli.engine.metrics import device_name
 from cg_cli.media.clip import SAMPLE_RATE, Clip, DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
@@ -130,7 +130,7 @@ def batched(settings: Settings, videos: Sequence[str], questions: Sequence[str])
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.jsonl")
         plan = Plan(settings, collect(videos, questions), str(out))
-        report = run(plan, engines.make("local", settings, None), Watch(Talk(quiet=True), None))
+        report = run(plan, engines.make("local", settings, None), PruningObserver(Talk(quiet=True), None))
         records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     found = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
     return report.totals, [found[video, question] for video in videos for question in questions]

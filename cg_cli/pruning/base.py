@@ -104,22 +104,22 @@ def assemble(rows: Rows, video: Tensor, audio: Tensor) -> Selection:
     return Selection(torch.cat([rows.text, video, audio]).sort().values)
 
 
-def spread(member: Tensor, count: Tensor | int) -> Tensor:
+def evenly_spaced_mask(member: Tensor, count: Tensor | int) -> Tensor:
     """Pick ``count`` evenly spaced ones of the places where ``member`` [n] is True; all of them if there are no more.
 
     Returns a mask [n] bool. Counts in integers, as a line is drawn on a pixel grid, so that the number is exact; never
     waits for the device, hence ``count`` may be a tensor. A count below 1 picks nothing.
     """
-    return member & in_turn(member.cumsum(0), count, member.sum().clamp_min(1))
+    return member & evenly_spaced(member.cumsum(0), count, member.sum().clamp_min(1))
 
 
-def in_turn(rank: Tensor, count: Tensor | int, total: Tensor) -> Tensor:
+def evenly_spaced(rank: Tensor, count: Tensor | int, total: Tensor) -> Tensor:
     """Whether each ``rank``, from 1 to ``total``, is one of ``count`` evenly spaced ones; bool in the shape of
     ``rank``."""
     return (rank * count + total // 2) // total > ((rank - 1) * count + total // 2) // total
 
 
-def places(mask: Tensor, count: int) -> Tensor:
+def mask_to_index(mask: Tensor, count: int) -> Tensor:
     """The first ``count`` places at which ``mask`` [n] bool is True, ascending [count] int64; there have to be as many.
 
     Like ``mask.nonzero()``, but does not wait for the device, since the caller knows the size.
@@ -127,15 +127,15 @@ def places(mask: Tensor, count: int) -> Tensor:
     return torch.argsort((~mask).to(torch.uint8), stable=True)[:count]
 
 
-def others(total: int, kept: Tensor) -> Tensor:
+def complement(total: int, kept: Tensor) -> Tensor:
     """The numbers of ``range(total)`` that are not in ``kept`` [k] int64, distinct: ascending [total - k] int64."""
     rest = torch.ones(total, dtype=torch.bool, device=kept.device).scatter_(0, kept, False)
-    return places(rest, total - len(kept))
+    return mask_to_index(rest, total - len(kept))
 
 
-def evenly(total: int, count: int, device: torch.device) -> Tensor:
+def evenly_spaced_index(total: int, count: int, device: torch.device) -> Tensor:
     """``count`` evenly spaced numbers of ``range(total)``, ascending [count] int64."""
-    return places(spread(torch.ones(total, dtype=torch.bool, device=device), count), count)
+    return mask_to_index(evenly_spaced_mask(torch.ones(total, dtype=torch.bool, device=device), count), count)
 
 
 @dataclass(frozen=True)
@@ -162,4 +162,4 @@ class ModalityPruner(Pruner):
 
     def pick_audio(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         """``count`` distinct places in ``rows.audio`` [count] int64, in any order; 0 < count < A."""
-        return evenly(len(rows.audio), count, rows.audio.device)
+        return evenly_spaced_index(len(rows.audio), count, rows.audio.device)

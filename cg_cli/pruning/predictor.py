@@ -26,7 +26,7 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Card:
+class PredictorMetadata:
     """What a predictor was made for and from: the metadata of its file.
 
     Attributes:
@@ -59,7 +59,7 @@ class A2VPredictor(nn.Module):
     between predicted and pooled actual tokens when sound and picture belong together, and when they do not.
     """
 
-    def __init__(self, card: Card):
+    def __init__(self, card: PredictorMetadata):
         super().__init__()
         self.card = card
         width, hidden, components = card.width, card.hidden, card.components
@@ -155,7 +155,7 @@ def load(path: Path, name: str = "") -> A2VPredictor:
     if metadata.get("format") != FORMAT:
         raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
     try:
-        card = Card(**json.loads(metadata["card"]))
+        card = PredictorMetadata(**json.loads(metadata["card"]))
         if not all(
             isinstance(word, str) and word.isprintable() for word in (card.backbone, card.revision, card.family)
         ):

@@ -25,7 +25,7 @@ class TokenStream:
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
         carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like
             embeddings.
-        stands_for: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a
+        merge_size: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a
             row weigh as many in attention (proportional attention: ToMe, arXiv 2210.09461, section 3).
     """
 
@@ -38,7 +38,7 @@ class TokenStream:
     positions: Tensor
     next_position: int | float
     carry: dict[str, Tensor] = field(default_factory=dict)
-    stands_for: Tensor | None = None
+    merge_size: Tensor | None = None
 
     def __len__(self) -> int:
         return self.embeddings.shape[0]
@@ -81,7 +81,7 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
     kept, merge = selection.indices, selection.merge
     weight = total = None
     if merge is not None:
-        if stream.stands_for is not None:
+        if stream.merge_size is not None:
             raise ValueError("this stream has been merged before")
         weight = merge.weight.to(torch.float32)
         total = torch.ones(len(stream), device=weight.device).index_add_(0, merge.into, weight)[kept]
@@ -95,7 +95,7 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         )
         return (summed[kept] / total.view(shape)).to(source.dtype)
 
-    stands_for = stream.stands_for if stream.stands_for is None else stream.stands_for[kept]
+    merge_size = stream.merge_size if stream.merge_size is None else stream.merge_size[kept]
     return replace(
         stream,
         embeddings=rows(stream.embeddings),
@@ -106,5 +106,5 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         time_s=stream.time_s[kept],
         positions=stream.positions[:, kept],
         carry={name: rows(value) for name, value in stream.carry.items()},
-        stands_for=stands_for if merge is None else total,
+        merge_size=merge_size if merge is None else total,
     )

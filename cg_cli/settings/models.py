@@ -89,7 +89,7 @@ def load(name: str, *, device: str, dtype: str, offline: bool, quantize: str = "
     return backbone
 
 
-def imagine(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+def random_init(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
     """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing
     is downloaded. It costs what ``name`` costs, and says nothing that means anything.
 
@@ -103,7 +103,7 @@ def imagine(name: str, layers: int | None, *, device: str, dtype: str) -> Backbo
         shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
         raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
     family, _, size = known.shape.partition("/")
-    return backbones.imagine(family, size, layers, device=device, dtype=dtype)
+    return backbones.random_init(family, size, layers, device=device, dtype=dtype)
 
 
 def choose(name: str, device: str) -> str:

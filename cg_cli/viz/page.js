@@ -200,7 +200,7 @@ $("stage").hidden = !shows;
 $("asked").classList.toggle("alone", !shows);
 $("scrub").max = stops.length - 1;
 if (D.shown.length < D.start_s.length)
-  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are shown: evenly, and where segments begin. The bars are of all.`;
+  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are shown: evenly_spaced_index, and where segments begin. The bars are of all.`;
 $("scrub").oninput = () => go(+$("scrub").value);
 $("other").onchange = () => { now.other = +$("other").value; draw(); };
 $("veil").onclick = lift;

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cg_cli.backbones.base import Narrowing
+from cg_cli.backbones.base import LayerwisePrefill
 from cg_cli.errors import CgError
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
@@ -21,7 +21,7 @@ from cg_cli.viz.scene import Scene, run, scene
 
 @dataclass
 class Recorder:
-    """A ``session.Watch`` that keeps what one clip was like.
+    """A ``session.PruningObserver`` that keeps what one clip was like.
 
     Attributes:
         settings: of the session.
@@ -31,12 +31,12 @@ class Recorder:
     settings: Settings
     grid_frames: int
     _seen: tuple[Clip, TokenStream, Budget, Selection, Pruner] | None = None
-    _narrowed: Narrowing | None = None
+    _narrowed: LayerwisePrefill | None = None
 
     def pruned(self, clip: Clip, stream: TokenStream, budget: Budget, selection: Selection, pruner: Pruner) -> None:
         self._seen, self._narrowed = (clip, stream, budget, selection, pruner), None
 
-    def narrowed(self, found: Narrowing) -> None:
+    def narrowed(self, found: LayerwisePrefill) -> None:
         self._narrowed = self._narrowed or found  # of several questions, the first is shown
 
     def scene(self, video: str, identity: str, records: Sequence[Record]) -> Scene:

@@ -50,6 +50,6 @@ def test_an_unfinished_character_comes_out_at_the_end(tokenizer):
 
 def test_drawing_follows_the_distribution():
     logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
-    pick = decoding.picker(2.0, seed=0)
-    counts = torch.bincount(torch.tensor([pick(logits) for _ in range(4000)]), minlength=4) / 4000
+    sample = decoding.make_sampler(2.0, seed=0)
+    counts = torch.bincount(torch.tensor([sample(logits) for _ in range(4000)]), minlength=4) / 4000
     torch.testing.assert_close(counts, torch.softmax(logits / 2.0, dim=0), atol=0.03, rtol=0)

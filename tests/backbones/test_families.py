@@ -23,7 +23,7 @@ from cg_cli import backbones
 from cg_cli.errors import UsageError
 from cg_cli.predictors import corpus, training
 from cg_cli.pruning.budget import plan
-from cg_cli.pruning.predictor import Card
+from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
 
 NEW = 10
@@ -123,10 +123,10 @@ def test_a_merged_prefix_read_in_pieces_is_the_same(backbone, stream, monkeypatc
 
 
 def test_narrowing_that_drops_nothing_is_the_whole_model(backbone, stream):
-    narrowed = backbone.narrow(stream, QUESTIONS[0], Scripted({}), plan(stream, 1.0))
+    narrowed = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted({}), plan(stream, 1.0))
     prefix = backbone.prefill(stream)
     expected = backbone.answer(prefix, QUESTIONS[0], max_new_tokens=NEW)
-    assert backbone.answer_narrowed(narrowed, QUESTIONS[0], max_new_tokens=NEW).token_ids == expected.token_ids
+    assert backbone.answer_layerwise(narrowed, QUESTIONS[0], max_new_tokens=NEW).token_ids == expected.token_ids
     torch.testing.assert_close(
         narrowed.logits, logits_of(backbone, prefix, QUESTIONS[0], [7])[0], atol=TOLERANCE, rtol=0
     )
@@ -136,7 +136,7 @@ def test_narrowing_that_drops_nothing_is_the_whole_model(backbone, stream):
 
 def test_dropping_between_layers_equals_masking_from_there_on(backbone, stream):
     drops = {0: 3, 1: 2}
-    narrowed = backbone.narrow(stream, QUESTIONS[0], Scripted(drops), plan(stream, 1.0))
+    narrowed = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted(drops), plan(stream, 1.0))
     first = narrowed.logits
     second = backbone.step([int(first.argmax())], narrowed.next_position, narrowed.cache)
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
         def after(self, view, budget):
             seen.append((view.hidden, view.attention(torch.arange(len(view.modality)))))
 
-    backbone.narrow(stream, QUESTIONS[0], Watching({}), plan(stream, 1.0))
+    backbone.prefill_layerwise(stream, QUESTIONS[0], Watching({}), plan(stream, 1.0))
     decoder = backbone.model.model.language_model
     rows, positions, _ = whole_sequence(backbone, stream, backbone.question_ids(QUESTIONS[0]))
     turn = decoder.rotary_emb(rows[None], positions[:, None])
@@ -194,14 +194,14 @@ def test_every_pruner_before_the_model_keeps_its_contract(backbone, stream, case
 @pytest.mark.parametrize("case", DECODER_CASES, ids=str)
 def test_every_pruner_between_layers_keeps_its_budget(backbone, stream, case):
     pruner, budget = case.make(), plan(stream, 0.45)
-    narrowed = backbone.narrow(apply(stream, pruner.select(stream, budget)), QUESTIONS[0], pruner, budget)
+    narrowed = backbone.prefill_layerwise(apply(stream, pruner.select(stream, budget)), QUESTIONS[0], pruner, budget)
     assert sum(pruner.kept(narrowed.media)) == budget.count
 
 
 def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
     cut = [corpus.cut(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
     assert all(len(c.picture) >= 2 and c.audio.isfinite().all() for c in cut)
-    card = Card(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
+    card = PredictorMetadata(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
     predictor = training.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
     assert predictor.card.windows > 0 and all(value.isfinite().all() for value in predictor.state_dict().values())
 
@@ -293,7 +293,7 @@ def test_a_built_in_shape_runs_with_random_weights(name, monkeypatch):
     narrow = {key: min(value, 512) for key, value in FAMILIES[name].sizes[size].items()}
     narrow |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}
     monkeypatch.setitem(FAMILIES[name].sizes, size, narrow)
-    made = backbones.imagine(name, size, 1, device="cpu", dtype="bfloat16")
+    made = backbones.random_init(name, size, 1, device="cpu", dtype="bfloat16")
     stream = made.encode(FAMILIES[name].clip())
     assert (made.id, made.dtype, len(stream.carry.get("deepstack", ()))) == (f"random {name} {size}", torch.bfloat16, 0)
     assert made.answer(made.prefill(stream), QUESTIONS[0], max_new_tokens=2).token_ids

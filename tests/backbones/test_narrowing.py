@@ -39,10 +39,10 @@ def stream(backbone):
 
 def test_with_nothing_dropped_it_is_the_whole_model(backbone, stream):
     pruner = Scripted({})
-    narrowed = backbone.narrow(stream, QUESTION, pruner, plan(stream, 1.0))
+    narrowed = backbone.prefill_layerwise(stream, QUESTION, pruner, plan(stream, 1.0))
     prefix = backbone.prefill(stream)
     expected = backbone.answer(prefix, QUESTION, max_new_tokens=12)
-    assert backbone.answer_narrowed(narrowed, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
+    assert backbone.answer_layerwise(narrowed, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
     asked = backbone.question_ids(QUESTION)
     torch.testing.assert_close(
         narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
@@ -76,7 +76,7 @@ def reference(backbone, stream, question, drops: dict[int, int], answer: list[in
 
 @pytest.mark.parametrize("drops", [{0: 2}, {0: 3, 1: 2}])
 def test_dropping_between_layers_equals_masking_the_keys_from_there_on(backbone, stream, drops):
-    narrowed = backbone.narrow(stream, QUESTION, Scripted(drops), plan(stream, 1.0))
+    narrowed = backbone.prefill_layerwise(stream, QUESTION, Scripted(drops), plan(stream, 1.0))
     first, position = narrowed.logits, narrowed.next_position
     answer, ours = [int(first.argmax())], [first]
     for _ in range(3):
@@ -97,7 +97,7 @@ def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
         return real(view, budget)
 
     object.__setattr__(pruner, "after", look)
-    backbone.narrow(stream, QUESTION, pruner, plan(stream, 1.0))
+    backbone.prefill_layerwise(stream, QUESTION, pruner, plan(stream, 1.0))
     decoder, config = backbone.model.model.language_model, backbone.model.config
     ids = backbone.question_ids(QUESTION)
     rows = torch.cat([stream.embeddings, backbone.model.get_input_embeddings()(torch.tensor(ids))])
@@ -133,7 +133,7 @@ def test_fastv_keeps_the_budget_and_what_the_last_token_attends_to(backbone, str
                 views.append((view, out))
             return out
 
-    narrowed = backbone.narrow(stream, QUESTION, Watched(layer=1), budget)
+    narrowed = backbone.prefill_layerwise(stream, QUESTION, Watched(layer=1), budget)
     assert sum(narrowed.media[-1]) == budget.count
     ((view, stays),) = views
     assert view.layer == 0 and (stays[1:] > stays[:-1]).all()
@@ -151,7 +151,7 @@ def test_the_contract_of_a_pruner_between_layers(backbone, stream, case, keep):
     pruner, budget = case.make(), plan(stream, keep)
     assert pruner.stage == "decoder" and pruner.needs_question
     entered = apply(stream, pruner.select(stream, budget))
-    narrowed, again = (backbone.narrow(entered, QUESTION, pruner, budget) for _ in range(2))
+    narrowed, again = (backbone.prefill_layerwise(entered, QUESTION, pruner, budget) for _ in range(2))
     assert sum(pruner.kept(narrowed.media)) == budget.count  # exactly
     assert torch.equal(narrowed.logits, again.logits) and narrowed.rows == again.rows
     text = int((stream.modality == TEXT).sum()) + len(backbone.question_ids(QUESTION))
@@ -162,7 +162,7 @@ def test_the_contract_of_a_pruner_between_layers(backbone, stream, case, keep):
         assert tuple(int((seen & (entered.modality == kind)).sum()) for kind in (VIDEO, AUDIO)) == media
     assert list(narrowed.rows) == sorted(narrowed.rows, reverse=True)
     if keep == 1:
-        whole = backbone.narrow(stream, QUESTION, Scripted({}), budget)
+        whole = backbone.prefill_layerwise(stream, QUESTION, Scripted({}), budget)
         assert torch.equal(narrowed.logits, whole.logits)
 
 

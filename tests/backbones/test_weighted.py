@@ -63,14 +63,14 @@ def first_logits(backbone, stream):
 
 def test_rows_that_all_stand_for_themselves_change_nothing(backbone):
     stream = backbone.encode(CLIP)
-    weighted = replace(stream, stands_for=torch.ones(len(stream)))
+    weighted = replace(stream, merge_size=torch.ones(len(stream)))
     torch.testing.assert_close(first_logits(backbone, weighted), first_logits(backbone, stream), atol=2e-5, rtol=0)
 
 
 def test_weights_reach_the_answer(backbone):
     stream = merged(backbone.encode(CLIP))
-    plain = first_logits(backbone, replace(stream, stands_for=None))
-    assert stream.stands_for.max() == 2
+    plain = first_logits(backbone, replace(stream, merge_size=None))
+    assert stream.merge_size.max() == 2
     assert (first_logits(backbone, stream) - plain).abs().max() > 1e-3
 
 

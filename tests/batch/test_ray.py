@@ -20,8 +20,8 @@ SCRIPT = """
 import json, sys
 from dataclasses import asdict
 from cg_cli.settings.resolve import resolve
-from cg_cli.console.output import Talk
-from cg_cli.console.progress import Watch
+from cg_cli.console.output import Reporter
+from cg_cli.console.progress import BatchProgress
 from cg_cli.batch.run import Plan, run
 from cg_cli.batch.items import collect
 from cg_cli.batch.ray_engine import RayEngine
@@ -29,7 +29,7 @@ from cg_cli.batch.ray_engine import RayEngine
 out, clips, pruner, questions = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 settings = resolve({"model": "nano", "pruner": pruner})
 plan = Plan(settings, collect([clips], questions), out)
-report = run(plan, RayEngine(settings, None, actors=2), Watch(Talk(quiet=True), None))
+report = run(plan, RayEngine(settings, None, actors=2), BatchProgress(Reporter(quiet=True), None))
 print(json.dumps({"status": report.status, **asdict(report.totals)}))
 """
 

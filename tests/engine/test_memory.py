@@ -33,7 +33,7 @@ def test_the_least_that_a_prefill_takes_is_no_more_than_it_takes(session):
     )
     held: list[int] = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class PruningObserver(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), more=None):
             out = function(*arguments, **(more or {}))
             held.append(
@@ -41,7 +41,7 @@ def test_the_least_that_a_prefill_takes_is_no_more_than_it_takes(session):
             )
             return out
 
-    with Watch():
+    with PruningObserver():
         session.backbone.prefill(stream)
     assert session.backbone.prefill_bytes(len(stream)) <= kv + sum(held)
 
@@ -92,7 +92,7 @@ def test_without_a_pruner_only_frames_help(session, monkeypatch):
     clip = media.decode(CLIP, session.decode_options)
     monkeypatch.setattr(memory, "free_bytes", lambda device: session.backbone.prefill_bytes(400))
     with pytest.raises(ItemError, match=r"free on cpu: --max-frames \d+ would fit"):
-        memory.check(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
+        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
     with pytest.raises(ItemError, match="take a smaller model"):
-        memory.check(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
+        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")

@@ -9,7 +9,7 @@ import torch
 
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import Pruner
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 
 WIDTH = 16  # of the tokens that ``make_stream`` makes
 
@@ -39,7 +39,9 @@ class Case:
 def _predictor(width: int) -> A2VPredictor:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        predictor = A2VPredictor(Card("model", "revision", "family", width, hidden=8, queries=2, components=8))
+        predictor = A2VPredictor(
+            PredictorMetadata("model", "revision", "family", width, hidden=8, queries=2, components=8)
+        )
         predictor.basis.normal_()
         predictor.matched.fill_(0.5)
     return predictor.requires_grad_(False).eval()

@@ -27,16 +27,16 @@ from cg_cli.console.output import Fetching, Talk
 from cg_cli.errors import UsageError
 from cg_cli.predictors import installed, lookup, publish, sources, web
 from cg_cli.pruning import predictor as a2v
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.settings import models, presets
 
-CARD = Card(
+CARD = PredictorMetadata(
     "qwen2.5-omni-7b", "rev-1", "qwen2_5_omni", 64, hidden=32, queries=2, components=16, clips=90, windows=700,
     validation={"cosine": 0.4, "cosine_shuffled": 0.05, "recall_at_1": 0.2, "chance": 0.1},
 )  # fmt: skip
 
 
-def made(path: Path, card: Card = CARD, seed: int = 0) -> Path:
+def made(path: Path, card: PredictorMetadata = CARD, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     a2v.save(A2VPredictor(card), path)
     return path

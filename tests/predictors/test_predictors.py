@@ -11,14 +11,14 @@ from helpers.synthetic_stream import make_stream
 from cg_cli.errors import ItemError, UsageError
 from cg_cli.predictors import corpus, training
 from cg_cli.pruning import predictor as a2v
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
 DIM, KINDS = 24, 6
-CARD = Card("model", "rev", "family", DIM, hidden=32, queries=2, components=16)
+CARD = PredictorMetadata("model", "rev", "family", DIM, hidden=32, queries=2, components=16)
 
 
-def clips(count: int, seed: int = 0, related: bool = True) -> list[corpus.Sounding]:
+def clips(count: int, seed: int = 0, related: bool = True) -> list[corpus.ClipWindows]:
     """Clips of three windows; the sound of kind k goes with the picture of kind k (or with none, if not
     ``related``)."""
     world = torch.Generator().manual_seed(99)
@@ -34,7 +34,7 @@ def clips(count: int, seed: int = 0, related: bool = True) -> list[corpus.Soundi
         audio = 5 + sounds[heard][window] + 0.3 * noise(len(window), DIM)
         picture = -4 + looks[kind] + 0.3 * noise(3, DIM)
         sample = picture.repeat(4, 1) + 0.5 * noise(12, DIM)
-        out.append(corpus.Sounding(audio.half(), window, picture.half(), sample.half()))
+        out.append(corpus.ClipWindows(audio.half(), window, picture.half(), sample.half()))
     return out
 
 

@@ -21,7 +21,7 @@ from cg_cli.evals import stats
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import report, summary, synthetic
 from cg_cli.profiling.cells import cells
-from cg_cli.profiling.measure import WHOLE, Cell
+from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.profiling.pages import choose, shown
 from cg_cli.settings import models
 from cg_cli.viz.page import read
@@ -45,7 +45,7 @@ def time(select: float, prefill: float, first: float = 1.0, decode: float = 1.0,
 def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list[dict]:
     """The lines of one clip: 80 video and 20 audio tokens, of which HALF keeps 50."""
     tokens = {"video": 80, "audio": 20, "text": 5}
-    counts = {WHOLE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
+    counts = {BASELINE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
     found = {
         name: {
             "tokens": {
@@ -59,7 +59,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
             "flops": {
                 "vision": 1,
                 "audio": 1,
-                "predictor": 10 * (name != WHOLE.name),
+                "predictor": 10 * (name != BASELINE.name),
                 "prefill": counts[name][2],
                 "prefill_full": 100,
             },
@@ -73,11 +73,11 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
 
 
 def test_figures_worked_out_by_hand():
-    one = measured({WHOLE.name: [time(0, 10), time(0, 20)], HALF.name: [time(1, 4), time(2, 3)]},
-                   {WHOLE.name: [True, True, False], HALF.name: [True, False, False]})  # fmt: skip
-    two = measured({WHOLE.name: [time(0, 30), time(0, 10)], HALF.name: [time(1, 4), time(2, 3)]},
-                   {WHOLE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
-    whole, half = summary.summarise([WHOLE, HALF], [one, two])["cells"]
+    one = measured({BASELINE.name: [time(0, 10), time(0, 20)], HALF.name: [time(1, 4), time(2, 3)]},
+                   {BASELINE.name: [True, True, False], HALF.name: [True, False, False]})  # fmt: skip
+    two = measured({BASELINE.name: [time(0, 30), time(0, 10)], HALF.name: [time(1, 4), time(2, 3)]},
+                   {BASELINE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
+    whole, half = summary.summarise([BASELINE, HALF], [one, two])["cells"]
     assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "last_layer": 0.5, "prefill_flops": 0.4}
     assert half["promised"] == 100 / (40 + 10)
     assert half["prefill_speedup"] == {"median": 3.5, "min": 3.0, "max": 4.0}  # rounds: 40 s against 10, 30 against 10
@@ -90,7 +90,7 @@ def test_figures_worked_out_by_hand():
     assert half["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 8 + 5 * 2)
     for line in (*one, *two):
         line["cells"][HALF.name]["reads_question"] = True
-    asking = summary.summarise([WHOLE, HALF], [one, two])["cells"][1]
+    asking = summary.summarise([BASELINE, HALF], [one, two])["cells"][1]
     assert (
         asking["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 5 * 8 + 5 * 2)
         and asking["prefill_speedup"] == half["prefill_speedup"]
@@ -102,11 +102,15 @@ def test_figures_worked_out_by_hand():
 
 
 def test_a_cell_measured_later_is_set_against_the_whole_clip_of_its_own_round():
-    first = measured({WHOLE.name: [time(0, 10)], HALF.name: [time(0, 5)]}, {WHOLE.name: [True], HALF.name: [True]})[0]
+    first = measured(
+        {BASELINE.name: [time(0, 10)], HALF.name: [time(0, 5)]}, {BASELINE.name: [True], HALF.name: [True]}
+    )[0]
     del first["cells"][HALF.name]
-    later = measured({WHOLE.name: [time(0, 100)], HALF.name: [time(0, 50)]}, {WHOLE.name: [True], HALF.name: [True]})[0]
+    later = measured(
+        {BASELINE.name: [time(0, 100)], HALF.name: [time(0, 50)]}, {BASELINE.name: [True], HALF.name: [True]}
+    )[0]
     first["category"] = later["category"] = ["a"]
-    _, half = summary.summarise([WHOLE, HALF], [[first, later]])["cells"]
+    _, half = summary.summarise([BASELINE, HALF], [[first, later]])["cells"]
     assert half["prefill_speedup"]["median"] == 2
 
 
@@ -123,7 +127,7 @@ def test_the_interval_knows_that_questions_on_one_clip_hang_together():
 
 def test_cells_from_words():
     assert cells(["random", "none", "evs"], "1,.5,0.5,.25") == [
-        WHOLE, Cell("random", 0.5), Cell("random", 0.25), Cell("evs", 0.5), Cell("evs", 0.25)]  # fmt: skip
+        BASELINE, Cell("random", 0.5), Cell("random", 0.25), Cell("evs", 0.5), Cell("evs", 0.25)]  # fmt: skip
     for names, keeps, message in (
         (["magic"], "1", "magic"),
         (["random"], "1,x", "'x' is no number"),
@@ -149,7 +153,7 @@ def test_the_clips_on_which_pruners_disagree_most():
     items = [Item(name, ()) for name in ("gone-a", "gone-b", "gone-c")]
     right = {"gone-a": [True, False], "gone-b": [False, False], "gone-c": [True, False]}
     lines = {
-        f"unread:{name}": [{"cells": {WHOLE.name: {"right": [True, True]}, HALF.name: {"right": answers}}}]
+        f"unread:{name}": [{"cells": {BASELINE.name: {"right": [True, True]}, HALF.name: {"right": answers}}}]
         for name, answers in right.items()
     }
     assert [(item.video, turned) for item, turned in choose(items, lines, [HALF], 2)] == [("gone-b", 2), ("gone-a", 1)]
@@ -284,7 +288,7 @@ def test_the_built_in_shapes_are_the_real_ones():
     with pytest.raises(
         UsageError, match="the shape of nano is not built in; there are qwen2.5-omni-3b, qwen2.5-omni-7b"
     ):
-        models.imagine("nano", 1, device="cpu", dtype="float32")
+        models.random_init("nano", 1, device="cpu", dtype="float32")
     seven, three = qwen_shapes.SIZES["7b"], qwen_shapes.SIZES["3b"]
     for size in (seven, three):
         assert size["hidden_size"] == 128 * size["num_attention_heads"]
@@ -311,7 +315,7 @@ def test_what_cannot_be_measured_is_one_line(cg, arguments, message):
 
 
 def test_rows_of_a_cell_without_times_are_empty():
-    (lines,) = [measured({WHOLE.name: [], HALF.name: []}, {WHOLE.name: [True] * 3, HALF.name: [True] * 3})]
-    found = {"cells": summary.summarise([WHOLE, HALF], [lines])["cells"]}
+    (lines,) = [measured({BASELINE.name: [], HALF.name: []}, {BASELINE.name: [True] * 3, HALF.name: [True] * 3})]
+    found = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
     assert report.row(found["cells"][1])["prefill_speedup"] is None
     assert report.table(found).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")

@@ -21,7 +21,7 @@ from cg_cli.pruning.ops import grids as grids_module
 from cg_cli.pruning.ops.grids import merge_nearest, table
 from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
 from cg_cli.pruning.ops.segments import depth, segments
-from cg_cli.pruning.predictor import A2VPredictor, Card
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
 
 DIM, HEIGHT, WIDTH = 16, 3, 4
@@ -32,7 +32,7 @@ def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, A2VPredictor]:
 
     Each second shows one sounding thing of ``kinds``, three cells wide, before a faint background.
     """
-    predictor = A2VPredictor(Card("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
+    predictor = A2VPredictor(PredictorMetadata("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
     with torch.no_grad():
         for layer, weight in (
             (predictor.down, torch.eye(DIM) * 8),
@@ -106,8 +106,8 @@ def test_merged_rows_are_the_mean_of_what_they_stand_for_and_weigh_as_many():
         if kind == VIDEO:
             group = selection.merge.dropped[(selection.merge.into == index) & (selection.merge.weight > 0)].tolist()
             torch.testing.assert_close(pruned.embeddings[row], stream.embeddings[[index, *group]].mean(0))
-            assert pruned.stands_for[row] == 1 + len(group)
-    assert pruned.stands_for.sum() == len(
+            assert pruned.merge_size[row] == 1 + len(group)
+    assert pruned.merge_size.sum() == len(
         stream
     )  # nothing is lost: the video is one segment, with something kept in it
 
@@ -194,7 +194,7 @@ def test_a_stream_refuses_what_needs_the_whole_clip():
 def test_choosing_costs_next_to_nothing_at_the_shapes_of_the_7b_model(name, keep):
     """Issue: at most 2 % of the prefill's operations; 30 s to 5 minutes, at 144 and 300 tokens a grid."""
     sizes = cost.TextSizes(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, head_dim=128, vocab=152064)
-    pruner = registry.make(name).with_predictor(A2VPredictor(Card("m", "r", "f", 3584)))
+    pruner = registry.make(name).with_predictor(A2VPredictor(PredictorMetadata("m", "r", "f", 3584)))
     for seconds, cells in ((30, 144), (60, 300), (300, 144)):
         video, audio = seconds * cells, 25 * seconds
         budget = budgets.split(video, audio, seconds, keep)
@@ -205,7 +205,7 @@ def test_choosing_costs_next_to_nothing_at_the_shapes_of_the_7b_model(name, keep
 @pytest.mark.parametrize("predicts", [True, False])
 def test_its_operations_are_those_that_torch_counts(predicts):
     stream = make_stream(8, 6, 6, audio_per_chunk=20, dim=96)
-    predictor = A2VPredictor(Card("m", "r", "f", 96, hidden=64, components=32))
+    predictor = A2VPredictor(PredictorMetadata("m", "r", "f", 96, hidden=64, components=32))
     pruner = ContextGuard().with_predictor(predictor if predicts else None)
     budget = budgets.plan(stream, 0.3)
     with FlopCounterMode(display=False) as counter:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.methods import omnizip
-from cg_cli.pruning.methods.omnizip import OmniZip, chunk_wish, fold, peaks, saliency, thin
+from cg_cli.pruning.methods.omnizip import OmniZip, chunk_weight, fold, peaks, saliency, thin
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import chunks
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
@@ -73,7 +73,7 @@ def test_chunks_whose_sound_is_salient_keep_more_by_hand():
     """
     stream = make_stream(grids=6, height=1, width=2)
     grids = picture(stream)
-    wish = chunk_wish(grids, chunks(grids)[0], torch.tensor([0.0, 1.9, 2.0, 3.0]), torch.tensor([0, 1, 3]))
+    wish = chunk_weight(grids, chunks(grids)[0], torch.tensor([0.0, 1.9, 2.0, 3.0]), torch.tensor([0, 1, 3]))
     torch.testing.assert_close(wish, 2 * torch.tensor([13 / 11, 13 / 11, 9 / 11, 9 / 11, 1, 1], dtype=torch.float64))
 
 

@@ -30,20 +30,20 @@ def test_by_hand():
     pruned = apply(stream, VisionZip().select(stream, Budget(10, 4)))
     assert kept_video(VisionZip(), stream, 10) == [(0, cell) for cell in (1, 2, 3, 4, 6, 7, 8, 9, 11, 12)]
     shown = pruned.modality == VIDEO
-    assert pruned.stands_for[shown].tolist() == [1, 1, 2, 1, 1, 1, 3, 1, 1, 1]
+    assert pruned.merge_size[shown].tolist() == [1, 1, 2, 1, 1, 1, 3, 1, 1, 1]
     merged = {2: at_angles([[0, 10]]).mean(0), 6: at_angles([[80, 90, 60]]).mean(0)}
     for i, row in enumerate(pruned.embeddings[shown]):
         torch.testing.assert_close(row, merged.get(i, video[[1, 2, 3, 4, 6, 7, 8, 9, 11, 12][i]]))
-    assert (pruned.stands_for[~shown] == 1).all()
+    assert (pruned.merge_size[~shown] == 1).all()
 
 
-@pytest.mark.parametrize(("count", "stands_for"), [(2, [1, 3]), (1, [1])])
-def test_a_grid_that_keeps_two_has_one_that_the_rest_merges_into(count: int, stands_for: list[int]):
+@pytest.mark.parametrize(("count", "merge_size"), [(2, [1, 3]), (1, [1])])
+def test_a_grid_that_keeps_two_has_one_that_the_rest_merges_into(count: int, merge_size: list[int]):
     """Of lengths 4, 1, 2, 3 the first is dominant; of the other three the middle one is the contextual one."""
     video = torch.tensor([[4.0, 0], [1, 0], [2, 0], [3, 0]])
     stream = make_stream(grids=1, height=1, width=4, audio_per_chunk=0, text=(0, 0), video=video)
     pruned = apply(stream, VisionZip().select(stream, Budget(count, 0)))
-    assert pruned.stands_for.tolist() == stands_for
+    assert pruned.merge_size.tolist() == merge_size
     torch.testing.assert_close(pruned.embeddings, torch.tensor([[4.0, 0], [2, 0]][:count]))
 
 

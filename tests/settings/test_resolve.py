@@ -17,7 +17,7 @@ from cg_cli.settings import files, resolve
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch):
+def mask_to_index(tmp_path: Path, monkeypatch):
     """Writers of the three config files: the user's, the project's (in a folder above), and one that is named."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     (tmp_path / "xdg" / "cg").mkdir(parents=True)
@@ -45,10 +45,10 @@ def test_each_layer_beats_the_next(places, cg, monkeypatch):
 
     assert effective()["keep"] == {"value": 0.45, "from": "preset paper"}
     assert effective()["fps"] == {"value": 2.0, "from": "default"}
-    user = places("user", "keep: 0.1\nfps: 3\nmax-frames: 10\nseed: 1\npreset: light\n")
+    user = mask_to_index("user", "keep: 0.1\nfps: 3\nmax-frames: 10\nseed: 1\npreset: light\n")
     assert effective()["keep"] == {"value": 0.1, "from": f"user config {user}"}
-    project = places("project", "keep: 0.2\nmax-frames: 20\nseed: 2\n")
-    named = places("named", "keep: 0.3\nseed: 3\n")
+    project = mask_to_index("project", "keep: 0.2\nmax-frames: 20\nseed: 2\n")
+    named = mask_to_index("named", "keep: 0.3\nseed: 3\n")
     assert effective()["keep"] == {"value": 0.2, "from": f"project config {project}"}
     found = effective("--config", str(named))
     assert found["keep"] == {"value": 0.3, "from": f"--config {named}"}
@@ -74,9 +74,9 @@ def test_each_layer_beats_the_next(places, cg, monkeypatch):
 
 
 def test_what_config_shows_is_what_commands_get(places, cg):
-    places("project", "keep: 0.2\nmax-frames: 20\n")
+    mask_to_index("project", "keep: 0.2\nmax-frames: 20\n")
     shown = json.loads(cg("config", "--json", "--seed", "7")[1])
-    used = options.settle({"seed": 7, "config": None})
+    used = options.resolve_settings({"seed": 7, "config": None})
     assert {name: shown[name.replace("_", "-")]["value"] for name in resolve.TYPES} == {
         name: getattr(used, name) for name in resolve.TYPES
     }
@@ -104,7 +104,7 @@ def test_what_config_shows_is_what_commands_get(places, cg):
     ],
 )
 def test_a_wrong_file_is_one_line_with_its_key(places, text: str, message: str):
-    path = places("project", text)
+    path = mask_to_index("project", text)
     with pytest.raises(UsageError) as caught:
         resolve.resolve({})
     assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -126,7 +126,7 @@ def test_what_is_named_like_a_project_file_and_cannot_be_read_is_one_line(tmp_pa
 
 
 def test_an_empty_file_says_nothing(places):
-    places("project", "# model: nano\n")
+    mask_to_index("project", "# model: nano\n")
     assert resolve.resolve({}).model == "auto"
 
 
@@ -142,7 +142,7 @@ def test_a_starter_file_holds_every_setting_and_changes_none(places, cg, tmp_pat
     assert len(settings) == len(resolve.TYPES)
     filled = yaml.safe_load("\n".join(settings.values()))
     assert {key.replace("-", "_"): value for key, value in filled.items()} == resolve.defaults()
-    places("project", "\n".join(settings.values()))
+    mask_to_index("project", "\n".join(settings.values()))
     assert {
         name: getattr(resolve.resolve({}), name) for name in resolve.TYPES
     } == resolve.defaults()  # as it is, uncommented

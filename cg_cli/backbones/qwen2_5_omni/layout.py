@@ -23,8 +23,8 @@ SYSTEM_PROMPT = (
 )
 HEADER = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
 QUESTION_END = "<|im_end|>\n<|im_start|>assistant\n"
-VISION_MARKS = ("<|vision_bos|>", "<|vision_eos|>")
-AUDIO_MARKS = ("<|audio_bos|>", "<|audio_eos|>")
+VISION_DELIMITERS = ("<|vision_bos|>", "<|vision_eos|>")
+AUDIO_DELIMITERS = ("<|audio_bos|>", "<|audio_eos|>")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def audio_token_count(mel_frames: int) -> int:
 
 def marks(shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Special tokens that open and close the media: vision outside, audio inside."""
-    return nested(shape, VISION_MARKS, AUDIO_MARKS)
+    return nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)
 
 
 def prefix_layout(header: int, shape: MediaShape, rates: Rates = Rates()) -> Layout:

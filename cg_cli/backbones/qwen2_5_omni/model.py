@@ -26,14 +26,14 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> B
     )
 
 
-def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.imagine``."""
+def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
     config = qwen_shapes.config(size, layers)
 
     def build(kind: torch.dtype) -> Any:
         return Qwen2_5OmniThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
 
-    return Qwen25Omni(*loading.imagine(build, size, Qwen25Omni.marks, device=device, dtype=dtype))
+    return Qwen25Omni(*loading.random_init(build, size, Qwen25Omni.special_tokens, device=device, dtype=dtype))
 
 
 class Qwen25Omni(mrope.MRopeBackbone):
@@ -44,7 +44,7 @@ class Qwen25Omni(mrope.MRopeBackbone):
     prompt_version = "qwen-chat/1"
     header = layout.HEADER
     question_end = layout.QUESTION_END
-    marks = (*layout.VISION_MARKS, *layout.AUDIO_MARKS)
+    special_tokens = (*layout.VISION_DELIMITERS, *layout.AUDIO_DELIMITERS)
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         super().__init__(checkpoint, model, tokenizer)
@@ -57,13 +57,13 @@ class Qwen25Omni(mrope.MRopeBackbone):
     def _audio_tokens(cls, samples: int) -> int:
         return layout.audio_token_count(qwen_inputs.mel_frame_count(samples))
 
-    def _marks(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return layout.marks(shape)
 
-    def _lay_out(self, header: int, shape: MediaShape) -> Layout:
+    def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return layout.prefix_layout(header, shape, self._rates)
 
-    def _hear(self, clip: Clip) -> Tensor:
+    def encode_audio(self, clip: Clip) -> Tensor:
         mel = qwen_inputs.log_mel(clip.audio, self._extractor).to(self.device)
         features = []
         for start, stop in qwen_inputs.mel_pieces(mel.shape[1], self._audio.n_window):

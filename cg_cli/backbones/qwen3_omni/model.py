@@ -22,8 +22,8 @@ from cg_cli.backbones.layout import Layout, MediaShape, compose, nested, raster
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import Clip
 
-VISION_MARKS = ("<|vision_start|>", "<|vision_end|>")
-AUDIO_MARKS = ("<|audio_start|>", "<|audio_end|>")
+VISION_DELIMITERS = ("<|vision_start|>", "<|vision_end|>")
+AUDIO_DELIMITERS = ("<|audio_start|>", "<|audio_end|>")
 CHUNK = 100  # mel frames, 10 ms each, that the audio tower's convolutions see at a time ...
 CHUNK_TOKENS = 13  # ... and what they make of them
 TOKEN_S = 0.08  # three strides of 2, in seconds; the last token of a chunk covers half as much
@@ -49,14 +49,14 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> B
     )
 
 
-def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.imagine``."""
+def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
     config = shape_config(size, layers)
 
     def build(kind: torch.dtype) -> Any:
         return Qwen3OmniMoeThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
 
-    return Qwen3Omni(*loading.imagine(build, size, Qwen3Omni.marks, device=device, dtype=dtype))
+    return Qwen3Omni(*loading.random_init(build, size, Qwen3Omni.special_tokens, device=device, dtype=dtype))
 
 
 def shape_config(size: str, layers: int | None) -> Qwen3OmniMoeThinkerConfig:
@@ -84,7 +84,7 @@ class Qwen3Omni(mrope.MRopeBackbone):
     frame_multiple = 2  # of a grid
     prompt_version = "qwen3-omni-chat/1"
     header = "<|im_start|>user\n"
-    marks = (*VISION_MARKS, *AUDIO_MARKS)
+    special_tokens = (*VISION_DELIMITERS, *AUDIO_DELIMITERS)
     norm = qwen_inputs.PixelNorm((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
@@ -97,13 +97,13 @@ class Qwen3Omni(mrope.MRopeBackbone):
     def _audio_tokens(cls, samples: int) -> int:
         return audio_token_count(qwen_inputs.mel_frame_count(samples))
 
-    def _marks(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return nested(shape, VISION_MARKS, AUDIO_MARKS)
+    def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)
 
-    def _lay_out(self, header: int, shape: MediaShape) -> Layout:
+    def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self.model.config.position_id_per_seconds)
 
-    def _hear(self, clip: Clip) -> Tensor:
+    def encode_audio(self, clip: Clip) -> Tensor:
         mel = qwen_inputs.log_mel(clip.audio, self._extractor).to(self.device, self.dtype)
         features = []
         for start, stop in mel_pieces(mel.shape[1]):
@@ -160,7 +160,7 @@ def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
     or the only
     one: with a wide frame they may repeat positions of the picture.
     """
-    opening = len(nested(shape, VISION_MARKS, AUDIO_MARKS)[0])
+    opening = len(nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)[0])
     grid, row, column = raster(shape)
     # In float32 like the original, where equal times decide the order.
     seconds = grid.to(torch.float32) * torch.tensor(shape.seconds_per_grid, dtype=torch.float32)

@@ -44,15 +44,15 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> B
     return VideoSalmonn2(checkpoint, (model, tower), tokenizer)
 
 
-def imagine(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The model in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.imagine``."""
+def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+    """The model in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
     config, audio = shape_config(size, layers)
 
     def build(kind: torch.dtype) -> tuple[Any, AudioTower]:
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
         return model, AudioTower(audio, config.text_config.hidden_size, kind)
 
-    return VideoSalmonn2(*loading.imagine(build, size, MARKS, device=device, dtype=dtype))
+    return VideoSalmonn2(*loading.random_init(build, size, MARKS, device=device, dtype=dtype))
 
 
 def shape_config(size: str, layers: int | None) -> tuple[Qwen2_5_VLConfig, dict[str, Any]]:
@@ -80,7 +80,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     prompt_version = "video-salmonn2-chat/1"
     header = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     question_start = "\n"
-    marks = MARKS
+    special_tokens = MARKS
 
     def __init__(self, checkpoint: Checkpoint, parts: tuple[Any, AudioTower], tokenizer: Any):
         model, tower = parts
@@ -98,13 +98,13 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     def _audio_tokens(cls, samples: int) -> int:
         return audio_tower.segment_count(samples) * SEGMENT_TOKENS
 
-    def _marks(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return MARKS[:1], MARKS[1:]
 
-    def _lay_out(self, header: int, shape: MediaShape) -> Layout:
+    def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self._positions)
 
-    def _hear(self, clip: Clip) -> Tensor:
+    def encode_audio(self, clip: Clip) -> Tensor:
         mel = audio_tower.log_mel(clip.audio, self._extractor).to(self.device, self.dtype)
         return torch.cat([self._tower(piece) for piece in mel.split(audio_tower.SEGMENTS)])
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, check_fits, evenly, in_turn, others, rows_of
+from cg_cli.pruning.base import Pruner, Rows, check_fits, evenly_spaced_index, evenly_spaced, complement, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
 from cg_cli.pruning.ops.grids import PAIRS, Grids, merge_nearest, similarity, table
@@ -165,7 +165,9 @@ class ContextGuard(Pruner):
         total, count = len(rows.audio), budget.audio
         if not 0 < count < total:
             return rows.audio[:count], None
-        return merge_neighbours(rows.audio, evenly(total, count, rows.audio.device), torch.zeros_like(rows.audio))
+        return merge_neighbours(
+            rows.audio, evenly_spaced_index(total, count, rows.audio.device), torch.zeros_like(rows.audio)
+        )
 
     def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
         """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the
@@ -235,7 +237,7 @@ def _ordinary(grids: Grids, count: Tensor) -> Tensor:
     half = by_length < -(-grids.mask.sum(1, keepdim=True) // 2)
     place, size = half.cumsum(1), half.sum(1, keepdim=True).clamp_min(1)
     count = torch.minimum(count[:, None], size)
-    return half & in_turn(place, count, size)
+    return half & evenly_spaced(place, count, size)
 
 
 def _novelty(grids: Grids, length: Tensor, segment: Tensor) -> Tensor:
@@ -272,7 +274,7 @@ def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tenso
     one before it, or, where none is, the first, if both are in one ``window`` [A]."""
     everyone = torch.arange(len(audio), device=audio.device)
     taker = kept[torch.searchsorted(kept, everyone, right=True).clamp_min(1) - 1]
-    out = others(len(audio), kept)
+    out = complement(len(audio), kept)
     weight = (window[out] == window[taker[out]]).to(torch.float32)
     return audio[kept], Merge(audio[out], audio[taker[out]], weight)
 

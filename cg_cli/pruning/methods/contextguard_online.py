@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import Rows, in_turn, places
+from cg_cli.pruning.base import Rows, evenly_spaced, mask_to_index
 from cg_cli.pruning.budget import Budget, split, split_each
 from cg_cli.pruning.methods.contextguard import WINDOW_S, ContextGuard, merge_neighbours
 from cg_cli.pruning.ops.grids import Grids
@@ -75,7 +75,7 @@ class ContextGuardOnline(ContextGuard):
         stays = torch.zeros(len(order), dtype=torch.bool, device=order.device).scatter_(
             0, order, place < quota[window[order]]
         )
-        return places(stays, budget.video)
+        return mask_to_index(stays, budget.video)
 
     def _runs(self, segment: Tensor, shares: Shares) -> Tensor:
         return segment + shares.grid  # both never fall, so the sum changes where either does
@@ -87,8 +87,8 @@ class ContextGuardOnline(ContextGuard):
         window = shares.window[rows.audio]
         held = _count(window, len(shares.audio))
         rank = torch.arange(1, total + 1, device=window.device) - (held.cumsum(0) - held)[window]
-        stays = in_turn(rank, shares.audio[window], held[window])
-        return merge_neighbours(rows.audio, places(stays, count), window)
+        stays = evenly_spaced(rank, shares.audio[window], held[window])
+        return merge_neighbours(rows.audio, mask_to_index(stays, count), window)
 
     def _centred(self, grids: Grids) -> Grids:
         total = grids.point.sum(1).cumsum(0) / grids.mask.sum(1).cumsum(0).clamp_min(1)[:, None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from cg_cli.pruning.base import ModalityPruner, Rows, places
+from cg_cli.pruning.base import ModalityPruner, Rows, mask_to_index
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import PAIRS, table
 from cg_cli.pruning.ops.parts import apportion
@@ -72,7 +72,7 @@ def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
     turn = torch.cat([diverse(unit[piece], held_here, most) for piece, held_here in pieces])
     stays = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
     stays.index_copy_(0, index.flatten(), (turn < quota[:, None]).flatten())
-    return places(stays[:-1], count)
+    return mask_to_index(stays[:-1], count)
 
 
 def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import ModalityPruner, Rows, in_turn, places
+from cg_cli.pruning.base import ModalityPruner, Rows, evenly_spaced, mask_to_index
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import apportion, ranks
@@ -50,8 +50,8 @@ class DyCoke(ModalityPruner):
         )
         quota, held = quota[:, None], held[:, None].clamp_min(1)
         place = torch.arange(1, rows.cells + 1, device=grid.device)
-        stays = torch.where(leads[:, None], in_turn(place, quota, held), ranks(grids, score) < quota)
-        return places(grids.flat(stays), count)
+        stays = torch.where(leads[:, None], evenly_spaced(place, quota, held), ranks(grids, score) < quota)
+        return mask_to_index(grids.flat(stays), count)
 
 
 def novelty(video: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:

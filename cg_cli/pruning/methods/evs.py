@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows, spread
+from cg_cli.pruning.base import ModalityPruner, Rows, evenly_spaced_mask
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -28,7 +28,9 @@ class Evs(ModalityPruner):
         video = rows.video
         score = change(stream.embeddings[video], stream.grid[video], stream.row[video], stream.column[video])
         first = score.isinf()
-        score = score.masked_fill(first & ~spread(first, count), -1.0)  # below every change, which is in 0..2
+        score = score.masked_fill(
+            first & ~evenly_spaced_mask(first, count), -1.0
+        )  # below every change, which is in 0..2
         return torch.sort(score, descending=True, stable=True).indices[:count]
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import places
+from cg_cli.pruning.base import mask_to_index
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 
@@ -41,4 +41,4 @@ class FastV(DecoderPruner):
         score = last.masked_fill(~view.media, -1.0)
         best = torch.sort(score, descending=True, stable=True).indices[: budget.count]
         stays = (~view.media).scatter(0, best, True)
-        return places(stays, len(stays) - int(view.media.sum()) + budget.count)
+        return mask_to_index(stays, len(stays) - int(view.media.sum()) + budget.count)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import assemble, check_fits, places, rows_of
+from cg_cli.pruning.base import assemble, check_fits, mask_to_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.methods.dycoke import DyCoke
@@ -88,7 +88,7 @@ class OmniDrop(DecoderPruner):
             score = score + self._spared(score, view, here - left)
         order = torch.sort(score.masked_fill(~media, -torch.inf), descending=True, stable=True).indices[:left]
         stays = (~media).scatter(0, order, True)
-        return places(stays, len(media) - here + left)
+        return mask_to_index(stays, len(media) - here + left)
 
     def left(self, here: int, layer: int, layers: int, count: int) -> int:
         """Of ``here`` audio and video tokens that ``layer`` has read, how many go on; ``count`` after the last layer

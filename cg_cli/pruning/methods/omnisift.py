@@ -22,7 +22,7 @@ class OmniSift(ModalityPruner):
     like the token at the same place of the first; by cosine, every grid the same share.
 
     Only the rule for video: OmniSIFT trains a selector that picks audio by the kept video, and fine-tunes the language
-    model with it. Neither is here, so audio is thinned evenly, and the paper's figures do not apply.
+    model with it. Neither is here, so audio is thinned evenly_spaced_index, and the paper's figures do not apply.
 
     Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a
     chunk has more grids than two, they take turns; where it has one, that is a first one.

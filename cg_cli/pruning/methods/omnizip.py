@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, evenly, others, rows_of
+from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, evenly_spaced_index, complement, rows_of
 from cg_cli.pruning.budget import Budget, wide
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import PAIRS, Grids, table
@@ -75,7 +75,7 @@ def _video(stream: TokenStream, rows: Rows, grids: Grids, heard: Tensor, count: 
     """Places in ``rows.video`` [count] of those that stay, from the places ``heard`` [m] in ``rows.audio`` that do."""
     grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
     chunk, turn = chunks(grids)
-    quota = apportion(chunk_wish(grids, chunk, stream.time_s[rows.audio], heard), grids.mask.sum(1), count)
+    quota = apportion(chunk_weight(grids, chunk, stream.time_s[rows.audio], heard), grids.mask.sum(1), count)
     moved = change(stream.embeddings[rows.video], grid, row, column)
     return best(grids, torch.where((turn % 2 == 0)[grid], grids.flat(peaks(grids)), moved), quota, count)
 
@@ -95,8 +95,8 @@ def thin(salient: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Places in ``salient`` [A] of the dominant tokens and of the anchors, int64; together ``count`` of them."""
     anchors = anchor_count(len(salient), count)
     dominant = torch.argsort(salient, descending=True, stable=True)[: count - anchors]
-    rest = others(len(salient), dominant)
-    return dominant, rest[evenly(len(rest), anchors, rest.device)]
+    rest = complement(len(salient), dominant)
+    return dominant, rest[evenly_spaced_index(len(rest), anchors, rest.device)]
 
 
 def fold(rows: Tensor, sound: Tensor, picture: Tensor, dominant: Tensor, anchor: Tensor) -> Merge:
@@ -107,7 +107,7 @@ def fold(rows: Tensor, sound: Tensor, picture: Tensor, dominant: Tensor, anchor:
         sound, picture: [A, D] and [V, D] float32, audio and video tokens at unit length.
         dominant, anchor: places in ``rows`` of what stays; there has to be an anchor.
     """
-    out = others(len(rows), torch.cat([dominant, anchor]))
+    out = complement(len(rows), torch.cat([dominant, anchor]))
     taker = (sound[out] @ sound[anchor].T).argmax(1)
     said = sound.new_zeros(len(out))
     if len(picture):
@@ -124,7 +124,7 @@ def fold(rows: Tensor, sound: Tensor, picture: Tensor, dominant: Tensor, anchor:
     return Merge(rows[out], rows[anchor[taker]], weight)
 
 
-def chunk_wish(grids: Grids, chunk: Tensor, time_s: Tensor, heard: Tensor) -> Tensor:
+def chunk_weight(grids: Grids, chunk: Tensor, time_s: Tensor, heard: Tensor) -> Tensor:
     """How many tokens each grid would keep [G] float64, in proportion.
 
     Args:

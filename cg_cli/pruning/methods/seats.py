@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from cg_cli.pruning.base import assemble, places, rows_of
+from cg_cli.pruning.base import assemble, mask_to_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.methods.divprune import DivPrune, far_apart
@@ -94,10 +94,10 @@ class Seats(DecoderPruner):
         if not left or left[0] == here:
             return None
         if not left[0]:
-            return places(~view.media, text)
+            return mask_to_index(~view.media, text)
         last = torch.tensor([len(view.modality) - 1], device=view.modality.device)
         stays = best_of_chunks(view.attention(last)[0], kinds, view.chunk, left[0] * video / here, left[0])
-        return places(stays | ~view.media, text + left[0])
+        return mask_to_index(stays | ~view.media, text + left[0])
 
 
 def schedule(entered: int, count: int, layers: int) -> list[int]:

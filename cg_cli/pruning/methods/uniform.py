@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import ModalityPruner, Rows, places, spread
+from cg_cli.pruning.base import ModalityPruner, Rows, mask_to_index, evenly_spaced_mask
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -24,7 +24,7 @@ class Uniform(ModalityPruner):
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grid = stream.grid[rows.video]
         every = torch.ones(rows.grids, dtype=torch.bool, device=grid.device)
-        whole = spread(every, count * rows.grids // len(grid))[grid]
-        rest = spread(~whole, count - whole.sum())
-        # Grids of one clip are equally large, so that the whole ones fit; were they not, `places` would cut the last.
-        return places(whole | rest, count)
+        whole = evenly_spaced_mask(every, count * rows.grids // len(grid))[grid]
+        rest = evenly_spaced_mask(~whole, count - whole.sum())
+        # Grids of one clip are equally large, so that the whole ones fit; were they not, `mask_to_index` would cut the last.
+        return mask_to_index(whole | rest, count)

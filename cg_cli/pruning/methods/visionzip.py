@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, assemble, check_fits, evenly, in_turn, others, places, rows_of
+from cg_cli.pruning.base import (
+    Pruner,
+    assemble,
+    check_fits,
+    evenly_spaced_index,
+    evenly_spaced,
+    complement,
+    mask_to_index,
+    rows_of,
+)
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import Grids, table
 from cg_cli.pruning.ops.parts import apportion, ranks
@@ -45,14 +54,14 @@ class VisionZip(Pruner):
         rows = rows_of(stream)
         check_fits(rows, budget)
         count, total = budget.video, len(rows.video)
-        audio = rows.audio[evenly(len(rows.audio), budget.audio, rows.audio.device)]
+        audio = rows.audio[evenly_spaced_index(len(rows.audio), budget.audio, rows.audio.device)]
         if not 0 < count < total:
             return assemble(rows, rows.video[:count], audio)
         grids = table(stream, rows, stream.embeddings[rows.video].to(torch.float32))
         dominant, anchor = chosen(grids, count)
-        kept = places(grids.flat(dominant | anchor), count)
+        kept = mask_to_index(grids.flat(dominant | anchor), count)
         into, weight = takers(grids, anchor, _contextual_at_most(count, total, rows.cells))
-        dropped = others(total, kept)
+        dropped = complement(total, kept)
         into, weight = into[dropped], weight[dropped]
         into = torch.where(weight > 0, into, kept[0])  # of a grid without anchors: lost, whoever the taker
         merge = Merge(rows.video[dropped], rows.video[into], weight)
@@ -72,7 +81,7 @@ def chosen(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
     contextual = torch.minimum((CONTEXTUAL * quota + 0.5).long().clamp_min(1), quota - 1).clamp_min(0)
     dominant = ranks(grids, grids.flat(grids.point.norm(dim=-1))) < quota - contextual
     rest = grids.mask & ~dominant
-    anchor = rest & in_turn(rest.cumsum(1), contextual, rest.sum(1, keepdim=True).clamp_min(1))
+    anchor = rest & evenly_spaced(rest.cumsum(1), contextual, rest.sum(1, keepdim=True).clamp_min(1))
     return dominant, anchor
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Rows, others
+from cg_cli.pruning.base import Rows, complement
 from cg_cli.pruning.stream import Merge, TokenStream
 
 PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
@@ -80,7 +80,7 @@ def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
     """
     point = grids.flat(grids.point)
     run = grids.flat(run[:, None].expand_as(grids.index))
-    dropped = others(grids.total, kept)
+    dropped = complement(grids.total, kept)
     into, found = [], []
     for piece in dropped.split(max(1, PAIRS // len(kept))):
         far = (

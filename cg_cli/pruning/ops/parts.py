@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import places
+from cg_cli.pruning.base import mask_to_index
 from cg_cli.pruning.budget import wide
 from cg_cli.pruning.methods.contextguard import windows
 from cg_cli.pruning.ops.grids import Grids
@@ -13,25 +13,25 @@ from cg_cli.pruning.ops.grids import Grids
 CHUNK_S = 2.0  # seconds; Qwen2.5-Omni interleaves sound and picture in chunks of this length
 
 
-def apportion(wish: Tensor, held: Tensor, total: int | Tensor) -> Tensor:
-    """Whole numbers [n] int64 whose sum is exactly ``total``, in proportion to ``wish`` as far as ``held`` goes round.
+def apportion(weight: Tensor, capacity: Tensor, total: int | Tensor) -> Tensor:
+    """Whole numbers [n] int64 whose sum is exactly ``total``, in proportion to ``weight`` as far as ``capacity`` goes round.
 
     What a part cannot hold goes to the others in proportion, and fractions by largest remainder, to earlier parts among
     equals. A part that wishes for nothing gets what nobody else can hold. Never waits for the device.
 
     Args:
-        wish: [n], >= 0, of any scale.
-        held: [n] int64, tokens that there are in each part.
-        total: 0 <= total <= sum of ``held``.
+        weight: [n], >= 0, of any scale.
+        capacity: [n] int64, tokens that there are in each part.
+        total: 0 <= total <= sum of ``capacity``.
     """
-    wish, held = wide(wish).clamp_min(1e-9), wide(held)
-    order = torch.argsort(held / wish, stable=True)  # those that are full first come first
-    full = held[order].cumsum(0) - held[order]
-    rest = wish[order].flip(0).cumsum(0).flip(0)
-    # Were the first k parts full, the others would get this times their wish: it grows in k as long as the next is full
+    weight, capacity = wide(weight).clamp_min(1e-9), wide(capacity)
+    order = torch.argsort(capacity / weight, stable=True)  # those that are full first come first
+    full = capacity[order].cumsum(0) - capacity[order]
+    rest = weight[order].flip(0).cumsum(0).flip(0)
+    # Were the first k parts full, the others would get this times their weight: it grows in k as long as the next is full
     # too.
     factor = ((total - full) / rest).amax()
-    share = torch.minimum(wish * factor, held)
+    share = torch.minimum(weight * factor, capacity)
     whole = share.floor()
     by_rest = torch.argsort(torch.argsort(share - whole, descending=True, stable=True))
     return (whole + (by_rest < total - whole.sum())).long()
@@ -49,7 +49,7 @@ def best(grids: Grids, score: Tensor, quota: Tensor, count: int) -> Tensor:
 
     ``count`` is the sum of ``quota``, no grid's of which exceeds its tokens.
     """
-    return places(grids.flat(ranks(grids, score) < quota[:, None]), count)
+    return mask_to_index(grids.flat(ranks(grids, score) < quota[:, None]), count)
 
 
 def chunks(grids: Grids) -> tuple[Tensor, Tensor]:
