@@ -21,7 +21,7 @@ from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 from cg_cli.records import video_identity
-from cg_cli.util.checkpoints import save_whole
+from cg_cli.util.checkpoints import save_checkpoint
 
 SAMPLE = 64  # single video tokens kept of a clip
 
@@ -116,5 +116,5 @@ def _encode(
 ) -> ClipWindows:
     with torch.no_grad():
         out = cut(backbone.encode(worker.decode(str(video), options)), window_s)
-    save_whole(vars(out), kept)
+    save_checkpoint(vars(out), kept)
     return out

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cg_cli.errors import UsageError
 from cg_cli.predictors.installed import WEIGHTS
-from cg_cli.pruning.registry import closest
 from cg_cli.settings import models, presets
+from cg_cli.util.text import closest
 
 BUILT_IN, FILE, HUB, URL = "built in", "file", "hub", "url"  # kinds of sources
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".zip")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from cg_cli.errors import UsageError
 from cg_cli.predictors.corpus import ClipWindows
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
-from cg_cli.util.checkpoints import save_whole
+from cg_cli.util.checkpoints import save_checkpoint
 
 HELD_BACK = 0.1  # share of the clips that validates
 FEWEST = 20  # clips
@@ -135,7 +135,7 @@ def fit(
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
             }
-            save_whole(state | {"best": best, "score": best_score, "since": since, "step": step + 1}, state_file)
+            save_checkpoint(state | {"best": best, "score": best_score, "since": since, "step": step + 1}, state_file)
     predictor.load_state_dict(best)
     figures = validate(predictor, check, seed)
     predictor.matched.fill_(figures["cosine"])

@@ -5,13 +5,12 @@ A package outside this one adds a pruner by an entry point ``name = "module:Clas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cg_cli.errors import UsageError
+from cg_cli.util.text import closest
 
 if TYPE_CHECKING:
     from cg_cli.pruning.base import Pruner
@@ -124,12 +123,6 @@ def make(name: str, /, **options: Any) -> Pruner:
         return cls(**checked)
     except (TypeError, ValueError) as error:  # a required option is missing, or the class refuses a value
         raise UsageError(f"pruner '{name}': {error}") from error
-
-
-def closest(word: str, words: Iterable[str]) -> str:
-    """``, did you mean 'x'?`` for the word most like ``word``, or nothing."""
-    matches = get_close_matches(word, list(words), n=1)
-    return f", did you mean '{matches[0]}'?" if matches else ""
 
 
 def _typed(name: str, option: str, hint: Any, value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.errors import UsageError
-from cg_cli.pruning.registry import closest
+from cg_cli.util.text import closest
 
 PROJECT = "cg.yaml"
 

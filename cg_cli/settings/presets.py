@@ -11,6 +11,7 @@ import yaml
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
+from cg_cli.util.text import closest
 
 DEFAULT = "paper"
 PACKAGE = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def load(name_or_path: str) -> Preset:
     is_path = name_or_path.endswith(SUFFIXES)
     if not is_path and name_or_path not in names():
         raise UsageError(
-            f"no preset '{name_or_path}'{registry.closest(name_or_path, names())}; "
+            f"no preset '{name_or_path}'{closest(name_or_path, names())}; "
             f"known: {', '.join(names())}, or the path of a .yaml file"
         )
     path = Path(name_or_path) if is_path else _folder() / f"{name_or_path}.yaml"
@@ -109,7 +110,7 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
     known = [entry.name for entry in fields(Preset)]
     for key in data:
         if key not in known:
-            hint = registry.closest(str(key), known)
+            hint = closest(str(key), known)
             raise UsageError(f"preset {source}: unknown key '{key}'{hint}; known: {', '.join(known)}")
     for entry in fields(Preset):
         required = entry.default is MISSING and entry.default_factory is MISSING
@@ -129,7 +130,7 @@ def _check_types(data: dict[str, Any], source: str) -> None:
             raise UsageError(f"preset {source}: an option's name must be text, not {option!r}")
     for key, value in data.get("media", {}).items():
         if key not in MEDIA:
-            hint = registry.closest(str(key), list(MEDIA))
+            hint = closest(str(key), list(MEDIA))
             raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA)}")
         if not isinstance(value, MEDIA[key]) or isinstance(value, bool):
             raise UsageError(f"preset {source}: {key} must be a {'whole ' * (MEDIA[key] is int)}number, not {value!r}")

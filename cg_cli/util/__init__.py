@@ -1,0 +1,4 @@
+"""What several rooms would otherwise write for themselves: files, folders, hashes, processes, words.
+
+Imports no other room.
+"""

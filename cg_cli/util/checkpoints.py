@@ -1,13 +1,16 @@
-"""Checkpoints of the trainings."""
+"""Checkpoints of trainings."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch
+from cg_cli.util.atomic import atomic_path
 
 
-def save_whole(data: dict, path: Path) -> None:
+def save_checkpoint(data: dict[str, Any], path: Path) -> None:
     """``torch.save`` that a kill cannot leave half done."""
-    torch.save(data, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
+    import torch
+
+    with atomic_path(path) as temporary:
+        torch.save(data, temporary)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cg_cli.batch.items import Collected
 from cg_cli.errors import UsageError
-from cg_cli.pruning.registry import closest
 from cg_cli.settings.resolve import Settings
+from cg_cli.util.text import closest
 
 NAMES = ("worldsense", "daily-omni", "video-mme", "avut", "omnivideobench", "video-holmes")
 

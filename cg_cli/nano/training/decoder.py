@@ -23,7 +23,7 @@ from cg_cli.nano.training.evidence import evidence
 from cg_cli.nano.training.features import feature_file, produce
 from cg_cli.nano.training.hints import Hints, moments, pointing_loss
 from cg_cli.nano.training.words import name_words
-from cg_cli.util.checkpoints import save_whole
+from cg_cli.util.checkpoints import save_checkpoint
 
 WORLD, VALIDATION_WORLD = 1, 2  # seeds of the clips that train and that check; from 100 on all are held out
 VALIDATION_CLIPS = 60
@@ -244,4 +244,6 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
         if step % 100 == 99 or step + 1 == plan.steps:
             told = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
             print(f"validation {step + 1}: {told}", flush=True)
-            save_whole({"trained": trained.state_dict(), "descent": path.state_dict(), "step": step + 1}, state_file)
+            save_checkpoint(
+                {"trained": trained.state_dict(), "descent": path.state_dict(), "step": step + 1}, state_file
+            )

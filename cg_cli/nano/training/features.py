@@ -15,7 +15,7 @@ from cg_cli.nano.render import frame_clock, picture, soundtrack
 from cg_cli.nano.script import write_script
 from cg_cli.nano.things import FRAME
 from cg_cli.nano.training.recipe import blank, feature_extractor
-from cg_cli.util.checkpoints import save_whole
+from cg_cli.util.checkpoints import save_checkpoint
 
 PATCH = 14  # pixels
 _extractor = lru_cache(maxsize=1)(feature_extractor)
@@ -83,4 +83,4 @@ def produce(towers: Path, folder: Path, jobs: list[tuple[int, int, int]]) -> Non
     for world, index, longest in jobs:
         target = feature_file(folder, world, index)
         if not target.exists():
-            save_whole(clip_features(model, world, index, longest), target)
+            save_checkpoint(clip_features(model, world, index, longest), target)

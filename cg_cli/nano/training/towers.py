@@ -22,7 +22,7 @@ from cg_cli.nano.things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
 from cg_cli.nano.training.descent import Descent
 from cg_cli.nano.training.features import mel_of, patches_of, soften
 from cg_cli.nano.training.recipe import TOKEN_SCALE
-from cg_cli.util.checkpoints import save_whole
+from cg_cli.util.checkpoints import save_checkpoint
 
 GRIDS = 48  # temporal patches a step
 RARE = 6  # a grid with a number or a brief thing is this much more likely to be drawn: ten digits share few grids
@@ -166,7 +166,7 @@ def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
             settle(model, np.random.default_rng([seed, steps]), world)
         if step % 100 == 99 or step + 1 == steps:
             saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
-            save_whole(saved | {"descent": descent.state_dict(), "step": step + 1}, state_file)
+            save_checkpoint(saved | {"descent": descent.state_dict(), "step": step + 1}, state_file)
 
 
 @torch.no_grad()

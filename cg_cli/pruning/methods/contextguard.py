@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, check_fits, evenly_spaced_index, evenly_spaced, complement, rows_of
+from cg_cli.pruning.base import Pruner, Rows, check_fits, complement, evenly_spaced, evenly_spaced_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
 from cg_cli.pruning.ops.grids import PAIRS, Grids, merge_nearest, similarity, table

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, evenly_spaced_index, complement, rows_of
+from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, complement, evenly_spaced_index, rows_of
 from cg_cli.pruning.budget import Budget, wide
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import PAIRS, Grids, table

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import ModalityPruner, Rows, mask_to_index, evenly_spaced_mask
+from cg_cli.pruning.base import ModalityPruner, Rows, evenly_spaced_mask, mask_to_index
 from cg_cli.pruning.stream import TokenStream
 
 

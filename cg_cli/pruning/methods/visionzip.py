@@ -13,9 +13,9 @@ from cg_cli.pruning.base import (
     Pruner,
     assemble,
     check_fits,
-    evenly_spaced_index,
-    evenly_spaced,
     complement,
+    evenly_spaced,
+    evenly_spaced_index,
     mask_to_index,
     rows_of,
 )
