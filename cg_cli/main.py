@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import inspect
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,19 +12,23 @@ from contextlib import suppress
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from typer.exceptions import TyperException
 
 from cg_cli import __version__
 from cg_cli.commands.ask import ask
 from cg_cli.commands.batch import batch
-from cg_cli.commands.config import show
+from cg_cli.commands.config import config
 from cg_cli.commands.doctor import doctor
 from cg_cli.commands.fetch_predictor import fetch_predictor
 from cg_cli.commands.profile import profile
 from cg_cli.commands.train_predictor import train_predictor
 from cg_cli.errors import CgError
+from cg_cli.util.logs import show_debug_log
+from cg_cli.util.text import one_line
 
 INTERRUPTED = 130  # exit code
+log = logging.getLogger(__name__)
 # How long an idle thread of torch spins on a CPU before it sleeps. By default it spins for so long that two programs on
 # the same cores bring each other down to a tenth; this costs 8 % where there is only one (measured with nano on 2
 # cores).
@@ -35,13 +41,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(ask)
-app.command()(batch)
-app.command()(profile)
-app.command()(fetch_predictor)
-app.command()(train_predictor)
-app.command("config")(show)
-app.command()(doctor)
+for name, command in {
+    "ask": ask,
+    "batch": batch,
+    "profile": profile,
+    "fetch-predictor": fetch_predictor,
+    "train-predictor": train_predictor,
+    "config": config,
+    "doctor": doctor,
+}.items():
+    app.command(name, help=escape(inspect.cleandoc(command.__doc__ or "")))(command)
 
 
 def _version(wanted: bool) -> None:
@@ -75,27 +84,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``cg``: any error becomes one line on stderr and an exit code."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here or in a worker
+    show_debug_log()
     try:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # Typer turns Ctrl-C into this code, and says nothing
             _fail("interrupted", code)
     except (CgError, TyperException) as error:
-        if os.environ.get("CG_DEBUG") == "1":
-            raise
+        log.debug("the command failed", exc_info=True)
         usage = "" if isinstance(error, CgError) else " (cg --help)"
         message = error.format_message() if isinstance(error, TyperException) else str(error)
-        code = _fail(f"{' '.join(message.split())}{usage}", error.exit_code)
+        code = _fail(f"{one_line(message)}{usage}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has left
         code = 1
     except Exception as error:
-        if os.environ.get("CG_DEBUG") == "1":
-            raise
-        reason = " ".join(str(error).split())
-        code = _fail(f"{type(error).__name__}: {reason} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
+        log.debug("the command failed", exc_info=True)
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        code = _fail(f"{message} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
     if code == INTERRUPTED:
         _leave(code)
     sys.exit(code)

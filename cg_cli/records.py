@@ -1,4 +1,4 @@
-"""The Answer record ``cg.answer/1``: its shape, its JSON schema, its lines, and the key that makes batches resumable.
+"""The Answer record ``cg.answer/1``: its shape, its JSON schema, and its lines.
 
 Keys are added, never renamed; a reader keeps keys that it does not know. Imports pydantic, so light modules import this
 one only when they need it.
@@ -6,13 +6,9 @@ one only when they need it.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,8 +25,7 @@ from pydantic import (
 )
 
 SCHEMA = "cg.answer/1"
-MIB = 1024 * 1024  # bytes; how much of either end of a file goes into its identity
-KEY_BYTES = 16
+Stage = Literal["media", "encode", "prune", "prefill", "decode"]
 
 # Plain `str` refuses lone surrogates, by which Python carries the undecodable bytes of a file name (os.fsdecode).
 Text = InstanceOf[str]
@@ -57,17 +52,22 @@ class Model(_Model):
 
 
 class Pruning(_Model):
-    """What was asked of the pruner; ``keep`` is the requested ratio, ``Tokens.keep`` what came out."""
+    """What was asked of the pruner; ``keep`` is the requested ratio, ``Tokens.keep`` what came out. ``implementation`` and
+    ``version`` tell its rule from others of its name, ``predictor_sha256`` the weights of its predictor."""
 
     name: Text
     preset: Text | None
     keep: Ratio
     predictor: Text | None
     options: dict[str, JsonValue]
+    version: int | None = None
+    implementation: Text | None = None
+    predictor_sha256: Text | None = None
 
 
 class Media(_Model):
-    """What was read from the file: seconds, frames used and their size in pixels after and before resizing."""
+    """What was read from the file: seconds, frames used and their size in pixels after and before resizing. ``content`` is the
+    SHA-256 of the file, ``options`` how it was to be read."""
 
     duration_s: NonNegativeFloat
     frames: NonNegativeInt
@@ -79,6 +79,8 @@ class Media(_Model):
     audio: Literal["used", "absent", "off", "failed"]
     audio_s: NonNegativeFloat
     complete: bool
+    content: Text | None = None
+    options: dict[str, JsonValue] = {}
 
 
 class Tokens(_Model):
@@ -132,16 +134,34 @@ class Memory(_Model):
     kv_bytes: NonNegativeInt
 
 
+class Sampling(_Model):
+    """How the tokens of the answer were chosen: greedy at temperature 0, else sampled with ``seed``."""
+
+    max_new_tokens: PositiveInt
+    temperature: NonNegativeFloat
+    seed: NonNegativeInt
+
+
+class Rules(_Model):
+    """Versions of the rules that made the answer: the words of the prompt, how files are read, how dropped tokens merge, how
+    logits become text."""
+
+    prompt: Text
+    media: int
+    merge: int
+    decode: int
+
+
 class Error(_Model):
     """Why an item failed; ``type`` is a stable name such as ``not_found``."""
 
-    stage: Literal["media", "encode", "prune", "prefill", "decode"]
+    stage: Stage
     type: Text
     message: Text
 
 
 class _Record(_Model):
-    schema_: Literal["cg.answer/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["cg.answer/1"] = Field(default="cg.answer/1", alias="schema")
     ok: bool
     key: Text
     id: Text | int | None = None
@@ -151,7 +171,8 @@ class _Record(_Model):
 
 class Answer(_Record):
     """One answered question; ``prefix_reused`` says that an earlier question on the clip paid for stages 1 to 4,
-    ``answered_together`` how many questions on the clip were decoded side by side.
+    ``answered_together`` how many questions on the clip were decoded side by side, ``cg`` and ``created`` which version of
+    this program made it, and when (UTC, ISO 8601).
 
     ValidationError for an empty answer: that is a Failure, and has to say why.
     """
@@ -166,6 +187,10 @@ class Answer(_Record):
     flops: Flops
     latency_s: Latency
     memory: Memory
+    sampling: Sampling | None = None
+    rules: Rules | None = None
+    cg: Text | None = None
+    created: Text | None = None
     prefix_reused: bool = False
     answered_together: PositiveInt = 1
     warnings: tuple[Text, ...] = ()
@@ -176,6 +201,8 @@ class Failure(_Record):
 
     ok: Literal[False] = False
     error: Error
+    cg: Text | None = None
+    created: Text | None = None
     attempts: PositiveInt = 1
 
 
@@ -189,7 +216,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def failure(identity: Mapping[str, str], stage: str, kind: str, message: str, **more: Any) -> Failure:
     """The record of a question that was not answered; ``identity`` is its key, video and question."""
-    return Failure(**identity, error=Error(stage=stage, type=kind, message=message), **more)
+    return Failure.model_validate({**identity, "error": {"stage": stage, "type": kind, "message": message}, **more})
 
 
 def prefills(answers: Sequence[Answer]) -> int:
@@ -222,64 +249,3 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of a line as this version writes it: an Answer or a Failure."""
     schema = _ADAPTER.json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA, **schema}
-
-
-def video_identity(path: str | Path) -> str:
-    """What tells one version of a video file from another: size, modification time, and its first and last MiB.
-
-    Does not depend on the path, unless there is no regular file to read: then on the path alone, so that the failure to
-    come has a key as well, and another one than the file will have.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would consume it
-            return f"unread:{os.fspath(path)}"
-        with open(path, "rb") as file:
-            digest = hashlib.blake2b(file.read(MIB), digest_size=KEY_BYTES)
-            file.seek(max(0, status.st_size - MIB))
-            digest.update(file.read(MIB))
-    except OSError:
-        return f"unread:{os.fspath(path)}"
-    return f"{status.st_size}:{status.st_mtime_ns}:{digest.hexdigest()}"
-
-
-def record_key(
-    *,
-    video: str,
-    question: str,
-    model: str,
-    revision: str | None,
-    pruner: str,
-    keep: float,
-    options: Mapping[str, JsonValue],
-    predictor: str | None,
-    fps: float,
-    max_frames: int,
-    max_pixels: int,
-    audio: bool,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    prompt_version: str,
-    min_frames: int = 0,
-    video_pixels: int = 0,
-    quantize: str = "none",
-) -> str:
-    """The key of an answer: 32 hex digits over everything that may change it, the same in every process.
-
-    Args:
-        video: from ``video_identity``.
-        options: all options of the pruner, defaults included, so that a changed default changes the key.
-        predictor: what identifies its weights, e.g. their hash.
-        fps, max_frames, max_pixels, audio, min_frames, video_pixels: how the file is sampled, as in ``DecodeOptions``.
-    """
-    parts: list[JsonValue] = [
-        *(video, question, model, revision, pruner, float(keep), dict(options), predictor),
-        *(float(fps), max_frames, max_pixels, audio, max_new_tokens, float(temperature), seed, prompt_version),
-    ]
-    if min_frames or video_pixels:  # or else archives from before they existed would be of no use any more
-        parts += [min_frames, video_pixels]
-    if quantize != "none":
-        parts += [quantize]
-    canonical = json.dumps(parts, sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
-    return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()

@@ -6,18 +6,21 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cg_cli import __version__
 from cg_cli.batch.job import Job, poisoned
-from cg_cli.engine.metrics import device_name
-from cg_cli.engine.session import Reading, Session
+from cg_cli.engine.metrics import device_name, dtype_name
+from cg_cli.engine.pipeline import ignore
+from cg_cli.engine.session import Reading
+from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.records import Record
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 
 LIBRARIES = ("torch", "transformers", "av", "numpy")
 
@@ -26,19 +29,24 @@ class Answerer:
     """A session for many items. Reading may run in other threads, ahead of the answering."""
 
     def __init__(self, settings: Settings):
-        """Loads the model. UsageError as for ``Session.open``."""
-        self.session = Session.open(settings)
+        """Loads the model. UsageError as for ``open_session``."""
+        self.settings = settings
+        self.session = open_session(settings)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the run's sidecar says about this worker."""
-        backbone = self.session.backbone
+    def ready(self) -> dict[str, Any]:
+        """What a worker says when it can begin: ``inputs``, what every answer depends on, and ``facts`` for the sidecar."""
+        return {"inputs": asdict(self.session.inputs), "facts": self._facts}
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        backbone, predictor = self.session.backbone, self.session.predictor
         return {
             "model": {"id": backbone.id, "revision": backbone.revision},
             "device": str(backbone.device),
             "device_name": device_name(backbone.device),
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "predictor": self.session.predictor,
+            "dtype": dtype_name(backbone.dtype),
+            "predictor": predictor.label if predictor else None,
             "warnings": list(self.session.warnings),
             "versions": {
                 "cg": __version__,
@@ -63,15 +71,18 @@ class Answerer:
 
         return self.session.read(job.video, decode)
 
-    def answer(
-        self, job: Job, reading: Reading, on_stage: Callable[[str], None] = lambda stage: None
-    ) -> Sequence[Record]:
+    def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Sequence[Record]:
         """A record for each question of ``job``, in order. Never raises for a fault of the item."""
-        folder = self.session.settings.show_dir
-        if not folder:
-            return self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
-        from cg_cli.viz.recorder import Recorder, sheet
+        folder = self.settings.show_dir
+        recorder = None
+        if folder:
+            from cg_cli.viz.recorder import Recorder
 
-        self.session.observer = recorder = Recorder(self.session.settings, self.session.backbone.frame_multiple)
-        records = self.session.ask_together(job.video, job.questions, reading, job.identity, on_stage)
-        return sheet(recorder, Path(folder), job.video, job.identity, records)
+            self.session.observer = recorder = Recorder(self.session.backbone.frame_multiple)
+        answers = self.session.answer(job.video, job.questions, reading, together=True, on_stage=on_stage)
+        records = list(answers)
+        if folder and recorder:
+            from cg_cli.viz.recorder import sheet
+
+            return sheet(recorder, Path(folder), job.video, records)
+        return records

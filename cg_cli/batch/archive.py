@@ -12,13 +12,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from cg_cli.batch.history import History, about, parse
+from cg_cli.batch.history import History, about, read_lines
 from cg_cli.errors import CgError, UsageError
-from cg_cli.records import SCHEMA, Record, to_line
+from cg_cli.records import SCHEMA, Answer, Record, from_line, to_line
+from cg_cli.util.atomic import atomic_path
 
 BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()  # of every line
 SYNC_S = 5.0  # seconds of records that a power failure may take
@@ -30,6 +31,8 @@ class Sink(Protocol):
     history: History
 
     def append(self, records: Sequence[Record]) -> None: ...
+
+    def answer(self, key: str) -> Answer | None: ...
 
     def close(self) -> None: ...
 
@@ -58,14 +61,16 @@ class Archive:
             if overwrite:
                 self._file.truncate(0)
             self._size = self._mend()
-            self._load()
+            for line in read_lines(self.path):
+                self.history.add(line)
         except BaseException:
             self._file.close()
             raise
 
     def append(self, records: Sequence[Record]) -> None:
         """Write ``records``, a line each, at once. CgError, with the file as it was, if it cannot be done."""
-        data = b"".join(to_line(record).encode() + b"\n" for record in records)
+        lines = [to_line(record).encode() + b"\n" for record in records]
+        data = b"".join(lines)
         try:
             self._write(data)
         except OSError as error:
@@ -73,8 +78,23 @@ class Archive:
                 self._file.truncate(self._size)
             safe = "the records before are safe; make room, and run the same command again"
             raise CgError(f"cannot write {self.path}: {error.strerror}; {safe}") from error
+        offset = self._size
         self._size += len(data)
         self.history.stale |= any(self.history.attempts((r.video, r.question, r.id)) for r in records)
+        for record, line in zip(records, lines):
+            if record.ok:
+                self.history.remember_answer(record.key, offset)
+            offset += len(line)
+
+    def answer(self, key: str) -> Answer | None:
+        """The answer with ``key`` in the file, whatever its video is called; None if there is none."""
+        offset = self.history.answer_at(key)
+        if offset is None:
+            return None
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            record = from_line(file.readline())
+        return record if isinstance(record, Answer) else None
 
     def close(self) -> None:
         """Drop the lines that later ones replace, and let the file go. A new file that got no line is not left
@@ -126,7 +146,7 @@ class Archive:
         self._file.seek(0)
         size = whole = 0
         last = b""
-        for last in self._file_lines():
+        for last in self._chunks():
             size += len(last)
             whole = size if last.endswith(b"\n") else whole
         if size == whole:
@@ -142,31 +162,19 @@ class Archive:
         self.torn = size - whole
         return whole
 
-    def _load(self) -> None:
-        for number, line in enumerate(self._file_lines(), start=1):
-            if line.strip():
-                self.history.add(parse(line, f"{self.path}:{number}"))
-
     def _compact(self) -> None:
         """Rewrite the file without the failures that a later line replaces, in one step."""
-        lines = lambda: ((line, json.loads(line)) for line in self._file_lines() if line.strip())
         last = {
-            about(record): number for number, (_, record) in enumerate(lines()) if self.history.attempts(about(record))
+            about(line.record): line.offset
+            for line in read_lines(self.path)
+            if self.history.attempts(about(line.record))
         }
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                os.fchmod(file.fileno(), os.fstat(self._file.fileno()).st_mode & 0o7777)
-                for number, (line, record) in enumerate(lines()):
-                    if record["ok"] or last.get(about(record), number) == number:
-                        file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_path(self.path, sync=True) as temporary, temporary.open("wb") as file:
+            for line in read_lines(self.path):
+                if line.record["ok"] or last.get(about(line.record), line.offset) == line.offset:
+                    file.write(line.data)
 
-    def _file_lines(self):
+    def _chunks(self) -> Iterator[bytes]:
         with open(self.path, "rb") as file:
             yield from file
 
@@ -192,6 +200,10 @@ class Stream:
             with contextlib.suppress(OSError, ValueError):  # what is still buffered must not be tried again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
             raise CgError(f"cannot write {self._name}: {reason}") from error
+
+    def answer(self, key: str) -> Answer | None:
+        """None: what went into a stream cannot be read back."""
+        return None
 
     def close(self) -> None:
         if self._file is not sys.stdout.buffer:

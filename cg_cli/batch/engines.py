@@ -7,7 +7,7 @@ import os
 from cg_cli.batch.pool import Pool
 from cg_cli.batch.run import Engine
 from cg_cli.errors import UsageError
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 
 NAMES = ("local", "ray")
 MOST_DECODERS = 4  # of one model; more clips wait in memory, and no model keeps up

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cg_cli import backbones, records
+from cg_cli import backbones
 from cg_cli.backbones.base import Backbone
+from cg_cli.backbones.device import resolve_device, resolve_dtype
 from cg_cli.batch import history
 from cg_cli.batch.run import Plan
-from cg_cli.engine.inputs import make_pruner, recipe
+from cg_cli.engine.inputs import video_content
+from cg_cli.engine.metrics import dtype_name
+from cg_cli.engine.rules import answer_inputs
+from cg_cli.engine.setup import make_pruner, sampling
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeWorker, fit_size
 from cg_cli.media.clip import SAMPLE_RATE, DecodeOptions
@@ -35,23 +40,31 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
     pruner = make_pruner(settings)
     name = models.choose(settings.model, settings.device)
     backbone, revision = backbones.inspect_config(models.source(name), offline=settings.offline)
-    found = (
-        lookup.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
-    )
-    how = recipe(settings, backbone, name, revision, pruner, found.label if found else None)
+    predictor = None
+    if pruner.needs_predictor:
+        predictor = lookup.locate_predictor(settings.predictor, name, revision, offline=settings.offline)
     options = decode_options(settings, backbone)
-    videos = {item.video for item in plan.collected.items}
-    past = (
-        history.History((), True)
-        if plan.overwrite or plan.out == "-"
-        else history.read(Path(plan.file), videos, plan.retry)
+    inputs = answer_inputs(
+        backbone,
+        name,
+        revision,
+        dtype_name(resolve_dtype(settings.dtype, resolve_device(settings.device))),
+        settings.quantize,
+        pruner,
+        settings.keep,
+        predictor.sha256 if predictor else None,
+        options,
+        sampling(settings),
     )
+    videos = {item.video for item in plan.collected.items}
+    from_nothing = plan.overwrite or plan.out == "-"
+    past = history.History((), True) if from_nothing else history.read(Path(plan.file), videos, plan.retry)
     with DecodeWorker() as worker:
         for item in plan.collected.items:
-            identity = records.video_identity(item.video)
-            if plan.shard and not plan.shard.has(identity):
+            if plan.shard and not plan.shard.has(item.video):
                 continue
-            keys = [records.record_key(video=identity, question=q.text, **how) for q in item.questions]
+            mine = replace(inputs, video=video_content(item.video))
+            keys = [replace(mine, question=question.text).key for question in item.questions]
             left = sum(past.claim(key, item.video) is None for key in keys)
             line: dict[str, Any] = {"video": item.video, "questions": left, "settled": len(keys) - left}
             try:

@@ -1,15 +1,16 @@
-"""What earlier runs have settled, told from the records that they left."""
+"""What earlier runs have settled, told from the records that they left; and the one reader of an archive's lines."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cg_cli.batch.job import POISON
+from cg_cli.engine.inputs import conditions_of_record, describe_changes
 from cg_cli.errors import UsageError
 from cg_cli.records import SCHEMA
 
@@ -17,75 +18,124 @@ About = tuple[str, str, Any]  # video, question, id
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of an archive: its record, its bytes with the newline, and where in the file it begins."""
+
+    record: dict[str, Any]
+    data: bytes
+    offset: int
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of an archive that hold a record. Blank ones are passed over, and so is a last one without its newline, which a
+    kill has torn; there is none if there is no file.
+
+    Raises:
+        UsageError: any other line, by its number.
+    """
+    if not path.is_file():
+        return
+    offset = 0
+    with path.open("rb") as file:
+        for number, data in enumerate(file, start=1):
+            if data.strip() and data.endswith(b"\n"):
+                yield Line(parse(data, f"{path}:{number}"), data, offset)
+            offset += len(data)
+
+
+def parse(line: bytes, where: str) -> dict[str, Any]:
+    """The record in a line. UsageError, which names it by ``where``, if it holds none."""
+    try:
+        record = json.loads(line)
+        if record["schema"] != SCHEMA or not (record["ok"] or record["error"]["type"]):
+            raise ValueError
+        record["key"], record["video"], record["question"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError(
+            f"{where} is no record of cg: name another -o, --overwrite it, or remove that line"
+        ) from None
+    return record
+
+
+@dataclass(frozen=True)
 class _Settled:
-    """A record that no run makes again."""
+    """A record that no run makes again, and where its line begins."""
 
     video: str
     ok: bool
+    offset: int
 
 
 class History:
-    """Records seen so far.
+    """Records of earlier runs, and of this one.
 
     Args:
-        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the
-            file moved.
+        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the file moved.
         retry: try failures again; poison never is.
     """
 
     def __init__(self, videos: Collection[str], retry: bool):
         self._videos, self._retry = videos, retry
         self._settled: dict[str, list[_Settled]] = defaultdict(list)
+        self._answer_at: dict[str, int] = {}  # offset of an answer with this key
         self._failed: dict[About, int] = {}  # attempts, by what failed
+        self._made: dict[About, str] = {}  # how answers of earlier runs were made, as JSON; the same text is one object
+        self._texts: dict[str, str] = {}
         self.stale = False  # whether a failure was followed by another record of the same question
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Take the next record of the file."""
+    def add(self, line: Line) -> None:
+        """Take the next line of the file."""
+        record = line.record
         self.stale |= about(record) in self._failed
         if record["ok"]:
-            self._settled[record["key"]].append(_Settled(record["video"], True))
+            self._settled[record["key"]].append(_Settled(record["video"], True, line.offset))
+            self._answer_at[record["key"]] = line.offset
+            text = json.dumps(conditions_of_record(record), sort_keys=True)
+            self._made[about(record)] = self._texts.setdefault(text, text)
             return
         if record["error"]["type"] == POISON or not self._retry:
-            self._settled[record["key"]].append(_Settled(record["video"], False))
+            self._settled[record["key"]].append(_Settled(record["video"], False, line.offset))
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))
 
     def claim(self, key: str, video: str) -> bool | None:
-        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for
-        neither. Each record is claimed once, so that two copies of a file have a record each."""
-        known = self._settled.get(key, [])
-        moved = [entry for entry in known if entry.video not in self._videos]
-        for entry in [entry for entry in known if entry.video == video] + moved:
-            known.remove(entry)
+        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for neither.
+        Each record is claimed once, so that two copies of a file have a record each."""
+        settled = self._settled.get(key, [])
+        moved = [entry for entry in settled if entry.video not in self._videos]
+        for entry in [entry for entry in settled if entry.video == video] + moved:
+            settled.remove(entry)
             return entry.ok
         return None
+
+    def remember_answer(self, key: str, offset: int) -> None:
+        """Take note of an answer of this run."""
+        self._answer_at[key] = offset
+
+    def answer_at(self, key: str) -> int | None:
+        """Where in the file an answer with ``key`` begins, whatever its video is called; None if there is none."""
+        return self._answer_at.get(key)
 
     def attempts(self, what: About) -> int:
         """How often this failed before."""
         return self._failed.get(what, 0)
 
+    def made_otherwise(self, questions: Iterable[About], conditions: Mapping[str, Any]) -> list[str]:
+        """Of the answers to ``questions`` that were made under other ``conditions``, how many there are and what differs."""
+        now = json.dumps(conditions, sort_keys=True)
+        counts = Counter(text for what in questions if (text := self._made.get(what)) is not None and text != now)
+        return [
+            f"{count:,} answer{'s were' if count > 1 else ' was'} made with {describe_changes(json.loads(text), conditions)}"
+            for text, count in counts.items()
+        ]
 
-def about(record: dict[str, Any]) -> About:
+
+def about(record: Mapping[str, Any]) -> About:
     return record["video"], record["question"], record.get("id")
 
 
-def parse(line: bytes, where: str) -> dict[str, Any]:
-    """The record in a line of a file. UsageError if it holds none; ``where`` names it."""
-    try:
-        record = json.loads(line)
-        if record["schema"] != SCHEMA or not (record["ok"] or record["error"]["type"]):
-            raise ValueError
-        record["key"], record["video"], record["question"]
-    except (ValueError, TypeError, KeyError):
-        raise UsageError(f"{where} is no record of cg: name another -o, --overwrite it, or remove that line") from None
-    return record
-
-
 def read(path: Path, videos: Collection[str], retry: bool) -> History:
-    """The history in a file that nobody has to lock; empty if there is none. UsageError if it holds something else."""
+    """The history in a file that nobody has to lock; empty if there is none. UsageError as ``read_lines``."""
     history = History(videos, retry)
-    if path.is_file():
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip() and line.endswith(b"\n"):  # else torn: the run to come will cut it off
-                    history.add(parse(line, f"{path}:{number}"))
+    for line in read_lines(path):
+        history.add(line)
     return history

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from cg_cli.errors import ItemError
 
@@ -12,11 +14,19 @@ MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 @dataclass(frozen=True)
 class Job:
-    """A file, what tells its version (``records.video_identity``), and questions."""
+    """A file and questions about it; ``number`` tells it from other jobs of the run."""
 
+    number: int
     video: str
-    identity: str
     questions: tuple[str, ...]
+
+    def to_message(self) -> dict[str, Any]:
+        """As plain data, for another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        return cls(message["number"], message["video"], tuple(message["questions"]))
 
 
 def poisoned(stage: str, message: str) -> ItemError:

@@ -13,14 +13,15 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.records import Record, from_line
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings import models
+from cg_cli.settings.table import Settings
 from cg_cli.util.ipc import Reader, send, start
 
 LOOK_S = 0.2  # seconds until a request to stop is noticed
@@ -47,7 +48,6 @@ class Outcome:
 
 @dataclass
 class _Task:
-    number: int
     job: Job
     deaths: int = 0
 
@@ -73,17 +73,8 @@ class _Worker:
             send(self.process.stdin, message)
 
     def give(self, task: _Task) -> None:
-        self.tasks[task.number] = task
-        job = task.job
-        self.send(
-            {
-                "event": "job",
-                "number": task.number,
-                "video": job.video,
-                "identity": job.identity,
-                "questions": job.questions,
-            }
-        )
+        self.tasks[task.job.number] = task
+        self.send({"event": "job", **task.job.to_message()})
 
     def cause_of_death(self) -> str:
         """Why the process ended, in words: its exit code or signal, and its last line on stderr."""
@@ -128,11 +119,15 @@ class Pool:
     _stopping: bool = False
     _idle_deaths: int = 0
 
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """Have the model on this machine, so that no worker waits for another's download; ``tell`` is told of one."""
+        models.fetch(self.settings, tell, import_torch=False)
+
     def start(self) -> dict[str, Any]:
         """Start the workers, and wait for the first to be ready.
 
         Returns:
-            Its message: ``recipe``, what all keys depend on besides video and question, and ``facts`` about it.
+            Its message: ``inputs``, what all answers depend on besides video and question, and ``facts`` about it.
 
         Raises:
             UsageError: the settings cannot be carried out.
@@ -152,7 +147,7 @@ class Pool:
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """The outcomes of ``jobs``, numbered as they come, each once, in the order in which they are done."""
-        tasks = (_Task(number, job) for number, job in enumerate(jobs))
+        tasks = (_Task(job) for job in jobs)
         while self._feed(tasks):
             slot, message = self._next()
             yield from self._take(slot, message)
@@ -235,7 +230,7 @@ class Pool:
                 self._again.append(blamed)
             else:
                 killed = f"{blamed.job.video!r} killed its worker on {device} ({cause})"
-                yield Outcome(blamed.number, error=poisoned(worker.stage, killed))
+                yield Outcome(blamed.job.number, error=poisoned(worker.stage, killed))
         else:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:

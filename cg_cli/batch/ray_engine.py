@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
 from cg_cli.batch.pool import Outcome
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.records import from_line, to_line
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 
 AHEAD = 2  # jobs that an actor holds: one in work, one waiting
 
@@ -55,7 +55,8 @@ class Actor:
     def _outcome(self, told: dict[str, Any]) -> str:
         import ray
 
-        number, job = told["number"], Job(told["video"], told["identity"], tuple(told["questions"]))
+        job = Job.from_message(told)
+        number = job.number
         if ray.get(self.ledger.begin.remote(number)) >= MAX_ATTEMPTS:
             error = poisoned("decode", f"{job.video!r} killed its Ray actor")
             return json.dumps({"number": number, "error": [error.stage, str(error), error.kind]})
@@ -75,7 +76,7 @@ def _look(settings: dict[str, Any]) -> dict[str, Any]:
         answerer = Answerer(Settings(**settings))
     except CgError as error:
         return {"refused": str(error), "exit_code": error.exit_code}
-    return {"recipe": answerer.session.recipe, "facts": answerer.facts}
+    return answerer.ready
 
 
 class RayEngine:
@@ -106,6 +107,9 @@ class RayEngine:
         self._gpus = 1 if wanted and settings.device != "cpu" else 0
         self._actors = actors or (wanted if self._gpus else sum(node["Alive"] for node in ray.nodes()))
 
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """Nothing: the machines of a cluster have models of their own."""
+
     def start(self) -> dict[str, Any]:
         """As ``Pool.start``."""
         look = self._ray.remote(num_gpus=self._gpus, max_calls=1, max_retries=1)(_look)
@@ -123,8 +127,9 @@ class RayEngine:
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """As ``Pool.run``. CgError if the cluster gives up or loses a job."""
-        rows = [{"job": json.dumps({"number": number, **asdict(job)})} for number, job in enumerate(jobs)]
-        left = set(range(len(rows)))
+        work = list(jobs)
+        rows = [{"job": json.dumps(job.to_message())} for job in work]
+        left = {job.number for job in work}
         if not rows or self._stopping:
             return
         ledger = self._ray.remote(num_cpus=0)(Ledger).remote()

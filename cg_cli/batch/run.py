@@ -1,40 +1,40 @@
 """``cg batch``: from collected items to an archive full of records, in four numbered stages.
 
-Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one
-settled record at the end, whatever happened between.
+Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one settled
+record at the end, whatever happened between.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from cg_cli import records
-from cg_cli.batch.archive import Archive, Sink, open_sink
-from cg_cli.batch.items import Collected, Item, Question
-from cg_cli.batch.job import MAX_ATTEMPTS, Job
+from cg_cli.batch.archive import Archive, open_sink
+from cg_cli.batch.history import read_lines
+from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Outcome
 from cg_cli.batch.shard import Shard
+from cg_cli.batch.sidecar import Sidecar
+from cg_cli.batch.work import Work
+from cg_cli.engine.inputs import AnswerInputs
 from cg_cli.errors import SOME_FAILED, CgError, Interrupted
-from cg_cli.evals.matching import right
 from cg_cli.evals.scores import Score, scores
-from cg_cli.records import Answer, Record
-from cg_cli.settings.resolve import Settings
-
-RUN_SCHEMA = "cg.run/1"
-SIDECAR = ".run.json"
+from cg_cli.questions import Collected, Item
+from cg_cli.records import Answer, Failure, Record
+from cg_cli.settings.table import Settings
 
 
 class Engine(Protocol):
     """What answers jobs: worker processes here, or a cluster."""
+
+    def prepare(self, tell: Callable[[str], None]) -> None: ...
 
     def start(self) -> dict[str, Any]: ...
 
@@ -89,19 +89,21 @@ class Totals:
     seconds: float = 0.0  # wall clock since the model was loaded
     errors: dict[str, int] = field(default_factory=dict)  # failures of this run by type
 
-    def add(self, outcome: Outcome, done: Sequence[Record]) -> None:
-        """Count one clip."""
-        self.waited_s += outcome.waited_s if self.clips_done else 0
-        self.worked_s += outcome.worked_s
-        self.read_s += outcome.read_s
+    def add(self, done: Sequence[Record], outcome: Outcome | None) -> None:
+        """Count the records of one clip, and what its job took; None for a copy, which took nothing."""
         self.clips_done += 1
         answers = [record for record in done if isinstance(record, Answer)]
         self.answered += len(answers)
         self.failed += len(done) - len(answers)
         self.clips_failed += len(answers) < len(done)
         for record in done:
-            if not record.ok:
+            if isinstance(record, Failure):
                 self.errors[record.error.type] = self.errors.get(record.error.type, 0) + 1
+        if outcome is None:
+            return
+        self.waited_s += outcome.waited_s if self.clips_done > 1 else 0
+        self.worked_s += outcome.worked_s
+        self.read_s += outcome.read_s
         self.tokens_answered += sum(a.tokens.answer for a in answers)
         self.flops += sum(a.flops.decode for a in answers)
         if answers:
@@ -197,31 +199,24 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
     try:
         if isinstance(sink, Archive) and sink.torn:
             listener.note(f"{plan.file} ended in a torn line of {sink.torn} bytes, which was cut off")
+        engine.prepare(listener.note)
         with _interrupts(engine, listener) as interrupted:
             try:
                 # 2. the engine: models loaded in other processes
                 ready = engine.start()
                 listener.loaded(ready["facts"])
-                sidecar = _Sidecar(plan, ready) if isinstance(sink, Archive) else None
+                inputs = AnswerInputs(**ready["inputs"])
+                sidecar = Sidecar(plan, ready["facts"], ready["inputs"]) if isinstance(sink, Archive) else None
 
                 # 3. what is missing, clip by clip, into the engine; what comes out, into the archive
                 started = time.perf_counter()
-                missing: dict[int, _Asked] = {}
-                keys: set[str] = set()
-                jobs = _jobs(plan, ready["recipe"], sink, totals, missing, keys, listener)
+                work = Work(plan, inputs, sink, totals, listener)
                 status = "finished"
-                for outcome in engine.run(jobs):
-                    asked = missing.pop(outcome.number)
-                    done = _records(asked, outcome, ready["recipe"], sink)
-                    sink.append(done)
+                for outcome in engine.run(work.jobs()):
                     totals.seconds = time.perf_counter() - started
-                    totals.add(outcome, done)
-                    listener.clip(totals, asked.item, done)
-                    if (
-                        plan.max_failures is not None
-                        and totals.clips_failed >= plan.max_failures
-                        and status == "finished"
-                    ):
+                    work.settle(outcome)
+                    too_many = plan.max_failures is not None and totals.clips_failed >= plan.max_failures
+                    if too_many and status == "finished":
                         status = "stopped"
                         engine.stop()
                 if interrupted() and totals.settled < totals.questions:
@@ -232,74 +227,10 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         sink.close()
 
     # 4. what it came to
-    found = scores(Path(plan.file), keys) if sidecar else []
+    results = scores((line.record for line in read_lines(Path(plan.file))), work.keys) if sidecar else []
     if sidecar:
-        sidecar.write(status, totals, found)
-    return Report(status, totals, ready["facts"], found)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a job is about."""
-
-    item: Item
-    identity: str
-    questions: tuple[Question, ...]
-
-
-def _jobs(
-    plan: Plan,
-    recipe: Mapping[str, Any],
-    sink: Sink,
-    totals: Totals,
-    missing: dict[int, _Asked],
-    keys: set[str],
-    listener: Listener,
-) -> Iterator[Job]:
-    """The jobs of this shard whose questions are not settled; ``missing`` says by number what each is about, and
-    ``keys`` are those of all its questions."""
-    mine, known = plan.collected.items, {}
-    if plan.shard:  # which files are its own is told by their bytes
-        known = {item.video: records.video_identity(item.video) for item in mine}
-        mine = [item for item in mine if plan.shard.has(known[item.video])]
-    totals.clips, totals.questions = len(mine), sum(len(item.questions) for item in mine)
-    listener.settled(totals)
-    for item in mine:
-        identity = known.get(item.video) or records.video_identity(item.video)
-        asked = []
-        for question in item.questions:
-            key = records.record_key(video=identity, question=question.text, **recipe)
-            keys.add(key)
-            ok = sink.history.claim(key, item.video)
-            totals.before += ok is True
-            totals.failed_before += ok is False
-            asked += [question] if ok is None else []
-        if len(asked) < len(item.questions):
-            totals.clips_before += not asked
-            listener.settled(totals)
-        if asked:
-            missing[len(missing) + totals.clips_done] = _Asked(item, identity, tuple(asked))
-            yield Job(item.video, identity, tuple(question.text for question in asked))
-
-
-def _records(asked: _Asked, outcome: Outcome, recipe: Mapping[str, Any], sink: Sink) -> list[Record]:
-    """The records of an outcome, with what the manifest says about their questions."""
-    done, video = outcome.records, asked.item.video
-    if outcome.error:
-        error = outcome.error
-        keys = [records.record_key(video=asked.identity, question=q.text, **recipe) for q in asked.questions]
-        identities = [{"key": key, "video": video, "question": q.text} for key, q in zip(keys, asked.questions)]
-        done = [records.failure(i, error.stage, error.kind, str(error), attempts=MAX_ATTEMPTS) for i in identities]
-    out = []
-    for record, question in zip(done, asked.questions, strict=True):
-        own = {*type(record).model_fields, "schema"}
-        more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
-        if record.ok and question.choices and question.expected is not None:
-            more["correct"] = right(record.answer, question.expected, question.choices)
-        if not record.ok:
-            more["attempts"] = record.attempts + sink.history.attempts((video, question.text, question.id))
-        out.append(record.model_copy(update={"id": question.id, **more}))
-    return out
+        sidecar.finish(status, totals, results)
+    return Report(status, totals, ready["facts"], results)
 
 
 @contextmanager
@@ -321,43 +252,3 @@ def _interrupts(engine: Engine, listener: Listener) -> Iterator[Callable[[], boo
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Sidecar:
-    """``OUT.run.json``: with what the records were made. Its status stays "running" if the run is killed."""
-
-    def __init__(self, plan: Plan, ready: Mapping[str, Any]):
-        out = Path(plan.file)
-        self._file = out.with_name((out.stem if out.suffix == ".jsonl" else out.name) + SIDECAR)
-        self._run = {
-            "schema": RUN_SCHEMA,
-            "command": list(plan.command),
-            "out": plan.file,
-            "shard": f"{plan.shard.index}/{plan.shard.count}" if plan.shard else None,
-            "started": _now(),
-            "ended": None,
-            "status": "running",
-            "settings": asdict(plan.settings),
-            **ready["facts"],
-            "recipe": ready["recipe"],
-        }
-        self._save()
-
-    def write(self, status: str, totals: Totals, found: Sequence[Score]) -> None:
-        self._run |= {
-            "status": status,
-            "ended": _now(),
-            "totals": asdict(totals),
-            "scores": [asdict(score) for score in found],
-        }
-        self._save()
-
-    def _save(self) -> None:
-        try:
-            self._file.write_text(json.dumps(self._run, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CgError(f"cannot write {self._file}: {error.strerror}") from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

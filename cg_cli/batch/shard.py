@@ -4,6 +4,7 @@ process."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cg_cli.errors import UsageError
 
 AUTO = "auto"
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,31 @@ class Shard:
     index: int
     count: int
 
-    def has(self, identity: str) -> bool:
-        """Whether the file with this ``records.video_identity`` belongs here. All questions on a file go together, and
-        copies of it on other machines go to the same shard: their times of modification may differ, and do not
-            count."""
-        size, _, rest = identity.partition(":")
-        same = identity if size == "unread" else f"{size}:{rest.partition(':')[2]}"
-        digest = hashlib.blake2b(same.encode(errors="surrogateescape"), digest_size=8).digest()
+    def has(self, video: str) -> bool:
+        """Whether a file belongs here. All questions on a file go together, and copies of it on other machines go to the same
+        shard: its size, first and last MiB tell, since each machine would read all files whole for a full hash."""
+        digest = hashlib.blake2b(_sample(video), digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.index
 
     def file(self, out: Path) -> Path:
         """This shard's own file, e.g. ``answers.00003-of-00064.jsonl``."""
         return out.with_name(f"{out.stem}.{self.index:05d}-of-{self.count:05d}{out.suffix}")
+
+
+def _sample(video: str) -> bytes:
+    """Size, first and last MiB of a file, hashed; of what is no readable file, its path."""
+    try:
+        if not Path(video).is_file():
+            return os.fsencode(video)
+        with open(video, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = hashlib.blake2b(file.read(MIB))
+            file.seek(max(0, size - MIB))
+            digest.update(file.read(MIB))
+    except OSError:
+        return os.fsencode(video)
+    return f"{size}:{digest.hexdigest()}".encode()
 
 
 def parse(text: str, environment: Mapping[str, str]) -> Shard:

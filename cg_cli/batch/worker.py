@@ -19,7 +19,7 @@ from cg_cli.batch.job import Job
 from cg_cli.errors import CgError
 from cg_cli.media import DecodeWorker
 from cg_cli.records import to_line
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 from cg_cli.util.ipc import send, serve
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     except CgError as error:
         send(out, {"event": "refused", "message": str(error), "exit_code": error.exit_code})
         return
-    send(out, {"event": "ready", "recipe": answerer.session.recipe, "facts": answerer.facts})
+    send(out, {"event": "ready", **answerer.ready})
 
     todo: queue.SimpleQueue = queue.SimpleQueue()
     ready: queue.SimpleQueue = queue.SimpleQueue()
@@ -46,13 +46,13 @@ def main() -> None:
                 stopping.set()
                 ready.put(None)
                 return
-            todo.put((message["number"], Job(message["video"], message["identity"], tuple(message["questions"]))))
+            todo.put(Job.from_message(message))
 
     def decode() -> None:
         with DecodeWorker() as worker:
             while True:
-                number, job = todo.get()
-                ready.put((number, job, answerer.read(job, worker)))
+                job = todo.get()
+                ready.put((job, answerer.read(job, worker)))
 
     for run in (receive, *[decode] * first["decoders"]):
         threading.Thread(target=run, daemon=True).start()
@@ -62,15 +62,15 @@ def main() -> None:
         if got is None or stopping.is_set():
             return
         begun = time.perf_counter()
-        number, job, reading = got
-        send(out, {"event": "begun", "number": number})
+        job, reading = got
+        send(out, {"event": "begun", "number": job.number})
         records = answerer.answer(job, reading, lambda stage: send(out, {"event": "stage", "stage": stage}))
         timing: dict[str, Any] = {
             "waited_s": begun - idle,
             "worked_s": time.perf_counter() - begun,
             "read_s": reading.seconds,
         }
-        send(out, {"event": "done", "number": number, "records": [to_line(record) for record in records], **timing})
+        send(out, {"event": "done", "number": job.number, "records": [to_line(record) for record in records], **timing})
 
 
 if __name__ == "__main__":

@@ -5,41 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cg_cli.commands.parameters import option, with_settings
+from cg_cli.settings.table import Resolved
 
-from cg_cli.commands import options as opt
 
-
-def show(
-    context: typer.Context,
+@with_settings(None)
+def config(
     init: Annotated[
-        Path | None,
-        typer.Option("--init", metavar="FILE", help="write a commented file to start from, and nothing else"),
+        Path | None, option("--init", metavar="FILE", help="write a commented file to start from, and nothing else")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
-    model: opt.Model = None,
-    preset: opt.Preset = None,
-    keep: opt.Keep = None,
-    pruner: opt.Pruner = None,
-    predictor: opt.Predictor = None,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
-    quantize: opt.Quantize = None,
-    fps: opt.Fps = None,
-    max_frames: opt.MaxFrames = None,
-    max_pixels: opt.MaxPixels = None,
-    no_audio: opt.NoAudio = None,
-    decode_timeout: opt.DecodeTimeout = None,
-    max_new_tokens: opt.MaxNewTokens = None,
-    temperature: opt.Temperature = None,
-    seed: opt.Seed = None,
-    offline: opt.Offline = None,
-    config: opt.Config = None,
+    json: Annotated[bool, option("--json", help="one JSON object on stdout")] = False,
+    *,
+    resolved: Resolved,
 ) -> None:
     """Show every setting that is in effect, and where it is from: flag, environment, config file, preset or default.
 
     Config files hold long options (max-frames: 256). The nearest cg.yaml, here or in a folder above, goes before
-    ~/.config/cg/config.yaml.
+    ~/.config/cg/config.yaml. A preset named on the command line beats what files say about keep and pruner.
 
     \b
     cg config
@@ -51,10 +33,11 @@ def show(
 
     reporter = Reporter()
     if init:
-        from cg_cli.settings.files import starter
+        from cg_cli.settings.files import write_starter
         from cg_cli.settings.resolve import defaults
+        from cg_cli.settings.table import SETTINGS
 
-        starter(init, {name: (value, opt.help_of(name)) for name, value in defaults().items()})
+        write_starter(init, defaults(), SETTINGS)
         reporter.line("written", str(init))
         return
-    reporter.explained(opt.resolve_with_sources(locals(), context=context), as_json=json)
+    reporter.resolved(resolved, as_json=json)

@@ -7,35 +7,33 @@ from typing import Annotated
 
 import typer
 
-from cg_cli.commands import options as opt
+from cg_cli.commands import parameters
+from cg_cli.commands.parameters import option, with_settings
 from cg_cli.errors import SOME_FAILED
+from cg_cli.settings.table import Settings
 
 
+@with_settings("train")
 def train_predictor(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="video files, or folders of them")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")
-    ],
-    window: Annotated[float, typer.Option(help="seconds of sound that one prediction hears", min=0.1, max=60)] = 1.0,
-    steps: Annotated[int, typer.Option(help="at most; stops earlier when validation no longer improves", min=1)] = 3000,
-    cache: Annotated[Path | None, typer.Option(help="encoded clips and checkpoints (default: beside FILE)")] = None,
+    out: Annotated[Path, option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
+    window: Annotated[
+        float, option("--window", help="seconds of sound that one prediction hears", min=0.1, max=60)
+    ] = 1.0,
+    steps: Annotated[
+        int, option("--steps", help="at most; stops earlier when validation no longer improves", min=1)
+    ] = 3000,
+    cache: Annotated[Path | None, option("--cache", help="encoded clips and checkpoints (default: beside FILE)")] = None,
     publish_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="also write a folder that can be uploaded to the hub as it is")
+        Path | None,
+        option("--publish-dir", metavar="DIR", help="also write a folder that can be uploaded to the hub as it is"),
     ] = None,
     shuffle_sound: Annotated[
-        bool, typer.Option(help="a control: pair each picture with the sound of another clip")
+        bool, option("--shuffle-sound", help="a control: pair each picture with the sound of another clip")
     ] = False,
-    model: opt.Model = None,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
-    fps: opt.Fps = None,
-    max_frames: opt.MaxFrames = None,
-    max_pixels: opt.MaxPixels = None,
-    decode_timeout: opt.DecodeTimeout = None,
-    seed: opt.Seed = None,
-    offline: opt.Offline = None,
-    config: opt.Config = None,
-    quiet: opt.Quiet = False,
+    quiet: parameters.Quiet = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Train the predictor that tells pruning what sound already says: any model, any clips, no labels.
 
@@ -47,11 +45,10 @@ def train_predictor(
     cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
     """
-    settings = opt.resolve_settings(locals())
     from cg_cli.console.output import Reporter
+    from cg_cli.settings import models
 
     reporter = Reporter(quiet=quiet)
-    from cg_cli.settings import models
 
     models.fetch(settings, reporter.note)
     with reporter.learning() as listener:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cg_cli.records import Answer, Failure, prefills, to_line
-from cg_cli.settings.resolve import Resolved, Settings
+from cg_cli.settings.table import Resolved, Settings
 
 if TYPE_CHECKING:
     from cg_cli.doctor import SelfTest
@@ -144,7 +144,7 @@ class Reporter:
         for name, value in asdict(settings).items():
             self.line("setting", f"{name.replace('_', '-')} = {value}")
 
-    def explained(self, resolved: Resolved, as_json: bool) -> None:
+    def resolved(self, resolved: Resolved, as_json: bool) -> None:
         """Every setting and where it is from, on stdout."""
         values = {
             name.replace("_", "-"): (value, resolved.origins.get(name, "default"))

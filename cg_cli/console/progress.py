@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cg_cli.batch.items import Item
+from cg_cli.questions import Item
 from cg_cli.batch.run import Plan, Report, Totals
 from cg_cli.console.output import Reporter, count, duration, share
 from cg_cli.records import Record
@@ -97,7 +97,7 @@ def report(reporter: Reporter, plan: Plan, done: Report) -> None:
         reporter.err.print(summary(plan, done))
 
 
-def foretold(reporter: Reporter, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
+def dry_run(reporter: Reporter, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
     """What would run: a JSON object a video on stdout, the sums on stderr."""
     clips = questions = settled = faulty = full = kept = 0
     for fault in plan.collected.faults:

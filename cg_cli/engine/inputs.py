@@ -1,51 +1,158 @@
-"""From settings to what decides an answer: the pruner, and everything that goes into a record's key."""
+"""Everything that can change an answer, and the key of a record that is made from it. Imports nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from cg_cli.backbones.base import Backbone
-from cg_cli.pruning import registry
-from cg_cli.pruning.base import Pruner
-from cg_cli.settings.resolve import Settings
+from cg_cli.util.hashing import cached_sha256
+
+KEY_BYTES = 16
+UNREAD = "unread:"
 
 
-def make_pruner(settings: Settings) -> Pruner:
-    """The pruner with its options; one that has a ``seed`` takes the run's, unless the preset sets it."""
-    options = dict(settings.pruner_options)
-    cls = registry.find(settings.pruner).load()
-    if "seed" in (f.name for f in fields(cls)):
-        options.setdefault("seed", settings.seed)
-    return registry.make(settings.pruner, **options)
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of an answer are chosen: greedy at temperature 0, else sampled with ``seed``."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
 
 
-def recipe(
-    settings: Settings,
-    backbone: Backbone | type[Backbone],
-    model: str,
-    revision: str,
-    pruner: Pruner,
-    predictor: str | None,
-) -> dict[str, Any]:
-    """What an answer depends on besides video and question: the other arguments of ``records.record_key``. It can be
-    told before the model ``model`` at ``revision`` is loaded."""
-    return {
-        "model": model,
-        "revision": revision,
-        "pruner": settings.pruner,
-        "keep": settings.keep,
-        "options": asdict(pruner),
-        "predictor": predictor,
-        "fps": settings.fps,
-        "max_frames": settings.max_frames,
-        "max_pixels": settings.max_pixels,
-        "min_frames": settings.min_frames,
-        "video_pixels": settings.video_pixels,
-        "audio": settings.audio,
-        "max_new_tokens": settings.max_new_tokens,
-        "temperature": settings.temperature,
-        "seed": settings.seed,
-        "prompt_version": backbone.prompt_version,
-        "quantize": settings.quantize,
+@dataclass(frozen=True)
+class AnswerInputs:
+    """What an answer depends on. Two answers with equal inputs are the same answer; whatever could make them differ is here.
+
+    Attributes:
+        video: ``video_content`` of the file.
+        question: as it was asked.
+        prompt: version of the words around clip and question (``Backbone.prompt_version``).
+        model, weights: the model's name, and a hub commit or a hash of all bytes of a local checkpoint.
+        dtype, quantize: numerics of the weights.
+        pruner, pruner_version, pruner_options: fingerprint of its class, its rule's version, and all options, defaults
+            included, so that a changed default changes the key.
+        keep: share of audio and video tokens.
+        predictor: SHA-256 of the audio-to-visual predictor's file; None without one.
+        media: how the file is sampled (``DecodeOptions`` without the time limit).
+        media_version, merge_version, decode_version: of the rules that turn a file into a Clip, fold dropped tokens into kept
+            ones, and turn logits into text.
+        sampling: ``Sampling`` as a mapping.
+    """
+
+    video: str
+    question: str
+    prompt: str
+    model: str
+    weights: str
+    dtype: str
+    quantize: str
+    pruner: str
+    pruner_version: int
+    pruner_options: Mapping[str, Any]
+    keep: float
+    predictor: str | None
+    media: Mapping[str, Any]
+    media_version: int
+    merge_version: int
+    decode_version: int
+    sampling: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """32 hex digits, the same in every process and for every spelling of a number. ValueError for a NaN."""
+        canonical = json.dumps(_plain(asdict(self)), sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
+        return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with whole floats as integers: 1 and 1.0 are one number."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def video_content(path: str | Path) -> str:
+    """What tells one video from another: SHA-256 of all bytes of the file, whatever its name, place and age.
+
+    Where there is no regular file to read, its path after UNREAD, so that the failure to come has a key as well, and another
+    one than the file will have.
+    """
+    try:
+        return cached_sha256(path)
+    except OSError:
+        return f"{UNREAD}{os.fspath(path)}"
+
+
+def conditions(inputs: AnswerInputs) -> dict[str, Any]:
+    """What an answer depends on besides video and question, by names for people; as ``conditions_of_record``."""
+    named = {
+        "model": inputs.model,
+        "weights": inputs.weights,
+        "dtype": inputs.dtype,
+        "quantize": inputs.quantize,
+        "pruner": inputs.pruner,
+        "pruner version": inputs.pruner_version,
+        "pruner options": dict(inputs.pruner_options),
+        "keep": inputs.keep,
+        "predictor": inputs.predictor,
+        "prompt version": inputs.prompt,
+        "media version": inputs.media_version,
+        "merge version": inputs.merge_version,
+        "decode version": inputs.decode_version,
     }
+    return _plain({**named, **_options(inputs.media), **_options(inputs.sampling)})
+
+
+def conditions_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same, from an answer's record; None of one that does not say, as those of versions before had it."""
+    try:
+        model, pruner, rules = record["model"], record["pruner"], record["rules"]
+        named = {
+            "model": model["id"],
+            "weights": model["revision"],
+            "dtype": model["dtype"],
+            "quantize": model["quantize"],
+            "pruner": pruner["implementation"],
+            "pruner version": pruner["version"],
+            "pruner options": pruner["options"],
+            # After running out of memory less is kept than was asked for; then the run's own keep is not known.
+            "keep": pruner["keep"],
+            "predictor": pruner["predictor_sha256"],
+            "prompt version": rules["prompt"],
+            "media version": rules["media"],
+            "merge version": rules["merge"],
+            "decode version": rules["decode"],
+        }
+        return _plain({**named, **_options(record["media"]["options"]), **_options(record["sampling"])})
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def describe_changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
+    """What differs, in words: ``keep 0.45, now 0.25``; "" where nothing does."""
+    if before is None:
+        return "a version of cg whose records do not say how"
+    changes = [
+        f"{name} {_short(before.get(name))}, now {_short(value)}"
+        for name, value in after.items()
+        if before.get(name) != value
+    ]
+    return "; ".join(changes)
+
+
+def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "-"): value for name, value in values.items()}
+
+
+def _short(value: Any) -> str:
+    """Hashes are told by their first digits."""
+    text = "none" if value is None else str(value)
+    return f"{text[:8]}..." if len(text) == 64 and text.isalnum() else text

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+
+import torch
 
 from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.device import free_bytes
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import Clip
-from cg_cli.settings.resolve import NONE
+from cg_cli.pruning.base import Pruner
 
 OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
 SHRINK = 0.5  # of the budget, for the one retry after an error of that kind
-ROOM = 0.9  # of what is free, for advice: estimates leave things out
+MARGIN = 0.9  # of what is free, for advice: estimates leave things out
 GIB = 1 << 30
+KEEPS_ALL = "none"  # the pruner that cannot keep less
 
 
-def check_fits(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: str) -> None:
+def check_fits(
+    backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: Pruner
+) -> None:
     """Say before it fails that a prefill of ``tokens`` rows will not fit what is free on the device.
 
     Args:
@@ -31,23 +37,36 @@ def check_fits(backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, i
     free, need = free_bytes(backbone.device), backbone.prefill_bytes(tokens)
     if free is None or need <= free:
         return
-    room = ROOM * free / need * tokens - full["text"]  # for audio and video tokens
+    room = MARGIN * free / need * tokens - full["text"]  # for audio and video tokens
     less_keep = math.floor(100 * room / (full["video"] + full["audio"])) / 100
-    ways = [f"--keep {less_keep:g}"] if pruner != NONE and less_keep > 0 else []
-    frames = int((room / keep - full["audio"]) / full["video"] * len(clip.frames)) if full["video"] else 0
+    ways = [f"--keep {less_keep:g}"] if pruner.name != KEEPS_ALL and less_keep > 0 else []
+    frames = 0
+    if full["video"] and clip.frames is not None:
+        frames = int((room / keep - full["audio"]) / full["video"] * len(clip.frames))
     ways += [f"--max-frames {frames}"] if frames >= 2 else []
     advice = f"{' or '.join(ways)} would fit" if ways else "take a smaller model"
-    text = f"reading {tokens:,} tokens takes {need / GIB:.1f} GiB at least, and {free / GIB:.1f} GiB are free on {backbone.device}: {advice}"
-    raise ItemError("prefill", text, OUT_OF_MEMORY)
+    message = (
+        f"reading {tokens:,} tokens takes {need / GIB:.1f} GiB at least, and {free / GIB:.1f} GiB are free on "
+        f"{backbone.device}: {advice}"
+    )
+    raise ItemError("prefill", message, OUT_OF_MEMORY)
 
 
-def shrink_after_oom(clip: Clip, keep: float, pruner: str, stage: str) -> tuple[Clip, float, str]:
+def shrink_after_oom(clip: Clip, keep: float, pruner: Pruner, stage: str) -> tuple[Clip, float, str]:
     """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
     not at all, fewer frames. The clip, the keep ratio, and both in words."""
-    if (stage != "encode" and pruner != NONE) or clip.frames is None or len(clip.frames) < 2:
+    if (stage != "encode" and pruner.name != KEEPS_ALL) or clip.frames is None or len(clip.frames) < 2:
         return clip, keep * SHRINK, f"keep {keep * SHRINK:g} instead of {keep:g}"
+    assert clip.frame_times is not None
     step = round(1 / SHRINK)
     frames, times = clip.frames[::step], clip.frame_times[::step]
     slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
     fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
     return fewer, keep, f"{len(frames)} frames instead of {len(clip.frames)}"
+
+
+def release(device: torch.device) -> None:
+    """Give back what tensors that are gone have left."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

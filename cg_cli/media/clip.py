@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cg_cli.media import defaults
+
 SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
-DEFAULT_FPS = 2.0
-DEFAULT_MAX_FRAMES = 128
-DEFAULT_MAX_PIXELS = 128 * 28 * 28  # a frame: 128 merged patches of 28 x 28
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class DecodeOptions:
         video_pixels: the area of all frames together, at most; 0 for no such limit.
     """
 
-    fps: float = DEFAULT_FPS
-    max_frames: int = DEFAULT_MAX_FRAMES
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    fps: float = defaults.FPS
+    max_frames: int = defaults.MAX_FRAMES
+    max_pixels: int = defaults.MAX_PIXELS
     side_multiple: int = 28
     frame_multiple: int = 2
     audio: bool = True
-    timeout_s: float = 300.0
+    timeout_s: float = defaults.TIMEOUT_S
     min_frames: int = 0
     video_pixels: int = 0
 
@@ -58,6 +57,8 @@ class Clip:
         source_width, source_height: displayed size in pixels (rotation applied); 0 without video.
         complete: False when part of the file could not be read.
         warnings: one line each, for the record.
+        content: SHA-256 of the file that was read, in hex; "" where nobody asked for it.
+        options: how it was read, where the reader says so.
     """
 
     path: str
@@ -71,6 +72,8 @@ class Clip:
     source_height: int
     complete: bool = True
     warnings: tuple[str, ...] = ()
+    content: str = ""
+    options: DecodeOptions | None = None
 
     @property
     def audio_s(self) -> float:

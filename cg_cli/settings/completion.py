@@ -1,4 +1,4 @@
-"""What a shell may complete an option's value with. Each imports what it needs only when asked."""
+"""What a shell may complete an open option's value with; closed ones complete themselves. Each imports what it needs when asked."""
 
 from __future__ import annotations
 
@@ -31,16 +31,8 @@ def devices(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps") if name.startswith(incomplete)]
 
 
-def dtypes(incomplete: str) -> list[str]:
-    return [name for name in ("auto", "float32", "bfloat16", "float16") if name.startswith(incomplete)]
-
-
 def predictors(incomplete: str) -> list[str]:
     from cg_cli.predictors import installed, sources
 
-    names = ("auto", *sources.known(), *(found.name for found in installed.everything()))
+    names = ("auto", *sources.known(), *(predictor.name for predictor in installed.everything()))
     return [name for name in names if name.startswith(incomplete)]
-
-
-def quantize(incomplete: str) -> list[str]:
-    return [name for name in ("none", "int8", "int4") if name.startswith(incomplete)]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
+from cg_cli.util.text import closest
 from cg_cli.settings import presets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cg_cli.backbones.base import Backbone
-    from cg_cli.settings.resolve import Settings
+    from cg_cli.settings.table import Settings
 
 GIB = 1 << 30
-
-
 AUTO = "auto"
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,39 @@ def source(name: str) -> str:
     return known.source if known else name
 
 
-def fetch(settings: Settings, tell: Callable[[str], None], *, light: bool = False) -> None:
-    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a
-    download.
+def check_name(name: str) -> None:
+    """UsageError for what can be no model: neither a name here, nor a directory, nor an id on the hub."""
+    if name == AUTO or name.lower() in KNOWN or Path(name).expanduser().is_dir() or HUB_ID.fullmatch(name):
+        return
+    raise UsageError(
+        f"no model '{name}'{closest(name, (AUTO, *KNOWN))}: give one of {', '.join((AUTO, *KNOWN))}, a directory with config.json, "
+        f"or OWNER/NAME on the hub"
+    )
+
+
+def check_machine(settings: Settings) -> None:
+    """UsageError for a device, dtype or quantization that does not work on this machine. Imports torch only where the
+    settings name something that it has to be asked about."""
+    if settings.device in ("auto", "cpu") and settings.quantize == "none":
+        return
+    from cg_cli import backbones
+
+    backbones.check(settings.device, settings.dtype, settings.quantize)
+
+
+def fetch(settings: Settings, tell: Callable[[str], None], *, import_torch: bool = True) -> None:
+    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a download.
 
     Args:
-        light: import no torch, and hence leave to whoever loads the model what only torch knows: the devices, and the
-            choice of "auto".
+        import_torch: without it, "auto" is left to whoever loads the model, since only torch can choose it.
 
     Raises:
         UsageError: as ``choose`` and ``backbones.fetch``.
     """
     from cg_cli import backbones
 
-    if light and settings.model == AUTO:
+    if settings.model == AUTO and not import_torch:
         return
-    if not light:
-        backbones.check(settings.device, settings.dtype, settings.quantize)
     name = choose(settings.model, settings.device)
     if not settings.offline:
         backbones.fetch(source(name), quantize=settings.quantize, tell=tell)

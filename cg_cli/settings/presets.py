@@ -11,13 +11,17 @@ import yaml
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
+from cg_cli.settings.table import MEDIA, SETTINGS
 from cg_cli.util.text import closest
 
 DEFAULT = "paper"
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "preset_files", PACKAGE.parent / "presets")  # in an installed wheel, in a source tree
 SUFFIXES = (".yaml", ".yml")
-MEDIA = {"fps": (int, float), "min-frames": int, "max-frames": int, "max-pixels": int, "video-pixels": int}
+# Settings about how a video is read that a preset may set, by their long options.
+MEDIA_SETTINGS = {
+    setting.key: setting for setting in SETTINGS.values() if setting.panel == MEDIA and setting.answer and setting.kind in (int, float)
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Preset:
         pruner: a name that ``pruning.registry`` knows.
         description: for people.
         options: of the pruner; checked when it is made.
-        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA.
+        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA_SETTINGS.
             Their ranges are checked with the settings.
     """
 
@@ -129,8 +133,9 @@ def _check_types(data: dict[str, Any], source: str) -> None:
         if not isinstance(option, str):
             raise UsageError(f"preset {source}: an option's name must be text, not {option!r}")
     for key, value in data.get("media", {}).items():
-        if key not in MEDIA:
-            hint = closest(str(key), list(MEDIA))
-            raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA)}")
-        if not isinstance(value, MEDIA[key]) or isinstance(value, bool):
-            raise UsageError(f"preset {source}: {key} must be a {'whole ' * (MEDIA[key] is int)}number, not {value!r}")
+        if key not in MEDIA_SETTINGS:
+            hint = closest(str(key), MEDIA_SETTINGS)
+            raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}")
+        kind = MEDIA_SETTINGS[key].kind
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+            raise UsageError(f"preset {source}: {key} must be a {'whole ' * (kind is int)}number, not {value!r}")

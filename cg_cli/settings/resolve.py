@@ -1,113 +1,130 @@
-"""Settings: every choice a user can make, from flag, environment, config file, preset or default, in that order."""
+"""From flags, environment, config files, preset and defaults to one Settings, and where each value is from.
+
+A stronger level beats a weaker one: flag, environment, ``--config`` file, the project's cg.yaml, the user's own config
+file, preset, default. A preset that is *named* at a level counts, with what it sets, as said at that level: ``--preset
+strong`` beats ``keep: 0.45`` in a file, and ``--keep`` beats both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
-from cg_cli.media.clip import DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MAX_PIXELS, DecodeOptions
 from cg_cli.pruning import registry
-from cg_cli.settings import models, presets
+from cg_cli.settings import files, models, presets
+from cg_cli.settings.table import NO_PRUNER, SETTINGS, Resolved, Settings
 
 if TYPE_CHECKING:
     from cg_cli.backbones.base import Backbone
+    from cg_cli.media.clip import DecodeOptions
 
-NONE = "none"  # the pruner that keeps everything
-GIVEN = "flag or environment"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What one run does. Field names are the long options' names; ``min_frames`` and ``video_pixels`` are set by
-    presets and config files alone."""
-
-    model: str = models.AUTO
-    preset: str = presets.DEFAULT
-    keep: float = 0.0  # always set by `resolve`
-    pruner: str = ""
-    predictor: str = "auto"
-    device: str = "auto"
-    dtype: str = "auto"
-    quantize: str = "none"
-    fps: float = DEFAULT_FPS
-    max_frames: int = DEFAULT_MAX_FRAMES
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    audio: bool = True
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    seed: int = 0
-    offline: bool = False
-    decode_timeout: float = 300.0
-    show_dir: str | None = None
-    min_frames: int = 0
-    video_pixels: int = 0
-    pruner_options: Mapping[str, Any] = field(default_factory=dict)
-
-
-_PARSERS = {"str": str, "str | None": str, "int": int, "float": float, "bool": bool}
-TYPES: dict[str, type] = {f.name: _PARSERS[f.type] for f in fields(Settings) if f.name != "pruner_options"}
-EMPTY = [f.name for f in fields(Settings) if f.type == "str | None"]  # may be nothing at all
+FLAG, ENVIRONMENT = "flag", "environment"
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """Settings, and by name where each is from."""
+class Level:
+    """What was said in one place.
 
-    settings: Settings
+    Attributes:
+        values: of settings, by name.
+        origins: by name, the place in words, e.g. ``flag --keep``.
+    """
+
+    values: Mapping[str, Any]
     origins: Mapping[str, str]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], origin: str) -> Level:
+        return cls(values, dict.fromkeys(values, origin))
+
+
+def resolve_settings(overrides: Mapping[str, Any], config: Path | None = None, *, config_files: bool = True) -> Settings:
+    """The settings that ``overrides`` (by name; None: not said) come to, over config files, preset and defaults.
+
+    Args:
+        config: a config file that was named.
+        config_files: whether the project's and the user's own count.
+
+    Raises:
+        UsageError: a value out of range, a file that cannot be read, or two values that cannot go together.
+    """
+    values = {name: value for name, value in overrides.items() if value is not None}
+    return resolve_with_sources([Level.of(values, FLAG)], config, config_files=config_files).settings
+
+
+def resolve_with_sources(levels: Sequence[Level], config: Path | None = None, *, config_files: bool = True) -> Resolved:
+    """As ``resolve_settings``, from ``levels`` above the config files, the weakest first, and with where each value is from."""
+    below = []
+    for word, path in files.config_files(config) if config_files else ():
+        below.append(Level.of(files.read(path, SETTINGS), f"{word} {path}"))
+    return _combine([*below, *levels])
 
 
 def defaults() -> dict[str, Any]:
     """Every setting as it is when nothing is said about it."""
-    settings = asdict(explain({}, files=False).settings)
-    return {name: settings[name] for name in TYPES}
+    settings = asdict(resolve_settings({}, config_files=False))
+    return {name: settings[name] for name in SETTINGS}
 
 
-def resolve(given: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """The settings of ``explain``."""
-    return explain(given, config).settings
-
-
-def explain(
-    given: Mapping[str, Any], config: Path | None = None, said: Mapping[str, str] | None = None, files: bool = True
-) -> Resolved:
-    """Settings from what was given on the command line or in the environment (None: not given), the config file
-    ``config``, the project's, the user's own, the preset, and the defaults, the first that has one.
-
-    Args:
-        said: where values of ``given`` are from, by name; else "flag or environment".
-        files: whether config files count.
-
-    Raises:
-        UsageError: a value out of range, or two that cannot go together.
-    """
-    layers: dict[str, Any] = {}
+def _combine(levels: Sequence[Level]) -> Resolved:
+    naming = [number for number, level in enumerate(levels) if level.values.get("preset") is not None]
+    preset = presets.load(levels[naming[-1]].values["preset"] if naming else presets.DEFAULT)
+    values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for word, path in files.found(config) if files else ():
-        read = files.read(path, TYPES, EMPTY)
-        layers |= read
-        origins |= dict.fromkeys(read, f"{word} {path}")
-    for name, value in given.items():
-        if value is not None:
-            layers[name], origins[name] = value, (said or {}).get(name, GIVEN)
-    preset = presets.load(layers.get("preset", presets.DEFAULT))
-    layers["preset"] = preset.name
-    from_preset = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": preset.options, **preset.media}
-    if layers.get("pruner", preset.pruner) != preset.pruner:
-        from_preset["pruner_options"] = {}  # they are the other pruner's
-    if layers.get("pruner") == NONE:
-        from_preset["keep"] = 1.0
-    settings = replace(Settings(), **{**from_preset, **layers})
-    origins = dict.fromkeys(from_preset, f"preset {preset.name}") | origins
-    _check(settings, origins)
+    if not naming:
+        _apply_preset(preset, values, origins)
+    for number, level in enumerate(levels):
+        if naming and number == naming[-1]:
+            _apply_preset(preset, values, origins)
+        _apply_level(level, values, origins)
+    values["preset"] = preset.name
+    for name, value in values.items():
+        if name in SETTINGS:
+            SETTINGS[name].check(value, _elsewhere(origins.get(name, "")))
+    settings = replace(Settings(), **values)
+    _check_together(settings, origins)
     return Resolved(settings, origins)
+
+
+def _apply_preset(preset: presets.Preset, values: dict[str, Any], origins: dict[str, str]) -> None:
+    data = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": dict(preset.options), **preset.media}
+    values.update(data)
+    origins.update(dict.fromkeys(data, f"preset {preset.name}"))
+
+
+def _apply_level(level: Level, values: dict[str, Any], origins: dict[str, str]) -> None:
+    pruner = level.values.get("pruner")
+    if pruner is not None and pruner != values.get("pruner"):
+        values["pruner_options"] = {}  # those of another pruner
+        if pruner == NO_PRUNER and "keep" not in level.values:
+            values["keep"], origins["keep"] = 1.0, level.origins["pruner"]
+    values.update(level.values)
+    origins.update(level.origins)
+
+
+def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
+    """What one value alone cannot tell."""
+    registry.find(settings.pruner)
+    models.check_name(settings.model)
+    where = f" (from {origin})" if (origin := _elsewhere(origins.get("keep", ""))) else ""
+    if settings.pruner == NO_PRUNER and settings.keep != 1:
+        raise UsageError(f"--pruner none keeps everything: it cannot go with --keep {settings.keep}{where}")
+    if settings.min_frames > settings.max_frames:
+        raise UsageError(f"min-frames must be at most --max-frames {settings.max_frames}, not {settings.min_frames}")
+
+
+def _elsewhere(origin: str) -> str:
+    """``origin`` where it has to be said: not of a flag, which the message names."""
+    return "" if origin.startswith(FLAG) else origin
 
 
 def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> DecodeOptions:
     """How a file becomes a Clip that ``backbone`` can read."""
+    from cg_cli.media.clip import DecodeOptions
+
     return DecodeOptions(
         fps=settings.fps,
         max_frames=settings.max_frames,
@@ -119,52 +136,3 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
         min_frames=settings.min_frames,
         video_pixels=settings.video_pixels,
     )
-
-
-def _check(settings: Settings, origins: Mapping[str, str]) -> None:
-    registry.find(settings.pruner)
-    rules = [
-        ("keep", 0 < settings.keep <= 1, f"--keep must be above 0 and at most 1, not {settings.keep}"),
-        (
-            "keep",
-            settings.pruner != NONE or settings.keep == 1,
-            f"--pruner none keeps everything: it cannot go with --keep {settings.keep}",
-        ),
-        ("fps", 0 < settings.fps <= 1000, f"--fps must be above 0, not {settings.fps}"),
-        ("max_frames", settings.max_frames >= 2, f"--max-frames must be at least 2, not {settings.max_frames}"),
-        (
-            "min_frames",
-            0 <= settings.min_frames <= settings.max_frames,
-            f"min-frames must be between 0 and --max-frames {settings.max_frames}, not {settings.min_frames}",
-        ),
-        (
-            "video_pixels",
-            settings.video_pixels >= 0,
-            f"video-pixels must be 0 (no limit) or more, not {settings.video_pixels}",
-        ),
-        (
-            "max_pixels",
-            settings.max_pixels >= 28 * 28,
-            f"--max-pixels must be at least {28 * 28} (one token), not {settings.max_pixels}",
-        ),
-        (
-            "max_new_tokens",
-            settings.max_new_tokens >= 1,
-            f"--max-new-tokens must be at least 1, not {settings.max_new_tokens}",
-        ),
-        (
-            "temperature",
-            0 <= settings.temperature < 100,
-            f"--temperature must be 0 or more, not {settings.temperature}",
-        ),
-        ("seed", 0 <= settings.seed < 2**63, f"--seed must be 0 or more, not {settings.seed}"),
-        (
-            "decode_timeout",
-            settings.decode_timeout > 0,
-            f"--decode-timeout must be above 0, not {settings.decode_timeout}",
-        ),
-    ]
-    for name, holds, message in rules:
-        if not holds:
-            origin = origins.get(name, GIVEN)
-            raise UsageError(message if origin == GIVEN else f"{message} (from {origin})")

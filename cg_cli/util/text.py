@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 
@@ -20,3 +21,8 @@ def closest(word: str, words: Iterable[str]) -> str:
     """``, did you mean 'x'?`` for the word most like ``word``, or nothing."""
     matches = get_close_matches(word, list(words), n=1)
     return f", did you mean '{matches[0]}'?" if matches else ""
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

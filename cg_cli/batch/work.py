@@ -1,0 +1,162 @@
+"""What a run has to do: which questions are open, which file answers them, and what becomes of what comes back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cg_cli import records
+from cg_cli.batch.archive import Sink
+from cg_cli.batch.job import MAX_ATTEMPTS, Job
+from cg_cli.engine.inputs import AnswerInputs, conditions, video_content
+from cg_cli.evals.matching import right
+from cg_cli.questions import Item, Question
+from cg_cli.records import Answer, Failure, Record
+
+if TYPE_CHECKING:
+    from cg_cli.batch.pool import Outcome
+    from cg_cli.batch.run import Listener, Plan, Totals
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Questions about one file that have no record yet, each with the key of its record."""
+
+    item: Item
+    questions: tuple[Question, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass
+class Work:
+    """The questions of one run.
+
+    Attributes:
+        inputs: what every answer depends on.
+        keys: of all questions of this run, answered or not, as far as they were looked at.
+    """
+
+    plan: Plan
+    inputs: AnswerInputs
+    sink: Sink
+    totals: Totals
+    listener: Listener
+    keys: set[str] = field(default_factory=set)
+    _in_work: dict[int, _Open] = field(default_factory=dict)
+    _pending: dict[str, int] = field(default_factory=dict)  # number of the job that answers a key
+    _copies: dict[int, list[_Open]] = field(default_factory=lambda: defaultdict(list))  # that wait for a job
+
+    def jobs(self) -> Iterator[Job]:
+        """The jobs of this shard whose questions are open, as they are asked for.
+
+        A question whose key another job answers, about a byte-identical copy of the file, waits for that one; one that an
+        answer in the archive has takes that.
+        """
+        plan, totals = self.plan, self.totals
+        items = [item for item in plan.collected.items if not plan.shard or plan.shard.has(item.video)]
+        totals.clips, totals.questions = len(items), sum(len(item.questions) for item in items)
+        questions = ((item.video, question.text, question.id) for item in items for question in item.questions)
+        for change in self.sink.history.made_otherwise(questions, conditions(self.inputs)):
+            self.listener.note(f"{change}: such questions are asked again")
+        self.listener.settled(totals)
+        number = 0
+        for item in items:
+            open_questions = self._unsettled(item)
+            if not open_questions.questions:
+                totals.clips_before += 1
+                self.listener.settled(totals)
+                continue
+            own = self._without_copies(open_questions)
+            if own.questions:
+                self._in_work[number] = own
+                self._pending.update(dict.fromkeys(own.keys, number))
+                yield Job(number, item.video, tuple(question.text for question in own.questions))
+                number += 1
+
+    def settle(self, outcome: Outcome) -> None:
+        """Write the records of a job, and those of the copies that waited for it."""
+        done = self._in_work.pop(outcome.number)
+        if outcome.error:
+            error, video = outcome.error, done.item.video
+            identities = [
+                {"key": key, "video": video, "question": q.text} for key, q in zip(done.keys, done.questions)
+            ]
+            made: Sequence[Record] = [
+                records.failure(identity, error.stage, error.kind, str(error), attempts=MAX_ATTEMPTS)
+                for identity in identities
+            ]
+        else:
+            made = outcome.records
+        for key in done.keys:
+            self._pending.pop(key, None)
+        self._write(done, made, outcome)
+        by_key = dict(zip(done.keys, made))
+        for copy in self._copies.pop(outcome.number, []):
+            self._write(copy, [_copy_of(by_key[key], copy.item.video) for key in copy.keys])
+
+    def _unsettled(self, item: Item) -> _Open:
+        inputs = replace(self.inputs, video=video_content(item.video))
+        questions, keys = [], []
+        for question in item.questions:
+            key = replace(inputs, question=question.text).key
+            self.keys.add(key)
+            ok = self.sink.history.claim(key, item.video)
+            self.totals.before += ok is True
+            self.totals.failed_before += ok is False
+            if ok is None:
+                questions.append(question)
+                keys.append(key)
+        return _Open(item, tuple(questions), tuple(keys))
+
+    def _without_copies(self, work: _Open) -> _Open:
+        """The questions that need the model. Those that an answer in the archive has are written, and those that a job before
+        this one answers wait for it."""
+        own: list[tuple[Question, str]] = []
+        stored: list[tuple[Question, str]] = []
+        answers: list[Record] = []
+        waiting: dict[int, list[tuple[Question, str]]] = defaultdict(list)
+        for question, key in zip(work.questions, work.keys):
+            if key in self._pending:
+                waiting[self._pending[key]].append((question, key))
+            elif (answer := self.sink.answer(key)) is not None:
+                stored.append((question, key))
+                answers.append(_copy_of(answer, work.item.video))
+            else:
+                own.append((question, key))
+        for number, pairs in waiting.items():
+            self._copies[number].append(_open(work.item, pairs))
+        if stored:
+            self._write(_open(work.item, stored), answers)
+        return _open(work.item, own)
+
+    def _write(self, work: _Open, made: Sequence[Record], outcome: Outcome | None = None) -> None:
+        done = [self._complete(work.item, question, record) for question, record in zip(work.questions, made, strict=True)]
+        self.sink.append(done)
+        self.totals.add(done, outcome)
+        self.listener.clip(self.totals, work.item, done)
+
+    def _complete(self, item: Item, question: Question, record: Record) -> Record:
+        """The record with what the manifest says about its question."""
+        own = {*type(record).model_fields, "schema"}
+        more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
+        if isinstance(record, Answer) and question.choices and question.expected is not None:
+            more["correct"] = right(record.answer, question.expected, question.choices)
+        if isinstance(record, Failure):
+            more["attempts"] = record.attempts + self.sink.history.attempts((item.video, question.text, question.id))
+        return record.model_copy(update={"id": question.id, **more})
+
+
+def _open(item: Item, pairs: Sequence[tuple[Question, str]]) -> _Open:
+    return _Open(item, tuple(question for question, _ in pairs), tuple(key for _, key in pairs))
+
+
+def _copy_of(record: Record, video: str) -> Record:
+    """The record of a byte-identical copy of a file: what its first copy's has, at no cost."""
+    update: dict[str, Any] = {"video": video, "copied_from": record.video}
+    if isinstance(record, Answer):
+        update |= {"prefix_reused": True, "latency_s": record.latency_s.model_copy(update={"total": 0.0})}
+    # What the first copy's manifest says is not the second one's.
+    plain = type(record).model_construct(**{name: getattr(record, name) for name in type(record).model_fields})
+    return plain.model_copy(update=update)

@@ -1,0 +1,75 @@
+"""From settings to a session: the one place where the names of a model, a pruner and a predictor become objects."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+
+from cg_cli.engine.inputs import Sampling
+from cg_cli.engine.session import Session
+from cg_cli.predictors import lookup
+from cg_cli.pruning import registry
+from cg_cli.pruning.base import Pruner
+from cg_cli.settings import models
+from cg_cli.settings.resolve import decode_options
+from cg_cli.settings.table import Settings
+
+
+def make_pruner(settings: Settings) -> Pruner:
+    """The pruner with its options; one that has a ``seed`` takes the run's, unless the preset sets it.
+
+    Raises:
+        UsageError: an unknown pruner or option.
+    """
+    options = dict(settings.pruner_options)
+    cls = registry.find(settings.pruner).load()
+    if is_dataclass(cls) and "seed" in (field.name for field in fields(cls)):
+        options.setdefault("seed", settings.seed)
+    return registry.make(settings.pruner, **options)
+
+
+def sampling(settings: Settings) -> Sampling:
+    """How the tokens of an answer are chosen."""
+    return Sampling(settings.max_new_tokens, settings.temperature, settings.seed)
+
+
+def open_session(settings: Settings) -> Session:
+    """Load what ``settings`` ask for.
+
+    Raises:
+        UsageError: an unknown pruner, option, device or model, or a model that cannot be loaded.
+    """
+    pruner = make_pruner(settings)
+    warnings = []
+    if settings.predictor != lookup.AUTO and not pruner.needs_predictor:
+        warnings.append(
+            f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect"
+        )
+    name = models.choose(settings.model, settings.device)
+    known = models.KNOWN.get(name.lower())
+    backbone = models.load(
+        name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
+    )
+    if known and known.warning:
+        warnings.append(known.warning)
+    predictor = None
+    if pruner.needs_predictor:
+        predictor = lookup.find_predictor(settings.predictor, backbone, offline=settings.offline)
+    if predictor:
+        pruner = pruner.with_predictor(predictor.predictor)
+        warnings += predictor.notes
+    elif pruner.needs_predictor and settings.keep < 1:
+        warnings.append(
+            f"no audio-to-visual predictor for {name}: {settings.pruner} prunes by detail and time alone; "
+            f"`cg train-predictor` makes one, `cg fetch-predictor` lists those to be had, --predictor uses either"
+        )
+    return Session(
+        backbone=backbone,
+        pruner=pruner,
+        keep=settings.keep,
+        sampling=sampling(settings),
+        decode_options=decode_options(settings, backbone),
+        predictor=predictor,
+        preset=settings.preset,
+        quantize=settings.quantize,
+        warnings=(*warnings, *backbone.warnings),
+    )

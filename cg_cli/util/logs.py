@@ -1,0 +1,18 @@
+"""Diagnostics go to ``logging``, under the names of this package's modules; ``CG_DEBUG=1`` shows them, tracebacks too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+
+def show_debug_log() -> None:
+    """With ``CG_DEBUG=1``, write this package's log to stderr, once; otherwise do nothing. Changes nothing else."""
+    logger = logging.getLogger("cg_cli")
+    if os.environ.get("CG_DEBUG") != "1" or logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
