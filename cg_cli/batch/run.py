@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 from cg_cli import records
 from cg_cli.batch.archive import Archive, Sink, open_sink
-from cg_cli.batch.items import Collected, Item, Question
 from cg_cli.batch.job import MAX_ATTEMPTS, Job
 from cg_cli.batch.pool import Outcome
 from cg_cli.batch.shard import Shard
 from cg_cli.errors import SOME_FAILED, CgError, Interrupted
 from cg_cli.evals.matching import right
 from cg_cli.evals.scores import Score, scores
+from cg_cli.questions import Collected, Item, Question
 from cg_cli.records import Answer, Record
 from cg_cli.settings.resolve import Settings
 
@@ -232,10 +232,17 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         sink.close()
 
     # 4. what it came to
-    found = scores(Path(plan.file), keys) if sidecar else []
+    found = scores(_archived(Path(plan.file)), keys) if sidecar else []
     if sidecar:
         sidecar.write(status, totals, found)
     return Report(status, totals, ready["facts"], found)
+
+
+def _archived(file: Path) -> Iterator[dict[str, Any]]:
+    """The records of an archive; none where a run without a single record left no file."""
+    if file.exists():
+        with file.open("rb") as lines:
+            yield from (json.loads(line) for line in lines if line.strip())
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def profile(
     from cg_cli.batch import items
     from cg_cli.console.output import Reporter
     from cg_cli.pruning import registry
+    from cg_cli.questions import Collected
 
     if weights not in ("trained", "random"):
         raise UsageError(f"--weights {weights}: give trained or random")
@@ -107,9 +108,7 @@ def profile(
 
             found = benchmarks.collect(benchmark, data, settings)
         else:
-            found = (
-                items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else items.Collected([], [])
-            )
+            found = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer) if inputs else Collected([], [])
         for fault in found.faults:
             listener.fault(fault)
         names = pruner.split(",") if pruner else [name for name in registry.known()]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.backbones.base import Backbone
-from cg_cli.batch.items import Item
 from cg_cli.engine.session import Session
 from cg_cli.errors import ItemError
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning.base import Pruner
+from cg_cli.questions import Item
 from cg_cli.records import video_identity
 from cg_cli.settings.resolve import Settings
 from cg_cli.viz import page

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from cg_cli import __version__
 from cg_cli.backbones.base import Backbone
-from cg_cli.batch.items import Item, Question
 from cg_cli.engine.inputs import make_pruner
 from cg_cli.engine.metrics import device_name
 from cg_cli.errors import CgError, ItemError, UsageError
@@ -33,6 +32,7 @@ from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.questions import Item, Question
 from cg_cli.records import video_identity
 from cg_cli.settings import models
 from cg_cli.settings.resolve import Settings, decode_options

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from cg_cli.backbones import qwen_shapes
-from cg_cli.batch.items import Item
 from cg_cli.errors import UsageError
 from cg_cli.evals import stats
 from cg_cli.media.clip import DecodeOptions
@@ -23,6 +22,7 @@ from cg_cli.profiling import report, summary, synthetic
 from cg_cli.profiling.cells import cells
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.profiling.pages import choose, shown
+from cg_cli.questions import Item
 from cg_cli.settings import models
 from cg_cli.viz.page import read
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from cg_cli.batch.items import Collected
 from cg_cli.errors import UsageError
+from cg_cli.questions import Collected
 from cg_cli.settings.resolve import Settings
 from cg_cli.util.text import closest
 

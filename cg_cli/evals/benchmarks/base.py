@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cg_cli.batch.items import GOLD, Collected, Item, Question
 from cg_cli.errors import UsageError
 from cg_cli.evals.benchmarks import tables
+from cg_cli.questions import GOLD, Collected, Item, Question
 from cg_cli.settings.resolve import Settings
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
