@@ -27,7 +27,7 @@ from cg_cli.media.clip import Clip
 from cg_cli.predictors import lookup
 from cg_cli.profiling import synthetic
 from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
-from cg_cli.profiling.overhead import predictor_of
+from cg_cli.profiling.random_predictor import random_predictor
 from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
@@ -183,7 +183,7 @@ def _pruners(
     @cache
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
-            return predictor_of(backbone.hidden_size, backbone.device), "random weights"
+            return random_predictor(backbone.hidden_size, backbone.device), "random weights"
         found = lookup.find(settings.predictor, backbone, offline=settings.offline)
         for note in found.notes if found else ():
             listener.note(note)
