@@ -13,54 +13,16 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cg_cli.errors import NothingToDo, UsageError
 from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, walk
+from cg_cli.questions import GOLD, Collected, Item, Question
 
 STDIN = "-"
 ROWS, TABLE, LIST = (".jsonl", ".ndjson"), (".csv",), (".txt",)
 OWN_KEYS = ("video", "question", "questions", "id")
-GOLD = "expected"  # what a record calls the ``answer`` of a manifest: its own ``answer`` is the model's
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question about a clip; ``id`` and ``more`` come from its manifest and go into its record."""
-
-    text: str
-    id: str | int | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def expected(self) -> str | None:
-        """The right answer, if the manifest has it."""
-        return None if self.more.get(GOLD) is None else str(self.more[GOLD])
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The texts to choose from; none if the question is open."""
-        given = self.more.get("choices")
-        return tuple(map(str, given)) if isinstance(given, list | tuple) else ()
-
-
-@dataclass(frozen=True)
-class Item:
-    """One media file, by a path that this process can open, and what is asked of it."""
-
-    video: str
-    questions: tuple[Question, ...]
-
-
-@dataclass
-class Collected:
-    """Everything to do: ``items`` in order of first mention, each file once; ``faults``, a line each about what was
-    left out."""
-
-    items: list[Item]
-    faults: list[str]
 
 
 def collect(

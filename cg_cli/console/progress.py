@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cg_cli.questions import Item
 from cg_cli.batch.run import Plan, Report, Totals
 from cg_cli.console.output import Reporter, count, duration, share
+from cg_cli.questions import Item
 from cg_cli.records import Record
 
 

@@ -1,0 +1,1 @@
+"""Accuracy: published benchmarks, what counts as right, and scores with their intervals."""

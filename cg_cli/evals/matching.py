@@ -23,23 +23,23 @@ def right(answer: str, expected: str, choices: Sequence[str] = ()) -> bool:
         choices: their texts, possibly with a letter in front ("B. red").
     """
     if not choices:
-        return normalised(answer) == normalised(expected)
-    texts = [normalised(_without_letter(choice, number)) for number, choice in enumerate(choices)]
-    wanted = _number(expected, texts)
-    return wanted is not None and _number(answer, texts) == wanted
+        return normalize(answer) == normalize(expected)
+    texts = [normalize(_without_letter(choice, number)) for number, choice in enumerate(choices)]
+    expected_index = _choice_index(expected, texts)
+    return expected_index is not None and _choice_index(answer, texts) == expected_index
 
 
-def normalised(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case words without accents, punctuation and articles."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
     words = re.sub(r"[^\w\s]", " ", plain).split()
     return " ".join(word for word in words if word not in ARTICLES or len(words) == 1)
 
 
-def _number(text: str, choices: list[str]) -> int | None:
-    """Which choice ``text`` names: by all of its words, else by a letter at its beginning, else as the only one that it
-    holds."""
-    words = normalised(text)
+def _choice_index(text: str, choices: list[str]) -> int | None:
+    """The choice that ``text`` names: by all of its words, else by a letter at its beginning, else as the only one in
+    it."""
+    words = normalize(text)
     if words in choices:
         return choices.index(words)
     letter = _LETTER.match(text)
@@ -49,8 +49,9 @@ def _number(text: str, choices: list[str]) -> int | None:
         and (number := string.ascii_uppercase.index(letter[1].upper())) < len(choices)
     ):
         return number
-    held = [number for number, choice in enumerate(choices) if choice and re.search(rf"\b{re.escape(choice)}\b", words)]
-    return held[0] if len(held) == 1 else None
+    mentions = lambda choice: choice and re.search(rf"\b{re.escape(choice)}\b", words)
+    mentioned = [number for number, choice in enumerate(choices) if mentions(choice)]
+    return mentioned[0] if len(mentioned) == 1 else None
 
 
 def _without_letter(choice: str, number: int) -> str:

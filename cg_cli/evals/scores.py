@@ -1,15 +1,13 @@
-"""How many of an archive's labelled multiple-choice questions were answered right."""
+"""Accuracy on the labelled multiple-choice questions of an archive: overall, and by category."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cg_cli.batch.history import about
 from cg_cli.evals.stats import interval
 
 CLIPS = 10  # fewer say too little about the spread between clips
@@ -26,26 +24,23 @@ class Score:
     interval: tuple[float, float] | None
 
 
-def scores(file: Path, keys: Collection[str]) -> list[Score]:
-    """The score of all labelled answers with one of ``keys`` in an archive, then that of each category; none if none is
-    labelled."""
-    last = {}
-    if not file.exists():  # a run without a single record leaves none
-        return []
-    with file.open("rb") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if record["key"] in keys and record.get("correct") is not None:
-                last[about(record)] = record
-    by_category = {}
-    for record in last.values():
+def scores(records: Iterable[Mapping[str, Any]], keys: Collection[str]) -> list[Score]:
+    """The score of all labelled answers among ``records`` with one of ``keys``, then that of each category; none if
+    none is labelled. Of several records on one question about one video, the last counts."""
+    labelled: dict[tuple[str, str, Any], Mapping[str, Any]] = {}
+    for record in records:
+        if record["key"] in keys and record.get("correct") is not None:
+            labelled[record["video"], record["question"], record.get("id")] = record
+    by_category: dict[str, list[Mapping[str, Any]]] = {}
+    for record in labelled.values():
         by_category.setdefault(str(record.get("category") or ""), []).append(record)
-    named = {name: found for name, found in sorted(by_category.items()) if name}
-    return [_score(name, found) for name, found in {"": list(last.values()), **named}.items() if found]
+    categories = {name: members for name, members in sorted(by_category.items()) if name}
+    groups = {"": list(labelled.values()), **categories}
+    return [_score(name, members) for name, members in groups.items() if members]
 
 
-def _score(name: str, found: list[dict]) -> Score:
-    correct = np.array([record["correct"] for record in found], float)
-    clip = np.unique([record["video"] for record in found], return_inverse=True)[1]
+def _score(name: str, records: Sequence[Mapping[str, Any]]) -> Score:
+    correct = np.array([record["correct"] for record in records], float)
+    clip = np.unique([record["video"] for record in records], return_inverse=True)[1]
     enough = clip.max() + 1 >= CLIPS
-    return Score(name, int(correct.sum()), len(found), interval(correct, clip) if enough else None)
+    return Score(name, int(correct.sum()), len(records), interval(correct, clip) if enough else None)

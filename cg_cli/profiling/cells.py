@@ -1,4 +1,4 @@
-"""Which pruner at which ratio: from the words of a command line to cells."""
+"""The cells of a sweep, pruner x keep ratio, from the options of the command line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cg_cli.settings.resolve import NONE
 
 
 def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
-    """Every one of ``pruners`` at every ratio of ``keeps``, numbers with commas between; ratio 1 is the whole clip.
+    """Every one of ``pruners`` at every ratio of ``keeps``, a comma-separated list; ratio 1 is the whole clip.
 
     Raises:
-        UsageError: an unknown pruner, or what is no ratio.
+        UsageError: an unknown pruner, or a text that is no ratio.
     """
     names = [name.strip() for name in pruners if name.strip()]
     for name in names:

@@ -1,8 +1,8 @@
-"""What choosing the tokens costs beside reading them: a pruner and its predictor against the prefill of the whole clip.
+"""The overhead of token selection: FLOPs and time of a pruner and its predictor, against prefill of the whole clip.
 
-``python -m cg_cli.profiling.overhead`` takes the shapes of Qwen2.5-Omni 7B with random weights and runs as many decoder
-layers as it is told (``--layers``), since 28 do not fit everywhere; the time of the whole model is that of those
-layers, scaled. FLOPs are of the whole model. What the numbers in the tokens are does not change what they cost.
+``python -m cg_cli.profiling.overhead`` takes the shapes of Qwen2.5-Omni 7B with random weights and runs ``--layers``
+decoder layers, since 28 do not fit everywhere; the time of the whole model is that of those layers, scaled. FLOPs are
+of the whole model. The values in the tokens do not change the costs.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTh
 from cg_cli.backbones import cost
 from cg_cli.backbones.device import resolve_device, resolve_dtype, synchronize
 from cg_cli.backbones.qwen2_5_omni.layout import MediaShape, prefix_layout
+from cg_cli.profiling.random_predictor import random_predictor
 from cg_cli.pruning import registry
 from cg_cli.pruning.budget import plan
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import TokenStream
 
 LAYERS = 28  # of the 7B model
 SHAPE = {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4}
 HEADER = 20  # text tokens before the clip, about
-AUDIO_A_SECOND = 25
+AUDIO_TOKENS_PER_S = 25
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip by its sizes: ``grids`` of one second, each of ``rows`` x ``columns`` video tokens."""
+class ClipShape:
+    """``grids`` of one second, each of ``rows`` x ``columns`` video tokens."""
 
     grids: int
     rows: int
     columns: int
 
 
-def stream_of(clip: Clip, width: int, device: torch.device, dtype: torch.dtype) -> TokenStream:
-    """Random tokens [L, width] in the layout that ``clip`` has."""
-    layout = prefix_layout(HEADER, MediaShape(clip.grids, clip.rows, clip.columns, AUDIO_A_SECOND * clip.grids, 1.0))
+def random_stream(shape: ClipShape, width: int, device: torch.device, dtype: torch.dtype) -> TokenStream:
+    """Random tokens [L, width] in the layout of a clip of ``shape``."""
+    audio = AUDIO_TOKENS_PER_S * shape.grids
+    layout = prefix_layout(HEADER, MediaShape(shape.grids, shape.rows, shape.columns, audio, 1.0))
     names = ("modality", "grid", "row", "column", "time_s", "positions")
     return TokenStream(
         embeddings=torch.randn(len(layout.modality), width, dtype=dtype, device=device),
@@ -56,22 +57,15 @@ def stream_of(clip: Clip, width: int, device: torch.device, dtype: torch.dtype) 
     )
 
 
-def decoder(layers: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def random_decoder(layers: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """``layers`` layers of the 7B language model with random weights, and next to no vocabulary."""
     config = Qwen2_5OmniTextConfig(**SHAPE, num_hidden_layers=layers, vocab_size=8, use_sliding_window=False)
     with torch.device(device):
         return Qwen2_5OmniThinkerTextModel(config).to(dtype).eval()
 
 
-def predictor_of(width: int, device: torch.device) -> A2VPredictor:
-    """A predictor with random weights, in the sizes that ``cg train-predictor`` makes."""
-    predictor = A2VPredictor(PredictorMetadata("random weights", "none", "none", width)).to(device)
-    predictor.basis.copy_(torch.linalg.qr(torch.randn(width, predictor.card.components)).Q)
-    return predictor.requires_grad_(False).eval()
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of ``work``, the device's part included."""
+def wall_time(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of ``work`` on host and device."""
     started = time.perf_counter()
     work()
     synchronize(device)
@@ -80,13 +74,13 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 @torch.no_grad()
 def measure(
-    pruner_name: str, keep: float, clip: Clip, layers: int, repeat: int, device: torch.device, dtype: torch.dtype
+    pruner_name: str, keep: float, shape: ClipShape, layers: int, repeat: int, device: torch.device, dtype: torch.dtype
 ) -> dict:
-    """FLOPs and times of selection and prefill; medians over ``repeat`` runs that take turns, after one to warm up."""
+    """FLOPs and seconds of selection and prefill; medians over ``repeat`` alternating runs, after a warm-up."""
     width = SHAPE["hidden_size"]
-    stream, model = stream_of(clip, width, device, dtype), decoder(layers, device, dtype)
+    stream, model = random_stream(shape, width, device, dtype), random_decoder(layers, device, dtype)
     pruner = registry.make(pruner_name)
-    pruner = pruner.with_predictor(predictor_of(width, device)) if pruner.needs_predictor else pruner
+    pruner = pruner.with_predictor(random_predictor(width, device)) if pruner.needs_predictor else pruner
 
     def prefill() -> Tensor:
         cache = DynamicCache(config=model.config)
@@ -102,46 +96,58 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(repeat + 1):
         for name, run in work.items():
-            taken = seconds(run, device)
-            times[name] += [taken] if turn else []
+            elapsed = wall_time(run, device)
+            times[name] += [elapsed] if turn else []
     median = {name: statistics.median(values) for name, values in times.items()}
     sizes = replace(cost.TextSizes.from_config(model.config), layers=LAYERS)
-    video, audio = clip.grids * clip.rows * clip.columns, AUDIO_A_SECOND * clip.grids
+    video, audio = shape.grids * shape.rows * shape.columns, AUDIO_TOKENS_PER_S * shape.grids
     flops = {
-        "select": pruner.flops(budget, audio, video, clip.grids, width),
+        "select": pruner.flops(budget, audio, video, shape.grids, width),
         "prefill": cost.decoder_flops(sizes, len(stream), 0, 0),
     }
-    whole = median["prefill"] * LAYERS / layers
+    all_layers_s = median["prefill"] * LAYERS / layers
     return {
-        "pruner": pruner_name, "keep": keep, "video_tokens": video, "audio_tokens": audio, "kept": budget.count,
-        "device": str(device), "dtype": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads(),
-        "layers_run": layers, "layers": LAYERS, "flops": flops, "flops_share": flops["select"] / flops["prefill"],
-        "seconds": median, "spread_s": {name: [min(v), max(v)] for name, v in times.items()},
-        "time_share_of_layers_run": median["select"] / median["prefill"], "time_share": median["select"] / whole,
-    }  # fmt: skip
+        "pruner": pruner_name,
+        "keep": keep,
+        "video_tokens": video,
+        "audio_tokens": audio,
+        "kept": budget.count,
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "layers_run": layers,
+        "layers": LAYERS,
+        "flops": flops,
+        "flops_share": flops["select"] / flops["prefill"],
+        "seconds": median,
+        "spread_s": {name: [min(v), max(v)] for name, v in times.items()},
+        "time_share_of_layers_run": median["select"] / median["prefill"],
+        "time_share": median["select"] / all_layers_s,
+    }
 
 
-def table(found: dict) -> Table:
-    """The figures for people."""
-    run, all_layers = found["layers_run"], found["layers"]
-    title = f"{found['pruner']} at keep {found['keep']:g}: {found['video_tokens']} video and {found['audio_tokens']} audio tokens, 7B width"
+def table(overhead: dict) -> Table:
+    """The result of ``measure`` for a terminal."""
+    run, all_layers = overhead["layers_run"], overhead["layers"]
+    counts = f"{overhead['video_tokens']} video and {overhead['audio_tokens']} audio tokens"
+    title = f"{overhead['pruner']} at keep {overhead['keep']:g}: {counts}, 7B width"
     out = Table(title=title, title_justify="left")
     for name in ("", "selection", "prefill of all tokens", "share"):
         out.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    flops, taken = found["flops"], found["seconds"]
+    flops, seconds = overhead["flops"], overhead["seconds"]
     out.add_row(
         f"FLOPs, {all_layers} layers",
         f"{flops['select']:.3g}",
         f"{flops['prefill']:.3g}",
-        f"{100 * found['flops_share']:.3f} %",
+        f"{100 * overhead['flops_share']:.3f} %",
     )
-    shares = {run: found["time_share_of_layers_run"], all_layers: found["time_share"]}
+    shares = {run: overhead["time_share_of_layers_run"], all_layers: overhead["time_share"]}
     for layers, share in shares.items():
         how = "measured" if layers == run else "scaled"
         out.add_row(
             f"seconds, {layers} layer{'s' * (layers > 1)}, {how}",
-            f"{taken['select']:.3f}",
-            f"{taken['prefill'] * layers / run:.2f}",
+            f"{seconds['select']:.3f}",
+            f"{seconds['prefill'] * layers / run:.2f}",
             f"{100 * share:.2f} %",
         )
     return out
@@ -166,12 +172,18 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    clip = Clip(options.seconds, *options.tokens)
-    found = measure(
-        options.pruner, options.keep, clip, options.layers, options.repeat, device, resolve_dtype(options.dtype, device)
+    shape = ClipShape(options.seconds, *options.tokens)
+    overhead = measure(
+        options.pruner,
+        options.keep,
+        shape,
+        options.layers,
+        options.repeat,
+        device,
+        resolve_dtype(options.dtype, device),
     )
-    Console(stderr=True).print(table(found))
-    print(json.dumps(found))
+    Console(stderr=True).print(table(overhead))
+    print(json.dumps(overhead))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pages of the clips on which pruners disagree most: what each of them kept, side by side (``cg_cli.viz.page``)."""
+"""Pages (``cg_cli.viz.page``) of the clips on which pruners disagree most: the tokens each kept, side by side."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.backbones.base import Backbone
-from cg_cli.batch.items import Item
 from cg_cli.engine.session import Session
 from cg_cli.errors import ItemError
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning.base import Pruner
+from cg_cli.questions import Item
 from cg_cli.records import video_identity
 from cg_cli.settings.resolve import Settings
 from cg_cli.viz import page
 from cg_cli.viz.recorder import Recorder
 
-KEEP = 0.45  # the ratio whose cells are shown, or the one nearest to it: pages with every ratio would be large
+KEEP = 0.45  # each pruner is shown at the ratio nearest to it: pages with every ratio would be large
 FOLDER = "pages"
 
 
@@ -32,59 +32,64 @@ def choose(
     Args:
         lines: measurements by the identity of a clip.
     """
-    found = [
+    turned = [
         (item, sum(_turned(line, cell) for line in lines.get(video_identity(item.video), ()) for cell in cells))
         for item in items
     ]
-    return sorted(found, key=lambda each: -each[1])[:count]
+    return sorted(turned, key=lambda pair: -pair[1])[:count]
 
 
 def _turned(line: Mapping[str, Any], cell: Cell) -> int:
-    right, whole = (line["cells"].get(name, {}).get("right", ()) for name in (cell.name, BASELINE.name))
-    return sum(a != b for a, b in zip(right, whole))
+    right, baseline = (line["cells"].get(name, {}).get("right", ()) for name in (cell.name, BASELINE.name))
+    return sum(a != b for a, b in zip(right, baseline))
 
 
-def shown(cells: Sequence[Cell]) -> list[Cell]:
+def nearest_keep(cells: Sequence[Cell]) -> list[Cell]:
     """The cells that go on a page: of each pruner the ratio nearest to KEEP."""
     out: dict[str, Cell] = {}
     for cell in cells:
-        best = out.setdefault(cell.pruner, cell)
-        if abs(cell.keep - KEEP) < abs(best.keep - KEEP):
+        nearest = out.setdefault(cell.pruner, cell)
+        if abs(cell.keep - KEEP) < abs(nearest.keep - KEEP):
             out[cell.pruner] = cell
     return [cell for cell in out.values() if cell != BASELINE]
 
 
 def write(
-    chosen: Sequence[tuple[Item, int]], cells: Sequence[Cell], pruners: Mapping[Cell, Pruner], backbone: Backbone, settings: Settings,
-    labels: Mapping[str, str | None], out: Path, fault: Callable[[str], None],
-) -> list[dict[str, Any]]:  # fmt: skip
+    chosen: Sequence[tuple[Item, int]],
+    cells: Sequence[Cell],
+    pruners: Mapping[Cell, Pruner],
+    backbone: Backbone,
+    settings: Settings,
+    labels: Mapping[str, str | None],
+    out: Path,
+    fault: Callable[[str], None],
+) -> list[dict[str, Any]]:
     """Answer the questions of each chosen clip under ``cells`` and write its page into ``out``. Returns, for the
-    report, the clip, its page (relative to ``out``) and how many answers turned; ``fault`` is told of a clip that
-    cannot be read any more.
+    report, the clip, its page (relative to ``out``) and how many answers turned; ``fault`` gets a line about a clip
+    that cannot be read any more.
 
     CgError if a page cannot be written.
     """
-    made = []
+    pages = []
     (out / FOLDER).mkdir(exist_ok=True)
     for item, turned in chosen:
         identity, scenes, reading = video_identity(item.video), [], None
         for cell in cells:
             own = replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={})
-            session = Session(
-                own, backbone, pruners[cell], labels.get(cell.pruner), (), Recorder(own, backbone.frame_multiple)
-            )
+            recorder = Recorder(own, backbone.frame_multiple)
+            session = Session(own, backbone, pruners[cell], labels.get(cell.pruner), (), recorder)
             reading = reading or session.read(item.video)
             if isinstance(reading.clip, ItemError):
                 break
             records = session.ask_together(
                 item.video, [question.text for question in item.questions], reading, identity
             )
-            scenes.append(session.observer.scene(item.video, identity, records))
+            scenes.append(recorder.scene(item.video, identity, records))
         if not scenes:
             fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")
             continue
         place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
         page.write(out / name, replace(scenes[0], runs=tuple(run for scene in scenes for run in scene.runs)))
-        made.append({"video": item.video, "page": name, "turned": turned})
-    return made
+        pages.append({"video": item.video, "page": name, "turned": turned})
+    return pages

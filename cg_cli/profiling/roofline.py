@@ -1,4 +1,4 @@
-"""What this device can do at best, measured on the spot: its matrix rate, and how fast it moves memory."""
+"""The roofline of this device, measured: peak matrix FLOP/s and memory bandwidth."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from cg_cli.backbones.device import synchronize
 
 ROUNDS = 5
-SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
-BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}  # that are copied
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices
+BYTES = {"cuda": 1 << 30, "cpu": 1 << 28}  # of the copied buffer
 
 
 def roofline(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """``flops_per_s`` of a large matrix product in ``dtype``, ``bytes_per_s`` of a copy (read and written); the best of
-    a few."""
+    """``flops_per_s`` of a large matrix product in ``dtype``, ``bytes_per_s`` of a copy (read plus written); the best
+    of ROUNDS."""
     side = SIDE.get(device.type, SIDE["cpu"])
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source = torch.empty(BYTES.get(device.type, BYTES["cpu"]), dtype=torch.uint8, device=device)
@@ -27,12 +27,12 @@ def roofline(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
-    """The shortest time of ``work`` in seconds, after one to warm up."""
-    taken = []
+    """The shortest time of ``work`` in seconds, after a warm-up."""
+    seconds = []
     for _ in range(ROUNDS + 1):
         synchronize(device)
         started = time.perf_counter()
         work()
         synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])

@@ -1,4 +1,4 @@
-"""From measurements to figures: sums over clips, set against the whole clip in the same round, with their spread."""
+"""From measurements to figures: sums over clips, ratios to the whole clip in the same round, with their spread."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from cg_cli.evals.stats import interval
 from cg_cli.profiling.measure import BASELINE, Cell
 
-Lines = list[dict[str, Any]]  # of one clip
-QUESTIONS = 5  # on one clip: a pruner that reads the question pays for as many prefills, the others for one
+Lines = list[dict[str, Any]]  # measurements of one clip
+QUESTIONS = 5  # on one clip: a pruner that needs the question prefills for each of them, the others once
 STAGES = ("select_s", "prefill_s", "first_token_s", "decode_s")
 
 
 def summarise(cells: Sequence[Cell], clips: Sequence[Lines]) -> dict[str, Any]:
     """``cells``: the figures of each, in order. Only clips that have a measurement of every cell count."""
-    whole = [lines for lines in clips if all(any(cell.name in line["cells"] for line in lines) for cell in cells)]
-    return {"compared_clips": len(whole), "cells": [_cell(cell, whole) for cell in cells]}
+    complete = [lines for lines in clips if all(any(cell.name in line["cells"] for line in lines) for cell in cells)]
+    return {"compared_clips": len(complete), "cells": [_cell(cell, complete) for cell in cells]}
 
 
 def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     own = [_line(lines, cell) for lines in clips]
-    found = [line["cells"][cell.name] for line in own]
-    tokens = {name: sum(f["tokens"][name] for f in found) for name in found[0]["tokens"]} if found else {}
-    flops = {name: sum(f["flops"][name] for f in found) for name in found[0]["flops"]} if found else {}
+    measured = [line["cells"][cell.name] for line in own]
+    tokens = {name: sum(m["tokens"][name] for m in measured) for name in measured[0]["tokens"]} if measured else {}
+    flops = {name: sum(m["flops"][name] for m in measured) for name in measured[0]["flops"]} if measured else {}
     media = tokens.get("video", 0) + tokens.get("audio", 0)
     out: dict[str, Any] = {"pruner": cell.pruner, "keep": cell.keep, "tokens": tokens, "flops": flops}
     if media:
-        # Papers count in any of these ways; a method before the language model keeps one number in all of its layers.
+        # Papers count in any of these ways; for a method before the language model the first three are the same.
         share = flops["prefill"] / flops["prefill_full"]
         out["kept"] = {
             "input": tokens["entered"] / media,
@@ -43,14 +43,13 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
 
 
 def _line(lines: Lines, cell: Cell) -> dict[str, Any]:
-    """The last line with ``cell``, timed ones first."""
-    having = [line for line in lines if cell.name in line["cells"]]
-    return max(enumerate(having), key=lambda at: (len(at[1]["cells"][cell.name]["times"]), at[0]))[1]
+    """The last line with ``cell``, of those with the most timed rounds."""
+    candidates = [line for line in lines if cell.name in line["cells"]]
+    return max(enumerate(candidates), key=lambda pair: (len(pair[1]["cells"][cell.name]["times"]), pair[0]))[1]
 
 
 def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
-    """Medians over rounds of the sums over timed clips; ratios are of one round against the whole clip in that
-    round."""
+    """Medians over rounds of the sums over timed clips; ratios are to the whole clip in the same round."""
     timed = [line for line in lines if line["cells"][cell.name]["times"]]
     rounds = min((len(line["cells"][cell.name]["times"]) for line in timed), default=0)
     if not rounds:
@@ -59,16 +58,16 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     base = [_sum(timed, BASELINE, turn) for turn in range(rounds)]
     median = {stage: statistics.median(t[stage] for t in totals) for stage in STAGES}
     steps = sum(t["decode_steps"] for t in totals)
-    speed = [b["prefill_s"] / (t["prefill_s"] + t["select_s"]) for b, t in zip(base, totals)]
-    first = [
+    prefill = [b["prefill_s"] / (t["prefill_s"] + t["select_s"]) for b, t in zip(base, totals)]
+    ttft = [
         (b["prefill_s"] + b["first_token_s"]) / (t["select_s"] + t["prefill_s"] + t["first_token_s"])
         for b, t in zip(base, totals)
     ]
-    # From the file to the first token: what no pruner of tokens makes shorter is in it, too.
+    # From the file to the first token, decoding of the file and the encoders included: no pruner shortens those.
     media_s = sum(line["media_s"] or 0.0 for line in timed)
     encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
     before = media_s + encode_s
-    whole = [
+    end_to_end = [
         (before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"])
         for b, t in zip(base, totals)
     ]
@@ -78,21 +77,21 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         / (t["select_s"] + prefills * t["prefill_s"] + QUESTIONS * t["first_token_s"])
         for b, t in zip(base, totals)
     ]
-    every = [time for line in timed for time in line["cells"][cell.name]["times"]]
-    peaks = [time["peak_bytes"] for time in every if time["peak_bytes"] is not None]
+    all_times = [time for line in timed for time in line["cells"][cell.name]["times"]]
+    peaks = [time["peak_bytes"] for time in all_times if time["peak_bytes"] is not None]
     return {
         "timed_clips": len(timed),
         "seconds": median,  # of all timed clips together
         "media_s": media_s if any(line["media_s"] is not None for line in timed) else None,
         "encode_s": encode_s,
         "selection_share": statistics.median(t["select_s"] / b["prefill_s"] for t, b in zip(totals, base)),
-        "prefill_speedup": _spread(speed),
-        "efficiency": statistics.median(speed) / promised if promised else None,
-        "ttft_speedup": _spread(first),
-        "end_to_end_speedup": _spread(whole),
+        "prefill_speedup": _spread(prefill),
+        "efficiency": statistics.median(prefill) / promised if promised else None,
+        "ttft_speedup": _spread(ttft),
+        "end_to_end_speedup": _spread(end_to_end),
         "questions_speedup": _spread(several),
         "decode_tokens_per_s": steps / sum(t["decode_s"] for t in totals) if steps else None,
-        "kv_bytes": max(time["kv_bytes"] for time in every),
+        "kv_bytes": max(time["kv_bytes"] for time in all_times),
         "peak_bytes": max(peaks) if peaks else None,
     }
 
@@ -108,21 +107,24 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 def _accuracy(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     """Right answers with a 95 % interval, against the whole clip question by question, and by category."""
-    hits, whole, category, clip = [], [], [], []
+    right: list[bool] = []
+    baseline: list[bool] = []
+    category: list[str] = []
+    clip: list[int] = []
     for number, lines in enumerate(clips):
         line = next((x for x in reversed(lines) if "right" in x["cells"].get(cell.name, {})), None)
         if line is None:
             continue
-        hits += line["cells"][cell.name]["right"]
-        whole += line["cells"][BASELINE.name]["right"]
+        right += line["cells"][cell.name]["right"]
+        baseline += line["cells"][BASELINE.name]["right"]
         category += line["category"]
         clip += [number] * len(line["category"])
-    if not hits:
+    if not right:
         return {}
-    value, base, of = np.array(hits, float), np.array(whole, float), np.unique(clip, return_inverse=True)[1]
+    value, base, of = np.array(right, float), np.array(baseline, float), np.unique(clip, return_inverse=True)[1]
     names = np.array(category)
     return {
-        "accuracy": {"value": float(value.mean()), "interval": interval(value, of), "questions": len(hits)},
+        "accuracy": {"value": float(value.mean()), "interval": interval(value, of), "questions": len(right)},
         "against_whole": {"value": float((value - base).mean()), "interval": interval(value - base, of)},
         "by_category": {
             name: {"value": float(value[names == name].mean()), "questions": int((names == name).sum())}

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from cg_cli import __version__
 from cg_cli.backbones.base import Backbone
-from cg_cli.batch.items import Item, Question
 from cg_cli.engine.inputs import make_pruner
 from cg_cli.engine.metrics import device_name
 from cg_cli.errors import CgError, ItemError, UsageError
@@ -28,11 +27,12 @@ from cg_cli.media.clip import Clip
 from cg_cli.predictors import lookup
 from cg_cli.profiling import synthetic
 from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
-from cg_cli.profiling.overhead import predictor_of
+from cg_cli.profiling.random_predictor import random_predictor
 from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.questions import Item, Question
 from cg_cli.records import video_identity
 from cg_cli.settings import models
 from cg_cli.settings.resolve import Settings, decode_options
@@ -40,11 +40,13 @@ from cg_cli.settings.resolve import Settings, decode_options
 TIMED = 16
 QUESTION = "What is happening?"
 MEASUREMENTS = "measurements.jsonl"
-FORM = 3  # of a line there: those in another form are not used
+FORM = 3  # version of a line there; lines of another version are not used
+
+Read = Callable[[Backbone], tuple[Clip, float | None]]  # a clip, and the seconds of decoding if a file was decoded
 
 
 class Listener(Protocol):
-    """Who is told how it goes."""
+    """Receives the progress of a profile."""
 
     def fault(self, message: str) -> None: ...
 
@@ -61,11 +63,11 @@ class Profile:
 
     Attributes:
         items: clips with their questions.
-        synthetic_s: seconds of a clip that no file holds; None for none.
+        synthetic_s: seconds of a synthetic clip; None for none.
         cells: pruners at ratios; the whole clip is always measured with them.
-        random: random weights in the model's shape, with at most ``layers`` layers in each part.
+        random: random weights in the model's shapes, with at most ``layers`` layers in each part.
         out: folder of the measurements.
-        pages: how many clips get a page of what each pruner kept.
+        pages: number of clips that get a page of the tokens each pruner kept.
     """
 
     settings: Settings
@@ -80,7 +82,7 @@ class Profile:
 
 
 def run(profile: Profile, listener: Listener) -> dict[str, Any]:
-    """Measure what ``profile.out`` does not have yet. Returns the summary of all.
+    """Measure what ``profile.out`` does not have yet. Returns the summary of all measurements.
 
     Raises:
         UsageError: settings that cannot be carried out.
@@ -108,50 +110,55 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels
     )
     identities, faults = [], 0
-    for number, (identity, asks, clip) in enumerate(_clips(profile)):
+    for number, (identity, asks, read) in enumerate(_clips(profile)):
         identities.append(identity)
         repeat = profile.repeat if number < TIMED else 0
         missing = [
-            cell for cell in cells if not lines.have(identity, cell.name, repeat, len([a for a in asks if a.expected]))
+            cell for cell in cells if not lines.has(identity, cell.name, repeat, len([a for a in asks if a.expected]))
         ]
         if missing:
             try:
-                read, media_s = clip(backbone)
+                decoded, media_s = read(backbone)
                 bench = Bench(
                     backbone,
                     {cell: pruners[cell] for cell in dict.fromkeys([BASELINE, *missing])},
                     settings.max_new_tokens,
                 )
-                lines.add(identity, {"media_s": media_s, **bench.clip(read, asks, repeat)})
+                lines.add(identity, {"media_s": media_s, **bench.clip(decoded, asks, repeat)})
             except ItemError as error:
                 faults += 1
                 listener.fault(str(error))
         listener.measured(number + 1, len(profile.items) + (profile.synthetic_s is not None))
 
-    # 3. this device at its best, in the same run
+    # 3. the roofline of this device, in the same run
     peak = roofline(backbone.device, backbone.dtype)
 
-    # 4. what it comes to
-    chosen = lines.chosen(identities)
-    if not chosen:
+    # 4. the figures
+    measured = lines.of(identities)
+    if not measured:
         raise CgError("no clip could be measured")
 
-    # 5. pages, for those who want to see
-    drawn = []
+    # 5. pages, if there are to be any
+    written = []
     if profile.pages:
         from cg_cli.profiling import pages
 
-        shown = pages.shown(cells)
-        wanted = pages.choose(profile.items, lines.by_clip, shown, profile.pages)
-        drawn = pages.write(wanted, shown, pruners, backbone, settings, labels, profile.out, listener.fault)
+        page_cells = pages.nearest_keep(cells)
+        clips = pages.choose(profile.items, lines.by_clip, page_cells, profile.pages)
+        written = pages.write(clips, page_cells, pruners, backbone, settings, labels, profile.out, listener.fault)
     return {
-        "schema": "cg.profile/1", **facts, "clips": len(chosen), "failed": faults, "roofline": peak, "pages": drawn, **summarise(cells, chosen),
-    }  # fmt: skip
+        "schema": "cg.profile/1",
+        **facts,
+        "clips": len(measured),
+        "failed": faults,
+        "roofline": peak,
+        "pages": written,
+        **summarise(cells, measured),
+    }
 
 
-def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
-    """Identity, questions, and a function from the backbone to the Clip and the seconds that it took to read, if it was
-    read."""
+def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Read]]:
+    """Identity and questions of each clip, and how to read it."""
     settings = profile.settings
     if profile.synthetic_s is not None:
         length = profile.synthetic_s
@@ -163,7 +170,7 @@ def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
     with DecodeWorker() as worker:
         for item in profile.items:
 
-            def read(backbone: Backbone, video: str = item.video) -> tuple[Clip, float]:
+            def read(backbone: Backbone, video: str = item.video) -> tuple[Clip, float | None]:
                 started = time.perf_counter()
                 return worker.decode(video, decode_options(settings, backbone)), time.perf_counter() - started
 
@@ -171,30 +178,30 @@ def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Any]]:
 
 
 def _ask(question: Question) -> Ask:
-    """A question with what its manifest expects."""
+    """A question with its label, if the manifest has one."""
     return Ask(question.text, question.expected, question.choices, str(question.more.get("category") or ""))
 
 
 def _pruners(
     cells: Sequence[Cell], settings: Settings, backbone: Backbone, random: bool, listener: Listener
 ) -> tuple[dict[Cell, Pruner], dict[str, Any]]:
-    """The pruner of each cell, and by name of a pruner the predictor that it reads."""
+    """The pruner of each cell, and the label of its predictor by the pruner's name."""
 
     @cache
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
-            return predictor_of(backbone.hidden_size, backbone.device), "random weights"
-        found = lookup.find(settings.predictor, backbone, offline=settings.offline)
-        for note in found.notes if found else ():
+            return random_predictor(backbone.hidden_size, backbone.device), "random weights"
+        match = lookup.find(settings.predictor, backbone, offline=settings.offline)
+        for note in match.notes if match else ():
             listener.note(note)
-        return (found.predictor, found.label) if found else (None, None)
+        return (match.predictor, match.label) if match else (None, None)
 
     out, labels = {}, {}
     for cell in cells:
         pruner = make_pruner(replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={}))
         if pruner.needs_predictor:
-            read, labels[cell.pruner] = predictor()
-            pruner = pruner.with_predictor(read)
+            weights, labels[cell.pruner] = predictor()
+            pruner = pruner.with_predictor(weights)
         out[cell] = pruner
     return out, labels
 
@@ -230,7 +237,7 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
 
 class _Lines:
     """The measurements of all runs into one folder; those of other settings (``recipe``), or of a pruner with another
-    predictor than ``labels`` say, are left alone and not used."""
+    predictor than in ``labels``, stay in the file and are not used."""
 
     def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
         self.file, self.recipe, self.labels = file, recipe, labels
@@ -255,11 +262,11 @@ class _Lines:
     def _label(self, cell: str) -> str | None:
         return self.labels.get(cell.rpartition(" ")[0])
 
-    def have(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
-        """Whether there is a measurement of ``cell`` on ``clip`` with so many timed rounds and so many labelled
+    def has(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
+        """Whether there is a measurement of ``cell`` on ``clip`` with at least ``repeat`` timed rounds and ``labelled``
         questions."""
-        found = [line["cells"][cell] for line in self.by_clip.get(clip, []) if cell in line["cells"]]
-        return any(len(f["times"]) >= repeat and len(f.get("right", ())) == labelled for f in found)
+        measured = [line["cells"][cell] for line in self.by_clip.get(clip, []) if cell in line["cells"]]
+        return any(len(m["times"]) >= repeat and len(m.get("right", ())) == labelled for m in measured)
 
     def add(self, clip: str, measured: Mapping[str, Any]) -> None:
         cells = {name: {**cell, "predictor": self._label(name)} for name, cell in measured["cells"].items()}
@@ -271,6 +278,6 @@ class _Lines:
             raise CgError(f"cannot write {self.file}: {error.strerror}") from error
         self.by_clip.setdefault(clip, []).append(line)
 
-    def chosen(self, clips: Sequence[str]) -> list[list[dict[str, Any]]]:
+    def of(self, clips: Sequence[str]) -> list[list[dict[str, Any]]]:
         """The lines of each of ``clips`` that has any."""
         return [self.by_clip[clip] for clip in dict.fromkeys(clips) if clip in self.by_clip]

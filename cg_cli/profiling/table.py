@@ -1,4 +1,4 @@
-"""A summary for people on a terminal."""
+"""The summary of a profile as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """A row a cell: share of the FLOPs, speed-up against the whole clip in the same rounds, accuracy and what it
-    lost."""
+    """A row for each cell: share of the FLOPs, speed-up over the whole clip in the same rounds, accuracy and its
+    difference."""
     title = f"{summary['model']['id']} on {summary['device_name']}: {summary['compared_clips']} clips"
     out = Table(
         title=title,
@@ -29,22 +29,23 @@ def table(summary: Mapping[str, Any]) -> Table:
     names = NAMES if any(r["accuracy"] is not None for r in rows) else NAMES[:-2]
     for name in names:
         out.add_column(name, justify="left" if name == "pruner" else "right", no_wrap=True, min_width=4)
-    before = rows[0]["pruner"]
+    previous = rows[0]["pruner"]
     for r in rows:
-        if r["pruner"] != before:
+        if r["pruner"] != previous:
             out.add_section()
-        before = r["pruner"]
+        previous = r["pruner"]
         out.add_row(*_cells(r)[: len(names)])
     out.caption = (
-        "FLOPs: of the prefill, against the whole clip; prefill: selection and prefill against the prefill of the whole clip in the same round; eff.: that against what the "
-        "FLOPs promise; sel.: selection against that prefill; in brackets 95 % intervals. More in profile.csv and report.html"
+        "FLOPs: of the prefill, against the whole clip; prefill: selection and prefill against the prefill of the "
+        "whole clip in the same round; eff.: that against what the FLOPs promise; sel.: selection against that "
+        "prefill; in brackets 95 % intervals. More in profile.csv and report.html"
     )
     out.caption_justify = "left"
     return out
 
 
 def _cells(r: Mapping[str, Any]) -> list[str]:
-    number = lambda value, form: "" if value is None else format(value, form)
+    number = lambda value, spec: "" if value is None else format(value, spec)
     times = lambda value: f"{value:.2f}x" if value else ""
     right = against = ""
     if r["accuracy"] is not None:
@@ -53,6 +54,12 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
             f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
         )
     return [
-        r["pruner"], f"{r['keep']:g}", number(r["kept_prefill_flops"], ".0%"), times(r["prefill_speedup"]), number(r["efficiency"], ".2f"),
-        number(r["selection_share"], ".0%"), right, against,
-    ]  # fmt: skip
+        r["pruner"],
+        f"{r['keep']:g}",
+        number(r["kept_prefill_flops"], ".0%"),
+        times(r["prefill_speedup"]),
+        number(r["efficiency"], ".2f"),
+        number(r["selection_share"], ".0%"),
+        right,
+        against,
+    ]

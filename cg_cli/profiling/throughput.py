@@ -1,17 +1,17 @@
-"""How fast a folder is answered: against a plain transformers script, and against what decoding and model take apart.
+"""Throughput on a folder of videos, against a plain transformers script and against its parts, decoding and model.
 
 ``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder,
 three ways in turn on the same machine:
 
 * plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no
   pruning.
-* cg, keep 1: ``cg batch`` without pruning. What it gains are one encoding and prefill for all questions of a clip,
-  questions decoded side by side, and decoding of the next clips meanwhile.
-* cg: ``cg batch`` as it comes.
+* cg, keep 1: ``cg batch`` without pruning. It gains from one encoding and prefill for all questions of a clip, batched
+  decoding of the questions, and video decoding of the next clips meanwhile.
+* cg: ``cg batch`` with its defaults.
 
-Loading the model is not counted. The second table sets the time of a folder beside the sums of its parts: where reading
-runs ahead of the model, it is near the larger of the two. There, on a CPU, the model has one core less than there are,
-which is the decoder's. Times vary with the machine; ratios are of one run. The last line is one JSON document.
+Loading the model is not counted. The second table compares the time of a folder with the sums of its parts: where
+reading runs ahead of the model, it is near the larger of the two. There, on a CPU, one core is left to the video
+decoder. Times vary with the machine; ratios are of one run. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -39,12 +40,12 @@ from cg_cli.backbones.qwen2_5_omni import layout
 from cg_cli.batch import engines
 from cg_cli.batch.items import collect
 from cg_cli.batch.run import Plan, Totals, run
-from cg_cli.console.output import Talk
-from cg_cli.console.progress import PruningObserver
 from cg_cli.engine.metrics import device_name
 from cg_cli.media.clip import SAMPLE_RATE, Clip, DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
+from cg_cli.questions import Item
+from cg_cli.records import Record
 from cg_cli.settings import models
 from cg_cli.settings.resolve import NONE, Settings, resolve
 
@@ -52,23 +53,39 @@ QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "Wha
 THREADS = "OMP_NUM_THREADS"  # of worker processes
 
 
-class Plain:
-    """A script as one writes it with transformers alone; it knows the layout of the prompt, and no more of this
-    project.
+class _Faults:
+    """A batch's listener that only says what failed."""
 
-    ``cg_cli.media`` reads the clips, so that both see the same frames.
-    """
+    def note(self, message: str) -> None: ...
+
+    def fault(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+    def loaded(self, facts: Mapping[str, Any]) -> None: ...
+
+    def settled(self, totals: Totals) -> None: ...
+
+    def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
+        for message in dict.fromkeys(record.error.message for record in done if not record.ok):
+            self.fault(message)
+
+    def interrupted(self) -> None: ...
+
+
+class Plain:
+    """A script as one writes it with transformers alone; of this project it knows the prompt's layout, and reads clips
+    with ``cg_cli.media``, so that both get the same frames."""
 
     def __init__(self, settings: Settings):
-        place = resolve_device(settings.device)
+        device = resolve_device(settings.device)
         source = models.source(settings.model)
         self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            source, dtype=resolve_dtype(settings.dtype, place)
+            source, dtype=resolve_dtype(settings.dtype, device)
         )
-        self.model = self.model.eval().to(place)
+        self.model = self.model.eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(source)
         self.extractor = WhisperFeatureExtractor.from_pretrained(source)
-        self.worker = media.DecodeWorker()  # one process for all clips: as fast as decoding right here
+        self.worker = media.DecodeWorker()  # one process for all clips: as fast as decoding in this one
         self.options = DecodeOptions(settings.fps, settings.max_frames, settings.max_pixels)
         self.limit = settings.max_new_tokens
 
@@ -78,18 +95,21 @@ class Plain:
         inputs = self._inputs(clip)
         out = []
         for question in questions:
-            asked = self.tokenizer(question + layout.QUESTION_END, return_tensors="pt")["input_ids"].to(
-                self.model.device
+            text = question + layout.QUESTION_END
+            question_ids = self.tokenizer(text, return_tensors="pt")["input_ids"].to(self.model.device)
+            ids = torch.cat([inputs["input_ids"], question_ids], dim=1)
+            output_ids = self.model.generate(
+                **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)},
+                max_new_tokens=self.limit,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id or 0,
             )
-            ids = torch.cat([inputs["input_ids"], asked], dim=1)
-            told = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            said = self.model.generate(
-                **told, max_new_tokens=self.limit, do_sample=False, pad_token_id=self.tokenizer.pad_token_id or 0
-            )
-            out.append(self.tokenizer.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip())
+            out.append(self.tokenizer.decode(output_ids[0, ids.shape[1] :], skip_special_tokens=True).strip())
         return out
 
     def _inputs(self, clip: Clip) -> dict:
+        if clip.frames is None or clip.audio is None:
+            sys.exit(f"{clip.path}: give videos with sound")
         device, frames = self.model.device, qwen_inputs.even_frames(clip.frames, 2)
         grid = len(frames) // 2, clip.frames.shape[1] // 14, clip.frames.shape[2] // 14
         pixels = qwen_inputs.patchify(
@@ -101,12 +121,12 @@ class Plain:
         audio = layout.audio_token_count(int(mel["attention_mask"].sum()))
         header = self.tokenizer(layout.HEADER)["input_ids"]
         shape = layout.MediaShape(grid[0], grid[1] // 2, grid[2] // 2, audio, 2 * clip.seconds_per_frame)
-        kind = layout.prefix_layout(len(header), shape).modality
-        ids = torch.empty(len(kind), dtype=torch.long)
+        modality = layout.prefix_layout(len(header), shape).modality
+        ids = torch.empty(len(modality), dtype=torch.long)
         config = self.model.config
-        ids[kind == VIDEO], ids[kind == AUDIO] = config.video_token_id, config.audio_token_id
+        ids[modality == VIDEO], ids[modality == AUDIO] = config.video_token_id, config.audio_token_id
         marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.marks(shape)]
-        ids[kind == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
+        ids[modality == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
         return {
             "input_ids": ids[None].to(device),
             "pixel_values_videos": pixels.to(self.model.dtype),
@@ -118,22 +138,22 @@ class Plain:
         }
 
 
-def plainly(plain: Plain, videos: Sequence[str], questions: Sequence[str]) -> tuple[float, list[str]]:
+def run_plain(plain: Plain, videos: Sequence[str], questions: Sequence[str]) -> tuple[float, list[str]]:
     """Seconds for a folder, and the answers."""
     started = time.perf_counter()
     answers = [answer for video in videos for answer in plain.answers(video, questions)]
     return time.perf_counter() - started, answers
 
 
-def batched(settings: Settings, videos: Sequence[str], questions: Sequence[str]) -> tuple[Totals, list[str]]:
+def run_batch(settings: Settings, videos: Sequence[str], questions: Sequence[str]) -> tuple[Totals, list[str]]:
     """The totals of one ``cg batch``, and the answers in the order of ``videos`` and ``questions``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.jsonl")
         plan = Plan(settings, collect(videos, questions), str(out))
-        report = run(plan, engines.make("local", settings, None), PruningObserver(Talk(quiet=True), None))
+        report = run(plan, engines.make("local", settings, None), _Faults())
         records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    found = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
-    return report.totals, [found[video, question] for video in videos for question in questions]
+    answers = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
+    return report.totals, [answers[video, question] for video in videos for question in questions]
 
 
 def main() -> None:
@@ -147,18 +167,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown")
     parser.add_argument("--max-new-tokens", type=int, default=32)
     options = parser.parse_args()
-    given = {"model": options.model, "keep": options.keep, "max_new_tokens": options.max_new_tokens}
-    ours = resolve(given)
-    whole = resolve({**given, "keep": 1.0, "pruner": NONE})
+    overrides = {"model": options.model, "keep": options.keep, "max_new_tokens": options.max_new_tokens}
+    settings = resolve(overrides)
+    unpruned_settings = resolve({**overrides, "keep": 1.0, "pruner": NONE})
     videos = list(map(str, walk(options.clips, VIDEO_SUFFIXES, on_error=_stop)))
-    plain = Plain(ours)
-    plain.answers(videos[0], QUESTIONS[:1])  # warm-up; the workers of a batch have one clip for that, too
+    plain = Plain(settings)
+    plain.answers(videos[0], QUESTIONS[:1])  # warm-up; so do the workers of a batch, with one clip
     console = Console(width=120)
     result = {
         "model": options.model,
         "device": device_name(plain.model.device),
         "clips": len(videos),
-        "keep": ours.keep,
+        "keep": settings.keep,
         "speed": {},
     }
 
@@ -170,30 +190,30 @@ def main() -> None:
         "questions a clip",
         "plain",
         "cg, keep 1",
-        f"cg, keep {ours.keep:g}",
+        f"cg, keep {settings.keep:g}",
         "answers of cg, keep 1, equal to plain",
     ):
         table.add_column(name, justify="right")
     for questions in (QUESTIONS[:1], QUESTIONS):
-        ratios, same = [], 0.0
+        ratios, equal = [], 0.0
         for _ in range(options.repeat):
-            seconds, expected = plainly(plain, videos, questions)
-            unpruned, said = batched(whole, videos, questions)
-            pruned, _ = batched(ours, videos, questions)
+            seconds, expected = run_plain(plain, videos, questions)
+            unpruned, answers = run_batch(unpruned_settings, videos, questions)
+            pruned, _ = run_batch(settings, videos, questions)
             ratios.append((seconds / unpruned.seconds, seconds / pruned.seconds))
-            same = sum(map(str.__eq__, said, expected)) / len(expected)
-        middle = [statistics.median(column) for column in zip(*ratios)]
-        spread = [f"{m:.2f} x ({min(c):.2f}-{max(c):.2f})" for m, c in zip(middle, zip(*ratios))]
-        table.add_row(str(len(questions)), "1 x", *spread, f"{same:.1%}")
-        result["speed"][len(questions)] = {"keep_1": middle[0], "pruned": middle[1], "equal_answers": same}
+            equal = sum(map(str.__eq__, answers, expected)) / len(expected)
+        medians = [statistics.median(column) for column in zip(*ratios)]
+        spread = [f"{m:.2f} x ({min(c):.2f}-{max(c):.2f})" for m, c in zip(medians, zip(*ratios))]
+        table.add_row(str(len(questions)), "1 x", *spread, f"{equal:.1%}")
+        result["speed"][len(questions)] = {"keep_1": medians[0], "pruned": medians[1], "equal_answers": equal}
     console.print(table)
 
     if plain.model.device.type == "cpu":
         os.environ[THREADS] = str(max(1, (os.cpu_count() or 1) - 1))
     del plain
-    rounds = [batched(ours, videos, QUESTIONS)[0] for _ in range(options.repeat)]
+    rounds = [run_batch(settings, videos, QUESTIONS)[0] for _ in range(options.repeat)]
     totals = sorted(rounds, key=lambda totals: totals.seconds)[options.repeat // 2]
-    longer, both = max(totals.read_s, totals.worked_s), totals.read_s + totals.worked_s
+    larger, both = max(totals.read_s, totals.worked_s), totals.read_s + totals.worked_s
     table = Table(title="time of the folder, 5 questions a clip, against its parts", title_justify="left")
     for name in (
         "against max(decoding, model)",
@@ -204,13 +224,13 @@ def main() -> None:
         table.add_column(name, justify="right")
     waited = totals.waited_s / (totals.waited_s + totals.worked_s)
     table.add_row(
-        f"{totals.seconds / longer:.2f}",
+        f"{totals.seconds / larger:.2f}",
         f"{totals.seconds / both:.2f}",
         f"{totals.read_s / totals.worked_s:.2f}",
         f"{waited:.1%}",
     )
     console.print(table)
-    result["overlap"] = {"to_longer": totals.seconds / longer, "to_sum": totals.seconds / both, "waited": waited}
+    result["overlap"] = {"to_longer": totals.seconds / larger, "to_sum": totals.seconds / both, "waited": waited}
     print(json.dumps(result))
 
 

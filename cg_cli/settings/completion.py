@@ -21,10 +21,10 @@ def pruners(incomplete: str) -> list[tuple[str, str]]:
     return [(name, entry.summary) for name, entry in known().items() if name.startswith(incomplete)]
 
 
-def benchmarks(incomplete: str) -> list[str]:
-    from cg_cli.evals.benchmarks import NAMES
+def benchmarks(incomplete: str) -> list[tuple[str, str]]:
+    from cg_cli.evals.benchmarks import REGISTRY
 
-    return [name for name in NAMES if name.startswith(incomplete)]
+    return [(name, entry.summary) for name, entry in REGISTRY.entries().items() if name.startswith(incomplete)]
 
 
 def devices(incomplete: str) -> list[str]:

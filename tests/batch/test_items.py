@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from cg_cli.batch.items import Question, collect, read_questions
+from cg_cli.batch.items import collect, read_questions
 from cg_cli.errors import NothingToDo, UsageError
+from cg_cli.questions import Question
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""The six benchmarks: every layout is read as it should be, asked in the published words, and answered end to end by
-nano."""
+"""The six benchmarks: every layout is read, in the published prompt, and answered end to end by nano; another package
+brings one more."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cg_cli.errors import UsageError
 from cg_cli.evals import benchmarks
 from cg_cli.evals.benchmarks import base
 from cg_cli.evals.matching import right
+from cg_cli.settings import completion
 from cg_cli.settings.resolve import resolve
 
 
@@ -24,14 +26,14 @@ def settings():
 
 
 def check(layout, folder: Path, settings) -> None:
-    found = benchmarks.collect(layout.name, layout.write(folder), settings)
-    assert not found.faults
-    questions = [(item, question) for item in found.items for question in item.questions]
+    collected = benchmarks.collect(layout.name, layout.write(folder), settings)
+    assert not collected.faults
+    questions = [(item, question) for item in collected.items for question in item.questions]
     assert len(questions) == layout.count and len({question.id for _, question in questions}) == layout.count
     item, question = questions[0]
     identity, video, choices, answer, category = layout.first
     assert Path(item.video).read_bytes() == (SAMPLES / CLIPS[video]).read_bytes()
-    assert all(Path(item.video).is_file() for item in found.items)
+    assert all(Path(item.video).is_file() for item in collected.items)
     assert question.id == identity and question.more["expected"] == answer and question.more["category"] == category
     assert tuple(question.more["choices"]) == choices
     assert all(choice in question.text for choice in choices)
@@ -63,27 +65,42 @@ def test_parquet_without_its_library_says_so(tmp_path: Path, settings, monkeypat
 
 PROMPTS = {
     "worldsense": (
-        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best option that accurately addresses "
-        "the question.\nThese are the frames of a video and the corresponding audio. Select the best answer to the following multiple-choice question "
-        "based on the video. Respond with only the letter (A, B, C, or D) of the correct option.\nWhat is the position"
+        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best "
+        "option that accurately addresses the question.\nThese are the frames of a video and the corresponding audio. "
+        "Select the best answer to the following multiple-choice question based on the video. Respond with only the "
+        "letter (A, B, C, or D) of the correct option.\nWhat is the position"
     ),
-    "daily-omni": "Your task is to accurately answer multiple-choice questions based on the given video.\nSelect the single most accurate answer from the given choices.\nQuestion: What visual",
-    "avut": "What sound is heard?\nOptions:\nA. dog\nB. cat\nC. bell\nD. music\nAnswer with the option's letter from the given choices directly.",
-    "omnivideobench": "You are given a video. Based on the content of the video, answer the following question:\n\nQuestion:\nWhich concepts",
+    "daily-omni": (
+        "Your task is to accurately answer multiple-choice questions based on the given video.\n"
+        "Select the single most accurate answer from the given choices.\nQuestion: What visual"
+    ),
+    "avut": (
+        "What sound is heard?\nOptions:\nA. dog\nB. cat\nC. bell\nD. music\n"
+        "Answer with the option's letter from the given choices directly."
+    ),
+    "omnivideobench": (
+        "You are given a video. Based on the content of the video, answer the following question:\n\n"
+        "Question:\nWhich concepts"
+    ),
     "video-holmes": "Question: What is the relationship between the woman and the man?\nA. Cleaners\nB. Colleagues\n",
 }
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_the_words(name: str, tmp_path: Path, settings):
-    asked = benchmarks.collect(name, LAYOUTS[name].write(tmp_path), settings).items[0].questions[0].text
-    assert asked.startswith(PROMPTS[name]) and "{" not in asked
+def test_the_prompt_is_the_published_one(name: str, tmp_path: Path, settings):
+    prompt = benchmarks.collect(name, LAYOUTS[name].write(tmp_path), settings).items[0].questions[0].text
+    assert prompt.startswith(PROMPTS[name]) and "{" not in prompt
 
 
 def test_groups(tmp_path: Path, settings):
     world = benchmarks.collect("worldsense", LAYOUTS["worldsense"].write(tmp_path / "w"), settings).items
     assert world[0].questions[0].more["groups"] == {
-        "task_domain": "Understanding", "task_type": "Spatial Relation", "sub_category": "Covers", "duration": "<1min", "audio_class": "Speech, Music"}  # fmt: skip
+        "task_domain": "Understanding",
+        "task_type": "Spatial Relation",
+        "sub_category": "Covers",
+        "duration": "<1min",
+        "audio_class": "Speech, Music",
+    }
     assert world[1].questions[0].text.count("{sic}") == 1  # braces of a question are its own
     omni = benchmarks.collect("omnivideobench", LAYOUTS["omnivideobench"].write(tmp_path / "o"), settings).items
     assert [item.questions[0].more["groups"]["duration"] for item in omni] == ["up to 5 min", "over 30 min"]
@@ -113,7 +130,7 @@ def test_blank_choices_keep_their_letters(tmp_path: Path, settings):
     "text", ["['A. x' 'B. it\\'s y']", '["A. x", "B. it\'s y"]', "['A. x', \"B. it's y\"]", ["A. x", "B. it's y", None]]
 )
 def test_lists_that_became_text(text):
-    assert base.listed(text) == ["A. x", "B. it's y"]
+    assert base.as_list(text) == ["A. x", "B. it's y"]
 
 
 def test_what_is_no_layout(tmp_path: Path, settings):
@@ -146,6 +163,67 @@ def test_what_is_no_layout(tmp_path: Path, settings):
         benchmarks.collect("worldsence", tmp_path, settings)
     with pytest.raises(UsageError, match="--benchmark avut: give its folder with --data DIR"):
         benchmarks.collect("avut", None, settings)
+
+
+PACKAGE = """
+from cg_cli.evals.benchmarks.base import Benchmark, Row, with_letters
+
+def rows(data):
+    for entry in data:
+        yield Row(str(entry["id"]), entry["clip"], entry["q"], with_letters(entry["of"]), entry["a"], "quiz")
+
+BENCHMARK = Benchmark(
+    name="pub-quiz", source="a pub", annotations=("quiz.json",), videos=("{video}",), rows=rows,
+    prompt="{question}\\n{choices}", prompt_source="its own",
+)
+NO_BENCHMARK = "a text"
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch) -> None:
+    """An installed package with a benchmark, an object that is none, and one that cannot be imported."""
+    site = tmp_path / "site"
+    (site / "cg_quiz-1.0.dist-info").mkdir(parents=True)
+    (site / "cg_quiz.py").write_text(PACKAGE)
+    (site / "cg_quiz-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: cg-quiz\nVersion: 1.0\n")
+    (site / "cg_quiz-1.0.dist-info" / "entry_points.txt").write_text(
+        "[cg_cli.benchmarks]\npub-quiz = cg_quiz:BENCHMARK\ntext = cg_quiz:NO_BENCHMARK\ngone = cg_quiz:GONE\n"
+    )
+    monkeypatch.syspath_prepend(site)
+    yield
+    sys.modules.pop("cg_quiz", None)
+
+
+def test_another_package_brings_a_benchmark(package, tmp_path: Path, settings):
+    assert list(benchmarks.REGISTRY.entries()) == [*benchmarks.REGISTRY.bundled, "gone", "pub-quiz", "text"]
+    assert completion.benchmarks("pub") == [("pub-quiz", "from package cg-quiz")]
+    (tmp_path / "quiz.json").write_text(json.dumps([{"id": 7, "clip": "dog", "q": "Who?", "of": ["x", "y"], "a": "B"}]))
+    (tmp_path / "dog.mp4").write_bytes((SAMPLES / "dog.mp4").read_bytes())
+    collected = benchmarks.collect("pub-quiz", tmp_path, settings)
+    ((item, question),) = [(item, question) for item in collected.items for question in item.questions]
+    assert item.video == str(tmp_path / "dog.mp4")
+    assert (question.id, question.text, question.expected) == ("7", "Who?\nA. x\nB. y", "B")
+    assert question.more["benchmark"]["name"] == "pub-quiz"
+    with pytest.raises(UsageError, match="cg_quiz:NO_BENCHMARK of package cg-quiz is not an instance of .*Benchmark"):
+        benchmarks.collect("text", tmp_path, settings)
+    with pytest.raises(UsageError, match="benchmark cg_quiz:GONE of package cg-quiz cannot be imported"):
+        benchmarks.collect("gone", tmp_path, settings)
+
+
+def test_every_bundled_benchmark_loads_under_its_name():
+    assert set(benchmarks.REGISTRY.bundled) == {layout.name for layout in LAYOUTS.values()}
+    for name in benchmarks.REGISTRY.bundled:
+        assert benchmarks.find(name).name == name
+
+
+def test_listing_benchmarks_imports_nothing_heavy():
+    code = (
+        "import sys; from cg_cli.evals.benchmarks import REGISTRY; assert REGISTRY.entries();"
+        "heavy = {'torch', 'numpy', 'pydantic', 'transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_benchmark_through_batch(cg, tmp_path: Path):
@@ -204,8 +282,8 @@ def test_a_benchmark_through_batch(cg, tmp_path: Path):
 def test_a_benchmark_through_profile(cg, tmp_path: Path):
     data = LAYOUTS["avut"].write(tmp_path / "data")
     code, out, _ = cg(
-        "profile", "--benchmark", "avut", "--data", str(data), "--model", "nano", "--pruner", "random", "--keep", "1,.5",
-        "--repeat", "1", "-o", str(tmp_path / "out"), "--max-new-tokens", "4",
+        "profile", "--benchmark", "avut", "--data", str(data), "--model", "nano", "--pruner", "random",
+        "--keep", "1,.5", "--repeat", "1", "-o", str(tmp_path / "out"), "--max-new-tokens", "4",
     )  # fmt: skip
     assert code == 0
     summary = json.loads(out.strip().splitlines()[-1])

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from cg_cli.backbones import qwen_shapes
-from cg_cli.batch.items import Item
 from cg_cli.errors import UsageError
 from cg_cli.evals import stats
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import report, summary, synthetic
 from cg_cli.profiling.cells import cells
 from cg_cli.profiling.measure import BASELINE, Cell
-from cg_cli.profiling.pages import choose, shown
+from cg_cli.profiling.pages import choose, nearest_keep
+from cg_cli.questions import Item
 from cg_cli.settings import models
 from cg_cli.viz.page import read
 
@@ -158,7 +158,7 @@ def test_the_clips_on_which_pruners_disagree_most():
     }
     assert [(item.video, turned) for item, turned in choose(items, lines, [HALF], 2)] == [("gone-b", 2), ("gone-a", 1)]
     sweep = cells(["random", "evs"], "1,.65,.5,.25")
-    assert shown(sweep) == [Cell("random", 0.5), Cell("evs", 0.5)]
+    assert nearest_keep(sweep) == [Cell("random", 0.5), Cell("evs", 0.5)]
 
 
 class Page(HTMLParser):

@@ -46,5 +46,5 @@ BENCHMARK = Benchmark(
     ),
     rows=rows,
     prompt="{question}\nOptions:\n{choices}\nAnswer with the option's letter from the given choices directly.",
-    wording="OmniZip's, avut",
+    prompt_source="OmniZip's, avut",
 )

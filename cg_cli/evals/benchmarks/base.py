@@ -1,4 +1,4 @@
-"""What a benchmark is: where its files are, how a line becomes a question, and the words that it is asked in."""
+"""A benchmark: where its files are, how a row of its annotations becomes a question, and its prompt."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cg_cli.batch.items import GOLD, Collected, Item, Question
 from cg_cli.errors import UsageError
 from cg_cli.evals.benchmarks import tables
+from cg_cli.questions import GOLD, Collected, Item, Question
 from cg_cli.settings.resolve import Settings
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
@@ -36,7 +36,7 @@ class Row:
 
     Attributes:
         id: its own in the benchmark.
-        video: what ``Benchmark.videos`` is filled with.
+        video: fills ``{video}`` in ``Benchmark.videos``.
         choices: at least two, a letter in front of each ("B. red").
         answer: the letter of the right one.
         category: by which the benchmark's authors, or else papers, report.
@@ -57,14 +57,14 @@ class Benchmark:
     """One published benchmark.
 
     Attributes:
-        name, source: as it is called here, and where its owners hand it out.
+        name, source: its name here, and where its owners hand it out.
         annotations: names or patterns of its annotation file below its folder, the official ones first.
-        videos: where the video of a row may be, without suffix; ``{video}`` stands for the row's.
-        rows: from what the file holds (its JSON, or a list of rows) to Rows. KeyError, TypeError or ValueError for
+        videos: patterns of the path of a row's video, without suffix; ``{video}`` is ``Row.video``.
+        rows: from the content of the file (its JSON, or a list of rows) to Rows. KeyError, TypeError or ValueError for
             another layout.
-        prompt: what is asked, with ``{question}`` and ``{choices}``.
-        wording: whose words the prompt's are.
-        between: what stands between choices.
+        prompt: a template with ``{question}`` and ``{choices}``.
+        prompt_source: who published that prompt.
+        separator: of choices in the prompt.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Benchmark:
     videos: tuple[str, ...]
     rows: Callable[[Any], Iterator[Row]]
     prompt: str
-    wording: str
-    between: str = "\n"
+    prompt_source: str
+    separator: str = "\n"
 
     @property
     def layout(self) -> str:
@@ -87,16 +87,16 @@ class Benchmark:
         try:
             rows = list(self.rows(tables.read(file)))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else error
+            reason = f"no {error}" if isinstance(error, KeyError) else error
             raise UsageError(
-                f"{file} is not in the layout of {self.name} ({what}); it should come from {self.source}"
+                f"{file} is not in the layout of {self.name} ({reason}); it should come from {self.source}"
             ) from error
         if not rows:
             raise UsageError(f"{file} holds no question")
         setup = self._setup(file, settings)
-        asked: dict[str, list[Question]] = {}
+        by_video: dict[str, list[Question]] = {}
         for row in rows:
-            text = self.prompt.format(question=row.question, choices=self.between.join(row.choices))
+            text = self.prompt.format(question=row.question, choices=self.separator.join(row.choices))
             more = {
                 "choices": row.choices,
                 GOLD: row.answer,
@@ -104,9 +104,9 @@ class Benchmark:
                 "groups": dict(row.groups),
                 "benchmark": setup,
             }
-            asked.setdefault(row.video, []).append(Question(text, row.id, more))
+            by_video.setdefault(row.video, []).append(Question(text, row.id, more))
         return Collected(
-            [Item(str(self._video(folder, video)), tuple(questions)) for video, questions in asked.items()], []
+            [Item(str(self._video(folder, video)), tuple(questions)) for video, questions in by_video.items()], []
         )
 
     def _find(self, data: Path) -> tuple[Path, Path]:
@@ -119,39 +119,39 @@ class Benchmark:
         for name in self.annotations:
             for file in sorted(data.glob(name)):
                 return file, data
-        others = sorted(file for file in data.iterdir() if file.suffix in tables.SUFFIXES)
-        if len(others) == 1:  # renamed, or turned into another format
-            return others[0], data
+        candidates = sorted(file for file in data.iterdir() if file.suffix in tables.SUFFIXES)
+        if len(candidates) == 1:  # renamed, or turned into another format
+            return candidates[0], data
         raise UsageError(
-            f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: name it, --data FILE"
+            f"--data {data}: no annotation file of {self.name} in it; looked for {', '.join(self.annotations)}: "
+            "name it, --data FILE"
         )
 
     def _video(self, folder: Path, video: str) -> Path:
-        """The file of a video; the first place where it could be if it is nowhere, for the record to say so."""
-        places = [folder / f"{place.format(video=video)}{suffix}" for place in self.videos for suffix in SUFFIXES]
-        return next((place for place in places if place.is_file()), places[0])
+        """The file of a video; if there is none, the first path where it could be, which its record then names."""
+        paths = [folder / f"{pattern.format(video=video)}{suffix}" for pattern in self.videos for suffix in SUFFIXES]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     def _setup(self, file: Path, settings: Settings) -> dict[str, Any]:
         """What a result needs to be compared with others."""
         return {
             "name": self.name,
             "annotations": file.name,
-            "prompt": self.wording,
+            "prompt": self.prompt_source,
             **{name: getattr(settings, name) for name in SETUP},
         }
 
 
 def letter(value: Any) -> str:
     """The letter that an answer begins with ("b", "B.", "(B) red"). ValueError if it begins with none."""
-    found = re.match(r"\s*\(?([A-Za-z])(?![A-Za-z])", str(value))
-    if not found:
+    match = re.match(r"\s*\(?([A-Za-z])(?![A-Za-z])", str(value))
+    if not match:
         raise ValueError(f"answer {value!r} is no letter")
-    return found[1].upper()
+    return match[1].upper()
 
 
-def listed(value: Any) -> list[str]:
-    """A list of texts, also one that was turned into text on the way ("['A. x', 'B. y']", numpy's without commas,
-    too)."""
+def as_list(value: Any) -> list[str]:
+    """A list of texts, also from the text of one ("['A. x', 'B. y']", numpy's without commas, too)."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -162,7 +162,7 @@ def listed(value: Any) -> list[str]:
     return [str(text) for text in value if text is not None]
 
 
-def lettered(texts: Sequence[str]) -> tuple[str, ...]:
+def with_letters(texts: Sequence[str]) -> tuple[str, ...]:
     """Choices with a letter in front of each, where they have none."""
     return tuple(
         text if re.match(rf"\s*\(?{LETTERS[n]}[.):]", text) else f"{LETTERS[n]}. {text}" for n, text in enumerate(texts)

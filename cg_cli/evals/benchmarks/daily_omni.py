@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cg_cli.evals.benchmarks.base import Benchmark, Row, letter, lettered, listed
+from cg_cli.evals.benchmarks.base import Benchmark, Row, as_list, letter, with_letters
 
 
 def rows(data: Any) -> Iterator[Row]:
@@ -15,7 +15,7 @@ def rows(data: Any) -> Iterator[Row]:
             id=str(entry.get("question_id", number)),
             video=str(entry["video_id"]),
             question=entry["Question"],
-            choices=lettered(listed(entry["Choice"])),
+            choices=with_letters(as_list(entry["Choice"])),
             answer=letter(entry["Answer"]),
             category=entry["Type"],
             groups={
@@ -35,7 +35,8 @@ BENCHMARK = Benchmark(
         "Your task is to accurately answer multiple-choice questions based on the given video.\n"
         "Select the single most accurate answer from the given choices.\n"
         "Question: {question}\nChoices: {choices}\n"
-        "Your answer should be a capital letter representing your choice: A, B, C, or D. Don't generate any other text.\n"
+        "Your answer should be a capital letter representing your choice: A, B, C, or D. "
+        "Don't generate any other text.\n"
     ),
-    wording="Daily-Omni's own, a choice a line",
+    prompt_source="Daily-Omni's own, a choice a line",
 )

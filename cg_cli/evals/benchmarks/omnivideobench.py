@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cg_cli.evals.benchmarks.base import Benchmark, Row, letter, lettered, listed, minutes
+from cg_cli.evals.benchmarks.base import Benchmark, Row, as_list, letter, minutes, with_letters
 
 UP_TO_MINUTES = (1, 5, 10, 30)
 
@@ -14,17 +14,18 @@ UP_TO_MINUTES = (1, 5, 10, 30)
 def rows(data: Any) -> Iterator[Row]:
     """A list of videos with ``questions``, or a row a question. ``answer`` is the right choice's text, not its
     letter."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for entry in data:
-        for question in entry["questions"] if "questions" in entry else [entry]:
+        for question in entry.get("questions", [entry]):
             merged = {**entry, **question}
             video = str(merged["video"]).removeprefix("videos/").removesuffix(".mp4")
-            number = seen[video] = seen.get(video, -1) + 1
+            number = counts.get(video, 0)
+            counts[video] = number + 1
             yield Row(
                 id=f"{video}/{number}",
                 video=video,
                 question=merged["question"],
-                choices=lettered(listed(merged["options"])),
+                choices=with_letters(as_list(merged["options"])),
                 answer=letter(merged["correct_option"]),
                 category=merged["question_type"],
                 groups={
@@ -48,8 +49,9 @@ BENCHMARK = Benchmark(
     prompt=(
         "You are given a video. Based on the content of the video, answer the following question:\n\n"
         "Question:\n{question}\n\nOptions:\n{choices}\n\n"
-        "Answer with the option's letter directly(e.g., A, B, C, or D).If your access to the video content is limited, at least one option "
-        "that is more likely than the others must be chosen.Mustn't give any other reason for can not choose!"
+        "Answer with the option's letter directly(e.g., A, B, C, or D).If your access to the video content is limited, "
+        "at least one option that is more likely than the others must be chosen."
+        "Mustn't give any other reason for can not choose!"
     ),
-    wording="OmniVideoBench's own",
+    prompt_source="OmniVideoBench's own",
 )

@@ -1,4 +1,4 @@
-"""What annotation files hold: JSON as it is, everything else as a list of rows."""
+"""Reads annotation files: JSON as it is, everything else as a list of rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.errors import UsageError
+from cg_cli.util.text import one_line
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -28,7 +29,7 @@ def read(file: Path) -> Any:
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:
-        raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{file} cannot be read: {one_line(error)}") from error
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:

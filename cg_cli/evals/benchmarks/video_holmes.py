@@ -39,8 +39,8 @@ BENCHMARK = Benchmark(
     rows=rows,
     prompt=(
         "Question: {question}\n{choices}\n"
-        "Select the best answer to the following multiple-choice question based on the video. Respond with only the letter (A, B, C, D, E, or "
-        "F) of the correct option."
+        "Select the best answer to the following multiple-choice question based on the video. Respond with only the "
+        "letter (A, B, C, D, E, or F) of the correct option."
     ),
-    wording="lmms-eval, video_holmes (no reasoning)",
+    prompt_source="lmms-eval, video_holmes (no reasoning)",
 )

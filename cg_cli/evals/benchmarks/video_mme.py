@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cg_cli.evals.benchmarks.base import Benchmark, Row, letter, lettered, listed
+from cg_cli.evals.benchmarks.base import Benchmark, Row, as_list, letter, with_letters
 
 
 def rows(data: Any) -> Iterator[Row]:
     """A row a question, as on the hub and in VLMEvalKit's table; or a list of videos with ``questions``, as the owners'
     evaluation takes it."""
     for entry in data:
-        for question in entry["questions"] if "questions" in entry else [entry]:
+        for question in entry.get("questions", [entry]):
             yield _row({**entry, **question})
 
 
 def _row(entry: dict[str, Any]) -> Row:
     def first(*names: str) -> Any:
-        found = [entry[name] for name in names if entry.get(name) not in (None, "")]
-        if not found:
-            raise KeyError(names[0])
-        return found[0]
+        for name in names:
+            if entry.get(name) not in (None, ""):
+                return entry[name]
+        raise KeyError(names[0])
 
     video = entry.get("videoID") or entry.get("video") or str(entry["url"]).rpartition("v=")[2]
     return Row(
         id=str(first("question_id", "index")),
         video=str(video).removesuffix(".mp4"),
         question=entry["question"],
-        choices=lettered(listed(first("options", "choices", "candidates"))),
+        choices=with_letters(as_list(first("options", "choices", "candidates"))),
         answer=letter(entry["answer"]),
         category=str(first("duration", "duration_category")),
         groups={
@@ -46,8 +46,8 @@ BENCHMARK = Benchmark(
     videos=("data/{video}", "videos/data/{video}", "videos/{video}", "video/{video}", "{video}"),
     rows=rows,
     prompt=(
-        "Select the best answer to the following multiple-choice question based on the video. Respond with only the letter (A, B, C, or D) of "
-        "the correct option.\n{question}\n{choices}\nThe best answer is:"
+        "Select the best answer to the following multiple-choice question based on the video. Respond with only the "
+        "letter (A, B, C, or D) of the correct option.\n{question}\n{choices}\nThe best answer is:"
     ),
-    wording="Video-MME's own, without subtitles",
+    prompt_source="Video-MME's own, without subtitles",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cg_cli.evals.benchmarks.base import Benchmark, Row, letter, lettered, listed
+from cg_cli.evals.benchmarks.base import Benchmark, Row, as_list, letter, with_letters
 
 
 def rows(data: Any) -> Iterator[Row]:
@@ -21,17 +21,17 @@ def rows(data: Any) -> Iterator[Row]:
 
 
 def _row(video: str, task: str, entry: dict[str, Any]) -> Row:
-    heard = entry.get("audio_class") or []
+    audio_class = entry.get("audio_class") or []
     return Row(
         id=f"{video}/{task}",
         video=video,
         question=entry["question"],
-        choices=lettered(listed(entry["candidates"])),
+        choices=with_letters(as_list(entry["candidates"])),
         answer=letter(entry["answer"]),
         category=entry["domain"],
         groups={
             **{name: str(entry.get(name, "")) for name in ("task_domain", "task_type", "sub_category", "duration")},
-            "audio_class": ", ".join(listed(heard)) if heard else "",
+            "audio_class": ", ".join(as_list(audio_class)) if audio_class else "",
         },
     )
 
@@ -43,11 +43,12 @@ BENCHMARK = Benchmark(
     videos=("videos/{video}", "{video}"),
     rows=rows,
     prompt=(
-        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best option that accurately "
-        "addresses the question.\n"
-        "These are the frames of a video and the corresponding audio. Select the best answer to the following multiple-choice question based "
-        "on the video. Respond with only the letter (A, B, C, or D) of the correct option.\n"
+        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best "
+        "option that accurately addresses the question.\n"
+        "These are the frames of a video and the corresponding audio. Select the best answer to the following "
+        "multiple-choice question based on the video. Respond with only the letter (A, B, C, or D) of the correct "
+        "option.\n"
         "{question}\n{choices}\n"
     ),
-    wording="lmms-eval, worldsense",
+    prompt_source="lmms-eval, worldsense",
 )
