@@ -72,7 +72,9 @@ def test_zero_order_hold_agrees_with_looking_at_everything():
     for _ in range(300):
         times = sorted(draw.sample(range(100), draw.randint(1, 20)))
         wanted = sorted(draw.choices(range(-5, 110), k=draw.randint(1, 20)))
-        served = [time for time, _, serves in zero_order_hold([(t, None) for t in times], wanted) for _ in range(serves)]
+        served = [
+            time for time, _, serves in zero_order_hold([(t, None) for t in times], wanted) for _ in range(serves)
+        ]
         assert served == [max((t for t in times if t <= w), default=times[0]) for w in wanted]
 
 

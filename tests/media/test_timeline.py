@@ -14,7 +14,9 @@ FRAME = 40  # milliseconds
 def survey(times: list[int | None], limit: Fraction | None = None, duration: int = FRAME, is_video: bool = True):
     """Timeline and errors of packets at ``times`` (milliseconds, in storage order); every tenth is a keyframe."""
     errors = DecodeErrors()
-    stream = SimpleNamespace(index=0, time_base=Fraction(1, 1000), average_rate=25, type="video" if is_video else "audio")
+    stream = SimpleNamespace(
+        index=0, time_base=Fraction(1, 1000), average_rate=25, type="video" if is_video else "audio"
+    )
     builder = TimelineBuilder(stream, errors)
     for index, time in enumerate(times):
         key = index % 10 == 0
