@@ -28,7 +28,7 @@ def tones(rate: int, channels: int) -> np.ndarray:
 
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
-    """``samples`` [S] at SAMPLE_RATE by an ideal filter: exact for tones that are periodic in S and below both bands."""
+    """``samples`` [S] at SAMPLE_RATE by an ideal filter: exact for tones that are periodic in S, below both bands."""
     spectrum = np.fft.rfft(samples)
     count = len(samples) * SAMPLE_RATE // rate
     spectrum = np.pad(spectrum, (0, max(0, count // 2 + 1 - len(spectrum))))[: count // 2 + 1]
@@ -47,7 +47,7 @@ def test_audio_at_16_khz_is_what_libsndfile_reads(worker, tmp_path, suffix, subt
     reference, rate = soundfile.read(path, dtype="float64", always_2d=True)
     clip = worker.decode(path)
     assert rate == SAMPLE_RATE and clip.complete and clip.duration_s == SECONDS
-    # Up to 24 bits a sample is a float32, and one channel is copied. Beyond, and for a mean, there is one rounding each.
+    # A sample of up to 24 bits is a float32, and one channel is copied. More bits, and a mean, are rounded once each.
     exact = channels == 1 and subtype not in ("PCM_32", "DOUBLE")
     bound = 0 if exact else 2 * np.finfo(np.float32).eps
     assert np.abs(clip.audio - reference.mean(1)).max() <= bound

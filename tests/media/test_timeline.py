@@ -58,7 +58,7 @@ def test_a_last_picture_after_a_long_pause_counts():
 
 
 def test_a_timestamp_beyond_the_limit_is_damage():
-    timeline, errors = survey(STEADY + [9_000], limit=Fraction(8))
+    timeline, errors = survey([*STEADY, 9_000], limit=Fraction(8))
     assert timeline.end == 4 and errors.read_errors == 1
 
 
