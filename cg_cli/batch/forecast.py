@@ -20,7 +20,7 @@ from cg_cli.engine.setup import make_pruner, sampling
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeWorker, fit_size
 from cg_cli.media.clip import SAMPLE_RATE, DecodeOptions
-from cg_cli.media.facts import Probe
+from cg_cli.media.metadata import Probe
 from cg_cli.media.sizes import frame_count
 from cg_cli.predictors import lookup
 from cg_cli.pruning import budget
@@ -77,10 +77,10 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _sizes(probe: Probe, options: DecodeOptions, backbone: type[Backbone], keep: float, stage: str) -> dict[str, Any]:
     frames = width = height = 0
-    if probe.film_s:
-        frames = frame_count(Fraction(probe.film_s), options)
+    if probe.video_s:
+        frames = frame_count(Fraction(probe.video_s), options)
         width, height = fit_size(probe.width, probe.height, options.frame_pixels(frames), options.side_multiple)
-    samples = round(probe.sound_s * SAMPLE_RATE) if options.audio else 0
+    samples = round(probe.audio_s * SAMPLE_RATE) if options.audio else 0
     grids, video, audio = backbone.media_tokens(frames, height, width, samples)
     kept = budget.split(video, audio, grids, keep)
     return {

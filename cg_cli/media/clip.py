@@ -1,4 +1,5 @@
-"""The Clip: what a media file becomes. Plain numpy; this package knows no model and imports no torch."""
+"""The Clip: the decoded frames and audio of a media file. Plain numpy; this package knows no model and imports no
+torch."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from cg_cli.media import defaults
 
+MEDIA_VERSION = 1  # part of a record's key: raised when the same file and options give other frames or other sound
 SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
 
 
@@ -21,7 +23,7 @@ class DecodeOptions:
         max_pixels: a frame's area after resizing, at most.
         side_multiple: both frame sides are multiples of this (the backbone's merged patch).
         frame_multiple: the number of frames is a multiple of this (the backbone's temporal patch).
-        audio: False leaves the sound out (``audio_status`` "off").
+        audio: False leaves the audio out (``audio_status`` "off").
         timeout_s: the decode worker is killed after this many seconds.
         min_frames: at least this many; a shorter video is sampled more densely. One multiple is the least in any case.
         video_pixels: the area of all frames together, at most; 0 for no such limit.
@@ -44,16 +46,16 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class Clip:
-    """One decoded file on one clock: t = 0 is the first frame; without pictures, the first sound.
+    """One decoded file on one clock: t = 0 is the first frame; without video, the first audio sample.
 
     Attributes:
         path: as given.
         frames: [N, H, W, 3] uint8, RGB, upright; None for audio-only input.
         frame_times: [N] float64, seconds, the PTS of each frame used; None for audio-only input.
-        seconds_per_frame: width of a sampling slot, the film's own length / N; 0 without frames.
+        seconds_per_frame: width of a sampling slot, seconds: the video's own length / N; 0 without frames.
         audio: [S] float32 mono at SAMPLE_RATE, sample 0 at t = 0; None unless ``audio_status`` is "used".
         audio_status: "used", "absent", "off" or "failed".
-        duration_s: later end of film and sound on that clock, from what the file really holds.
+        duration_s: later end of video and audio on that clock, from what the file really holds.
         source_width, source_height: displayed size in pixels (rotation applied); 0 without video.
         complete: False when part of the file could not be read.
         warnings: one line each, for the record.
@@ -77,5 +79,5 @@ class Clip:
 
     @property
     def audio_s(self) -> float:
-        """Seconds of sound in use."""
+        """Seconds of audio in use."""
         return 0.0 if self.audio is None else len(self.audio) / SAMPLE_RATE

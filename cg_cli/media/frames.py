@@ -1,4 +1,4 @@
-"""Frames of a film at wanted times, resized while decoding, so that memory is what is kept, not what is read.
+"""Frames of a video at given times, resized while decoding, so that memory is what is kept, not what is read.
 
 Runs in the worker process only.
 """
@@ -17,159 +17,173 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from cg_cli.errors import ItemError
-from cg_cli.media.damage import Damage
-from cg_cli.media.scan import Scan, decode, packets, single_threaded
+from cg_cli.media.decode_errors import DecodeErrors
+from cg_cli.media.demux import decode_packet, demux_packets, use_one_thread
 from cg_cli.media.sizes import displayed_size, quarter_turns
-from cg_cli.media.source import fault, open_media
+from cg_cli.media.source import media_error, open_media
 from cg_cli.media.timeline import Timeline
 
-MAX_SIDE = 8192
+MAX_SIDE = 8192  # pixels
 MAX_SOURCE_PIXELS = MAX_SIDE * MAX_SIDE  # a decoder keeps several frames; larger ones do not fit the worker's memory
 OVERSIZE_LOG = "Picture size"  # how libavutil's av_image_check_size2 begins its refusal
-OVERSIZE_PACKETS = 8
-SEEK_BELOW = 1 / 1.5  # wanted frames a keyframe; denser than this, decoding straight through is faster
-SEEK_BACK_S = (0, 10, 120)  # seconds before the wanted time to seek to, tried in this order
+OVERSIZE_PACKETS = 8  # packets tried for that refusal
+SEEK_BELOW = 1 / 1.5  # sampled frames a keyframe; denser than this, decoding straight through is faster
+SEEK_BACK_S = (0, 10, 120)  # seconds before the frame's time to seek to, tried in this order
 LARGE_SHRINK = 4  # beyond this, averaging areas is as good as a bicubic filter and much cheaper
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A chosen frame: ``time`` in seconds from the film's start, how many wanted times it ``serves``, and the frame."""
+class SampledFrame:
+    """A sampled frame: ``time`` in seconds from the video's start, at how many of the sampling times it is on display
+    (``repeats``), and the frame."""
 
     time: Fraction
-    serves: int
+    repeats: int
     frame: av.VideoFrame
 
 
-def last_before(items: Iterable[tuple[Fraction, T]], wanted: Sequence[Fraction]) -> Iterator[tuple[Fraction, T, int]]:
-    """For ascending ``wanted`` times: the last of ``items`` (time, item) not later, and how many it serves.
+def zero_order_hold(
+    items: Iterable[tuple[Fraction, T]], times: Sequence[Fraction]
+) -> Iterator[tuple[Fraction, T, int]]:
+    """Zero-order hold: for ascending ``times``, the last of ``items`` (time, item) not later, and for how many of them.
 
-    Wanted times before the first item get the first item. Items that go back in time are left out. Takes no more
-    items than it needs.
+    Times before the first item get the first item. Items that go back in time are left out. Takes no more items than
+    it needs.
     """
     done = 0
-    held: tuple[Fraction, T] | None = None
+    candidate: tuple[Fraction, T] | None = None
     for time, item in items:
-        if held is not None:
-            if time <= held[0]:
+        if candidate is not None:
+            if time <= candidate[0]:
                 continue
-            serves = 0
-            while done + serves < len(wanted) and wanted[done + serves] < time:
-                serves += 1
-            if serves:
-                yield *held, serves
-                done += serves
-            if done == len(wanted):
+            repeats = 0
+            while done + repeats < len(times) and times[done + repeats] < time:
+                repeats += 1
+            if repeats:
+                yield *candidate, repeats
+                done += repeats
+            if done == len(times):
                 return
-        held = (time, item)
-    if held is not None and done < len(wanted):
-        yield *held, len(wanted) - done
+        candidate = (time, item)
+    if candidate is not None and done < len(times):
+        yield *candidate, len(times) - done
 
 
-def sparse(count: int, keyframes: int) -> bool:
-    """Whether ``count`` frames spread over a film with ``keyframes`` are found faster by seeking."""
+def seeking_is_faster(count: int, keyframes: int) -> bool:
+    """Whether ``count`` frames spread over a video with ``keyframes`` are reached faster by seeking."""
     return count < keyframes * SEEK_BELOW
 
 
-def pictures(path: str, shown: str, scan: Scan, wanted: Sequence[Fraction], damage: Damage) -> Iterator[Picture]:
-    """The frame at each of the ascending ``wanted`` times, in seconds from the film's start.
+def sample_frames(
+    path: str, display_path: str, timeline: Timeline, times: Sequence[Fraction], errors: DecodeErrors
+) -> Iterator[SampledFrame]:
+    """The frame on display at each of the ascending ``times``, in seconds from the video's start.
 
-    Decodes straight through and stops behind the last wanted time; seeks to each one where that is less work.
+    Decodes straight through and stops behind the last of them; seeks to each one where that is less work.
 
     Raises:
         ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; as ``open_media``.
     """
-    line = scan.video
     start = 0
-    if line.counted is None and sparse(len(wanted), line.keyframes):
-        with _opened(path, shown, scan) as (container, stream):
-            while start < len(wanted):
-                picture = _sought(container, stream, line, wanted[start], damage)
-                if picture is None:
-                    damage.notes.append(
-                        f"seeking failed at {float(wanted[start]):.1f} s: the film was decoded from its start"
+    if timeline.nominal_frame_s is None and seeking_is_faster(len(times), timeline.keyframes):
+        with _open_video(path, display_path, timeline) as (container, stream):
+            while start < len(times):
+                sampled = _seek_frame(container, stream, timeline, times[start], errors)
+                if sampled is None:
+                    errors.notes.append(
+                        f"seeking failed at {float(times[start]):.1f} s: the film was decoded from its start"
                     )
                     break
-                yield picture
+                yield sampled
                 start += 1
-    if start < len(wanted):
+    if start < len(times):
         # A fresh container: some demuxers give nothing after rewinding in a damaged file.
-        with _opened(path, shown, scan) as (container, stream):
-            for time, frame, serves in last_before(_decoded(container, stream, line, damage), wanted[start:]):
-                yield Picture(time, serves, frame)
+        with _open_video(path, display_path, timeline) as (container, stream):
+            for time, frame, repeats in zero_order_hold(
+                _decode_frames(container, stream, timeline, errors), times[start:]
+            ):
+                yield SampledFrame(time, repeats, frame)
 
 
 @contextmanager
-def _opened(path: str, shown: str, scan: Scan) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with open_media(path, shown) as container:
-        stream = container.streams[scan.video_index]
-        _guard_size(stream, shown)
-        single_threaded(stream)
+def _open_video(
+    path: str, display_path: str, timeline: Timeline
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    with open_media(path, display_path) as container:
+        stream = container.streams[timeline.stream_index]
+        _limit_size(stream, display_path)
+        use_one_thread(stream)
         yield container, stream
 
 
-def _sought(
-    container: av.container.InputContainer, stream: av.VideoStream, line: Timeline, time: Fraction, damage: Damage
-) -> Picture | None:
+def _seek_frame(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    timeline: Timeline,
+    time: Fraction,
+    errors: DecodeErrors,
+) -> SampledFrame | None:
     """The frame at ``time`` by seeking; None if no seek leads to a frame that is not later."""
     for back in SEEK_BACK_S:
-        # Demuxers seek by decoding time, which can put the keyframe behind the wanted time: then from further back.
-        target = int((line.start + max(time - back, Fraction(0))) // stream.time_base)
+        # Demuxers seek by decoding time, which can put the keyframe behind ``time``: then from further back.
+        target = int((timeline.start + max(time - back, Fraction(0))) // stream.time_base)
         try:
             container.seek(target, stream=stream, backward=True)
         except (av.FFmpegError, OSError):
             return None
-        for found, frame, serves in last_before(_decoded(container, stream, line, damage), [time]):
-            if found <= time:
-                return Picture(found, serves, frame)
+        for frame_time, frame, repeats in zero_order_hold(_decode_frames(container, stream, timeline, errors), [time]):
+            if frame_time <= time:
+                return SampledFrame(frame_time, repeats, frame)
     return None
 
 
-def _guard_size(stream: av.VideoStream, shown: str) -> None:
+def _limit_size(stream: av.VideoStream, display_path: str) -> None:
     context = stream.codec_context
     if context.width * context.height > MAX_SOURCE_PIXELS:
-        raise _oversize(shown, f"{context.width}x{context.height},")
-    # The picture itself may be larger than the header says.
+        raise _oversize_error(display_path, f"{context.width}x{context.height},")
+    # The frame itself may be larger than the header says.
     context.options = {**context.options, "max_pixels": str(MAX_SOURCE_PIXELS)}
 
 
-def refuse_oversize(path: str, shown: str, scan: Scan) -> None:
-    """For a film without any decodable picture: raises ItemError (too_large) if the decoder refuses its size."""
-    with av.logging.Capture() as logs, _opened(path, shown, scan) as (container, stream):
-        for packet in islice(packets(container, [stream], Damage()), OVERSIZE_PACKETS):
-            decode(packet, "video", Damage())
+def refuse_oversize(path: str, display_path: str, timeline: Timeline) -> None:
+    """For a video without any decodable frame: raises ItemError (too_large) if the decoder refuses its size."""
+    with av.logging.Capture() as logs, _open_video(path, display_path, timeline) as (container, stream):
+        for packet in islice(demux_packets(container, [stream], DecodeErrors()), OVERSIZE_PACKETS):
+            decode_packet(packet, "video", DecodeErrors())
         if any(OVERSIZE_LOG in text for _, _, text in logs):
-            raise _oversize(shown, "a size")
+            raise _oversize_error(display_path, "a size")
 
 
-def _oversize(shown: str, size: str) -> ItemError:
-    return fault("too_large", shown, f"has frames of {size} above {MAX_SIDE}x{MAX_SIDE} pixels: scale it down first")
+def _oversize_error(display_path: str, size: str) -> ItemError:
+    return media_error(
+        "too_large", display_path, f"has frames of {size} above {MAX_SIDE}x{MAX_SIDE} pixels: scale it down first"
+    )
 
 
-def _decoded(
-    container: av.container.InputContainer, stream: av.VideoStream, line: Timeline, damage: Damage
+def _decode_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, errors: DecodeErrors
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """(time in seconds from the film's start, frame), in the order of showing, from the container's position on."""
+    """(time in seconds from the video's start, frame), in display order, from the container's position on."""
     count = 0
-    for packet in packets(container, [stream], damage):
-        for frame in decode(packet, "video", damage):
+    for packet in demux_packets(container, [stream], errors):
+        for frame in decode_packet(packet, "video", errors):
             if frame.is_corrupt:
-                damage.lose("video")
-            if line.counted is not None:
-                yield count * line.counted, frame
-            elif frame.pts is not None and (time := frame.pts * stream.time_base) < line.end:  # beyond: a stray
-                yield time - line.start, frame
+                errors.add_undecodable("video")
+            if timeline.nominal_frame_s is not None:
+                yield count * timeline.nominal_frame_s, frame
+            elif frame.pts is not None and (time := frame.pts * stream.time_base) < timeline.end:  # beyond: an outlier
+                yield time - timeline.start, frame
             count += 1
 
 
 class Resizer:
-    """Turns frames of one film into upright RGB arrays of one size.
+    """Turns frames of one video into upright RGB arrays of one size.
 
     Args:
         pixel_aspect: width of a stored pixel over its height; None for square ones.
-        first: the film's first frame, for its size and rotation.
+        first: the video's first frame, for its size and rotation.
 
     Attributes:
         rotation: degrees counterclockwise that make a frame upright.

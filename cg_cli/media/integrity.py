@@ -1,4 +1,4 @@
-"""Was the file cut off? Asked of its structure, because a demuxer takes a missing tail for the end."""
+"""Whether a file was truncated, from its container's structure: a demuxer takes a missing tail for the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ MP3_FIRST_FRAME = 512  # bytes, enough for the header frame of a VBR or LAME fil
 DECLARING = {"mov", "matroska", "flac", "avi", "wav", "asf", "flv"}  # formats whose header states a length
 
 
-def is_cut(file: BinaryIO, format_name: str) -> bool:
+def is_truncated(file: BinaryIO, format_name: str) -> bool:
     """Whether the structure of an open file of libavformat format ``format_name`` promises bytes beyond its end.
 
     Knows MP4, Matroska, RIFF (WAV, AVI), MPEG-TS and Ogg; False for others. Moves the file position.
     """
     size = os.fstat(file.fileno()).st_size
     checks = {
-        "mov": _cut_boxes,
-        "matroska": _cut_segment,
-        "wav": _cut_riff,
-        "avi": _cut_riff,
-        "mpegts": _cut_ts,
-        "ogg": _cut_ogg,
+        "mov": _mp4_truncated,
+        "matroska": _matroska_truncated,
+        "wav": _riff_truncated,
+        "avi": _riff_truncated,
+        "mpegts": _ts_truncated,
+        "ogg": _ogg_truncated,
     }
     check = checks.get(format_name.split(",")[0])
     return check is not None and check(file, size)
@@ -51,8 +51,8 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
     return file.read(count)
 
 
-def whole_boxes(file: BinaryIO) -> int | None:
-    """Bytes before the box that an MP4 file breaks off in; None if it does not break off. Moves the file position."""
+def whole_boxes_size(file: BinaryIO) -> int | None:
+    """Bytes of the complete boxes of a truncated MP4 file; None if it is not truncated. Moves the file position."""
     size = os.fstat(file.fileno()).st_size
     position = 0
     while position < size:
@@ -70,11 +70,11 @@ def whole_boxes(file: BinaryIO) -> int | None:
     return None
 
 
-def _cut_boxes(file: BinaryIO, size: int) -> bool:
-    return whole_boxes(file) is not None
+def _mp4_truncated(file: BinaryIO, size: int) -> bool:
+    return whole_boxes_size(file) is not None
 
 
-def _cut_segment(file: BinaryIO, size: int) -> bool:
+def _matroska_truncated(file: BinaryIO, size: int) -> bool:
     position = 0
     for _ in range(2):  # the EBML header, then the segment
         head = _read(file, position, 16)
@@ -93,7 +93,7 @@ def _cut_segment(file: BinaryIO, size: int) -> bool:
     return position > size
 
 
-def _cut_riff(file: BinaryIO, size: int) -> bool:
+def _riff_truncated(file: BinaryIO, size: int) -> bool:
     head = _read(file, 0, 8)
     if len(head) < 8 or not head.startswith(b"RIFF"):
         return False
@@ -101,13 +101,13 @@ def _cut_riff(file: BinaryIO, size: int) -> bool:
     return length not in SIZE_UNKNOWN and length + 8 > size
 
 
-def _cut_ts(file: BinaryIO, size: int) -> bool:
+def _ts_truncated(file: BinaryIO, size: int) -> bool:
     head = _read(file, 0, TS_PACKET + 1)
     plain = len(head) > TS_PACKET and head[0] == head[TS_PACKET] == ord("G")
     return plain and size % TS_PACKET != 0
 
 
-def _cut_ogg(file: BinaryIO, size: int) -> bool:
+def _ogg_truncated(file: BinaryIO, size: int) -> bool:
     tail = _read(file, max(0, size - OGG_TAIL), OGG_TAIL)
     page = tail.rfind(b"OggS")
     return page >= 0 and not (page + 5 < len(tail) and tail[page + 5] & OGG_LAST_PAGE)

@@ -16,111 +16,20 @@ from typing import BinaryIO
 import av
 
 from cg_cli.errors import ItemError
-from cg_cli.media.integrity import whole_boxes
+from cg_cli.media.integrity import whole_boxes_size
 
 # Self-contained formats. Whatever can name other files or hosts (hls, concat, dash, sdp, image2, imf) or takes any
-# text for a film (tty) stays out.
+# text for video (tty) stays out.
 FORMATS = [
-    "mov",
-    "mp4",
-    "m4a",
-    "3gp",
-    "3g2",
-    "mj2",
-    "matroska",
-    "webm",
-    "avi",
-    "mpegts",
-    "mpeg",
-    "mpegvideo",
-    "flv",
-    "asf",
-    "rm",
-    "mxf",
-    "gxf",
-    "dv",
-    "nut",
-    "nsv",
-    "wtv",
-    "ivf",
-    "swf",
-    "roq",
-    "bink",
-    "smk",
-    "h261",
-    "h263",
-    "h264",
-    "hevc",
-    "vvc",
-    "av1",
-    "obu",
-    "m4v",
-    "vc1",
-    "cavsvideo",
-    "dirac",
-    "yuv4mpegpipe",
-    "mjpeg",
-    "gif",
-    "apng",
-    "webp",
-    "png_pipe",
-    "jpeg_pipe",
-    "bmp_pipe",
-    "webp_pipe",
-    "tiff_pipe",
-    "gif_pipe",
-    "ppm_pipe",
-    "pgm_pipe",
-    "pbm_pipe",
-    "pam_pipe",
-    "qoi_pipe",
-    "j2k_pipe",
-    "jpegxl_pipe",
-    "jpegxl_anim",
-    "psd_pipe",
-    "dpx_pipe",
-    "exr_pipe",
-    "sgi_pipe",
-    "sunrast_pipe",
-    "pcx_pipe",
-    "dds_pipe",
-    "ico",
-    "wav",
-    "w64",
-    "aiff",
-    "au",
-    "caf",
-    "mp3",
-    "aac",
-    "loas",
-    "latm",
-    "ac3",
-    "ac4",
-    "eac3",
-    "dts",
-    "dtshd",
-    "truehd",
-    "mlp",
-    "flac",
-    "ogg",
-    "ape",
-    "wv",
-    "tta",
-    "tak",
-    "mpc",
-    "mpc8",
-    "amr",
-    "amrnb",
-    "amrwb",
-    "voc",
-    "sox",
-    "qcp",
-    "gsm",
-    "adx",
-    "dsf",
-    "oma",
-    "iff",
-]
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf",
+    "rm", "mxf", "gxf", "dv", "nut", "nsv", "wtv", "ivf", "swf", "roq", "bink", "smk", "h261", "h263", "h264", "hevc",
+    "vvc", "av1", "obu", "m4v", "vc1", "cavsvideo", "dirac", "yuv4mpegpipe", "mjpeg", "gif", "apng", "webp",
+    "png_pipe", "jpeg_pipe", "bmp_pipe", "webp_pipe", "tiff_pipe", "gif_pipe", "ppm_pipe", "pgm_pipe", "pbm_pipe",
+    "pam_pipe", "qoi_pipe", "j2k_pipe", "jpegxl_pipe", "jpegxl_anim", "psd_pipe", "dpx_pipe", "exr_pipe", "sgi_pipe",
+    "sunrast_pipe", "pcx_pipe", "dds_pipe", "ico", "wav", "w64", "aiff", "au", "caf", "mp3", "aac", "loas", "latm",
+    "ac3", "ac4", "eac3", "dts", "dtshd", "truehd", "mlp", "flac", "ogg", "ape", "wv", "tta", "tak", "mpc", "mpc8",
+    "amr", "amrnb", "amrwb", "voc", "sox", "qcp", "gsm", "adx", "dsf", "oma", "iff",
+]  # fmt: skip
 NO_PROTOCOL = "none"  # names no protocol, so libav itself can open nothing
 READ_BLOCK = 1 << 18  # bytes; PyAV's 32 KiB costs a Python call each
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
@@ -132,102 +41,111 @@ def quote(path: str) -> str:
     return repr(path)
 
 
-def fault(kind: str, path: str, text: str) -> ItemError:
-    """The media error about ``path`` as given by the user."""
+def media_error(kind: str, path: str, text: str) -> ItemError:
+    """The error of stage "media" about ``path`` as given by the user."""
     return ItemError("media", f"{quote(path)} {text}", kind)
 
 
-def open_file(path: str, shown: str) -> BinaryIO:
-    """Opens a regular file for reading, unbuffered; ``shown`` is its name in messages.
+def open_file(path: str, display_path: str) -> BinaryIO:
+    """Opens a regular file for reading, unbuffered; ``display_path`` is its name in messages.
 
     Raises:
         ItemError: kind not_found, is_directory, not_a_file, empty or unreadable.
     """
     try:
-        if not shown:
+        if not display_path:
             raise FileNotFoundError
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise fault("is_directory", shown, "is a directory: name a file in it, or give the directory to `cg batch`")
+            raise media_error(
+                "is_directory", display_path, "is a directory: name a file in it, or give the directory to `cg batch`"
+            )
         if not stat.S_ISREG(status.st_mode):
-            raise fault("not_a_file", shown, "is a pipe, socket or device: copy it to a regular file first")
+            raise media_error(
+                "not_a_file", display_path, "is a pipe, socket or device: copy it to a regular file first"
+            )
         # Not blocking: the file may have become a pipe since.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        remedy = ": only local files are read, so download it first" if URL.match(shown) else ": check the name"
-        raise fault("not_found", shown, f"does not exist{remedy}") from None
+        remedy = ": only local files are read, so download it first" if URL.match(display_path) else ": check the name"
+        raise media_error("not_found", display_path, f"does not exist{remedy}") from None
     except OSError as error:
-        raise fault("unreadable", shown, f"cannot be opened: {error.strerror}") from None
-    file = open(handle, "rb", buffering=0)
-    if not os.fstat(handle).st_size:
+        raise media_error("unreadable", display_path, f"cannot be opened: {error.strerror}") from None
+    file = open(descriptor, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
+    if not os.fstat(descriptor).st_size:
         file.close()
-        raise fault("empty", shown, "is empty (0 bytes): copy or download it again")
+        raise media_error("empty", display_path, "is empty (0 bytes): copy or download it again")
     return file
 
 
+class _NamedFile:
+    """The first ``size`` bytes of an open file (None: all), under a name of our choice, as PyAV reads files."""
+
+    def __init__(self, file: BinaryIO, name: str, size: int | None = None):
+        self.name, self.tell = name, file.tell
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes."""
+        if self._size is not None:
+            count = max(0, min(count, self._size - self._file.tell()))
+        return self._file.read(count)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, as ``io.IOBase.seek``."""
+        if whence == os.SEEK_END and self._size is not None:
+            return self._file.seek(self._size + offset)
+        return self._file.seek(offset, whence)
+
+
 @contextmanager
-def open_media(path: str, shown: str) -> Iterator[av.container.InputContainer]:
+def open_media(path: str, display_path: str) -> Iterator[av.container.InputContainer]:
     """A fresh container over a local file, closed on leaving.
 
     Raises:
         ItemError: as ``open_file``; kind not_media where libav knows no such format, unreadable where the file is a
             known format whose beginning is broken (an mp4 without its index).
     """
-    with open_file(path, shown) as file:
+    with open_file(path, display_path) as file:
         head = file.read(16)
         # libav guesses a raw stream's format from the suffix; it must not see the rest of the name.
-        file.name = "input" + (Path(path).suffix if Path(path).suffix[1:].isalnum() else "")
+        name = "input" + (Path(path).suffix if Path(path).suffix[1:].isalnum() else "")
         try:
-            container = _open(file)
+            container = _open(_NamedFile(file, name))
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
             # libav rejects a fragmented mp4 that ends in a fragment's index, but reads it without that fragment.
-            usable = whole_boxes(file) if head[4:8] == b"ftyp" else None
+            usable = whole_boxes_size(file) if head[4:8] == b"ftyp" else None
             if usable is None:
-                raise _open_fault(shown, head, error) from None
-            file = _Beginning(file, usable)
+                raise _open_error(display_path, head, error) from None
             try:
-                container = _open(file)
+                container = _open(_NamedFile(file, name, usable))
             except (av.FFmpegError, OSError, ValueError):
-                raise _open_fault(shown, head, error) from None
+                raise _open_error(display_path, head, error) from None
         with container:
             yield container
 
 
-def _open(file: BinaryIO) -> av.container.InputContainer:
+def _open(file: _NamedFile) -> av.container.InputContainer:
     file.seek(0)
-    rules = {"protocol_whitelist": NO_PROTOCOL, "format_whitelist": ",".join(FORMATS)}
-    return av.open(file, "r", container_options=rules, metadata_errors="ignore", buffer_size=READ_BLOCK)
+    options = {"protocol_whitelist": NO_PROTOCOL, "format_whitelist": ",".join(FORMATS)}
+    return av.open(file, "r", container_options=options, metadata_errors="ignore", buffer_size=READ_BLOCK)
 
 
-class _Beginning:
-    """The first ``size`` bytes of a file, as a file for PyAV."""
-
-    def __init__(self, file: BinaryIO, size: int):
-        self.name, self.tell = file.name, file.tell
-        self._file, self._size = file, size
-
-    def read(self, count: int) -> bytes:
-        return self._file.read(max(0, min(count, self._size - self._file.tell())))
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_END:
-            return self._file.seek(self._size + offset)
-        return self._file.seek(offset, whence)
-
-
-def _open_fault(shown: str, head: bytes, error: Exception) -> ItemError:
+def _open_error(display_path: str, head: bytes, error: Exception) -> ItemError:
     if head[4:8] in (b"ftyp", b"mdat"):
-        return fault(
+        return media_error(
             "unreadable",
-            shown,
+            display_path,
             "has no readable index (moov): it was cut off or is damaged, so copy or record it again",
         )
     if any(head[offset:].startswith(mark) for offset, mark in SIGNATURES):
-        return fault("unreadable", shown, "is damaged at its beginning: copy or download it again")
+        return media_error("unreadable", display_path, "is damaged at its beginning: copy or download it again")
     if isinstance(error, av.error.ArgumentError):
-        return fault(
-            "not_media", shown, "is not self-contained audio or video (a playlist, text or unsupported format)"
+        return media_error(
+            "not_media", display_path, "is not self-contained audio or video (a playlist, text or unsupported format)"
         )
-    return fault("not_media", shown, "is not audio or video that can be read: check the file, or convert it to mp4")
+    return media_error(
+        "not_media", display_path, "is not audio or video that can be read: check the file, or convert it to mp4"
+    )

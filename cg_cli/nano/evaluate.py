@@ -1,8 +1,8 @@
-"""How often a model is right on clips of the nano world, by category and condition.
+"""Accuracy of a model on clips of the nano world, by category and condition.
 
 ``python -m cg_cli.nano.evaluate --seed 100 --count 200`` writes the clips as files, reads them as ``cg ask`` does, and
-prints one row a category: everything kept, each pruner at the default ratio, and what is left when the picture, the
-sound, or both are taken away. A sentence counts as right when all of its facts are, in order.
+prints one row a category: everything kept, each pruner at the default ratio, and without the video, the audio, or
+both. A sentence counts as right when all of its facts are, in order.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ ALL = "all"
 
 
 def conditions(keep: float) -> list[Condition]:
-    """The columns of the table: everything, each pruner before the language model at ``keep``, and less than the
-    clip."""
+    """The columns of the table: everything kept, each input-stage pruner at ``keep``, the clip without a part."""
     pruners = [
         Condition(name, name, keep)
         for name, entry in registry.known().items()
@@ -57,8 +56,8 @@ Results = dict[str, dict[str, list[bool]]]  # condition -> category -> right or 
 def judge_all(model: str, labelled: Path, columns: Sequence[Condition]) -> Results:
     """Every question of ``labelled`` under each of ``columns``."""
     clips = by_clip(labelled)
-    done = judge_clips(model, labelled.parent, clips, columns)
-    answers = dict(tqdm(done, total=len(clips), unit="clip", file=sys.stderr, disable=None))
+    results = judge_clips(model, labelled.parent, clips, columns)
+    answers = dict(tqdm(results, total=len(clips), unit="clip", file=sys.stderr, disable=None))
     out: Results = {column.name: defaultdict(list) for column in columns}
     for video, rows in clips.items():
         for name, hits in answers[video].items():
@@ -76,7 +75,8 @@ def prior(rows: list[dict]) -> dict[str, float]:
     by_type = defaultdict(list)
     for row in rows:
         by_type[row["category"], row["type"]].append(row)
-    hits, total = defaultdict(int), defaultdict(int)
+    hits: dict[str, int] = defaultdict(int)
+    total: dict[str, int] = defaultdict(int)
     for (category, _), same in by_type.items():
         hits[category] += max(Counter(row["answer"] for row in same).most_common(1)[0][1], *_named(same))
         total[category] += len(same)
@@ -131,7 +131,8 @@ def main() -> None:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
         results = judge_all(options.model, labelled, columns)
         guess = prior([row for rows in by_clip(labelled).values() for row in rows])
-    title = f"{options.model}, {options.count} clips of seed {options.seed}: right answers in %, pruners at keep {options.keep:g}"
+    clips = f"{options.model}, {options.count} clips of seed {options.seed}"
+    title = f"{clips}: right answers in %, pruners at keep {options.keep:g}"
     Console(width=160).print(table(results, guess, title))
     print(json.dumps({name: {k: [sum(v), len(v)] for k, v in r.items()} for name, r in results.items()}))
 

@@ -105,6 +105,7 @@ def _start(*arguments) -> None:
 
 
 def _clip(folder: Path, rows: list[dict]) -> Answers:
+    assert _judge is not None  # ``_start`` has run in this process
     return _judge.clip(folder, rows)
 
 

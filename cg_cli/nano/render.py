@@ -1,4 +1,4 @@
-"""From a script to pictures and sound. ``picture`` and ``soundtrack`` are pure: the same script, the same pixels."""
+"""From a script to frames and audio. ``picture`` and ``soundtrack`` are pure: the same script, the same pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _tile(backdrop: Backdrop) -> np.ndarray:
         waves = rng.integers(2, 9, 2)
         pattern = np.sin(waves[0] * x + waves[1] * y)
     elif backdrop.texture == "checks":
-        waves = rng.integers(3, 8)
-        pattern = np.sign(np.sin(waves * x) * np.sin(waves * y)) * 0.7
+        count = int(rng.integers(3, 8))
+        pattern = np.sign(np.sin(count * x) * np.sin(count * y)) * 0.7
     else:
         pattern = sum(
             np.sin(a * x[:1] + p) * np.sin(b * y[:, :1] + q)
@@ -112,7 +112,7 @@ def cells(script: Script, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def soundtrack(script: Script) -> np.ndarray:
-    """The whole sound: [duration * RATE] float32 mono, 16 kHz."""
+    """The clip's audio: [duration * RATE] float32 mono, 16 kHz, in -1..1."""
     rng = np.random.default_rng([script.seed, script.index, 1])
     track = rng.standard_normal(script.duration * RATE).astype(np.float32) * script.noise
     for scene in script.scenes:

@@ -1,4 +1,4 @@
-"""The script of a nano clip: who is where, when, in which colour, and what is heard. Drawn from a seed, nothing else.
+"""The script of a nano clip: what is where, when, in which colour, and what sounds. A function of its seed.
 
 A clip has one to three scenes with a cut between them. Each scene has one event:
 
@@ -56,6 +56,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Sound:
+    """A sound from ``start`` to ``end`` (seconds of the clip), with its peak ``level`` (0..1)."""
+
     kind: str
     start: float
     end: float
@@ -65,6 +67,8 @@ class Sound:
 
 @dataclass(frozen=True)
 class Backdrop:
+    """A scene's background."""
+
     seed: int
     texture: str  # blobs, stripes or checks
     drift: tuple[float, float]  # pixels a second
@@ -72,6 +76,8 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class Scene:
+    """What shows and sounds from ``start`` to ``end`` (seconds of the clip); ``event`` as at the top."""
+
     start: float
     end: float
     event: str
@@ -92,11 +98,14 @@ class Scene:
 
     @property
     def brief(self) -> Thing | None:
+        """The silent thing that shows for about a second."""
         return next((t for t in self.things if t.brief), None)
 
 
 @dataclass(frozen=True)
 class Script:
+    """Clip ``index`` of world ``seed``."""
+
     seed: int
     index: int
     duration: int  # seconds
@@ -113,8 +122,8 @@ def _centre(place: str, slack: float, rng: np.random.Generator) -> tuple[float, 
 def _cuts(duration: int, scenes: int, rng: np.random.Generator) -> list[float]:
     """Borders of ``scenes`` scenes, on half seconds, each scene at least SCENE_SECONDS long."""
     spare = 2 * (duration - scenes * SCENE_SECONDS)
-    shares = np.sort(rng.integers(0, spare + 1, scenes - 1))
-    return [0.0, *(SCENE_SECONDS * (i + 1) + s / 2 for i, s in enumerate(shares)), float(duration)]
+    offsets = np.sort(rng.integers(0, spare + 1, scenes - 1))
+    return [0.0, *(SCENE_SECONDS * (i + 1) + s / 2 for i, s in enumerate(offsets)), float(duration)]
 
 
 def _interval(start: float, end: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -125,16 +134,18 @@ def _interval(start: float, end: float, rng: np.random.Generator) -> tuple[float
     return (start + wait, end) if still == "before" else (start, end - wait)
 
 
-def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: np.random.Generator) -> Scene:
+def _scene(
+    event: str, start: float, end: float, counts: dict[str, int], kinds: dict[str, list[str]], rng: np.random.Generator
+) -> Scene:
     places = rng.permutation(PLACES).tolist()
     colour = lambda: str(rng.choice(list(COLOURS)))
     active = _interval(start, end, rng)
     things: list[Thing] = []
     if event in ("sounding", "dubbed"):
         count = int(rng.integers(1, 4)) if event == "sounding" else 1
-        count = min(count, len(PLACES) - wants["brief"] - wants["number"])
+        count = min(count, len(PLACES) - counts["brief"] - counts["number"])
         # Small things take what is left, so that one, two and three large ones are about as frequent.
-        wants = wants | {"small": min(wants["small"], len(PLACES) - count - wants["brief"] - wants["number"])}
+        counts = counts | {"small": min(counts["small"], len(PLACES) - count - counts["brief"] - counts["number"])}
         kind, shade = kinds["audible"].pop(), colour()
         for _ in range(count):
             # Like things differ in size, or their number could be read off how much of the picture they take.
@@ -142,25 +153,30 @@ def _scene(event: str, start: float, end: float, wants: dict, kinds: dict, rng: 
             swing = (rng.uniform(6, SWING), rng.uniform(6, SWING), rng.uniform(0.6, 1.1), rng.uniform(0, 6.28))
             centre = _centre(place, QUARTER / 2 - SWING - size / 2, rng)
             things.append(Thing(kind, shade, place, size, centre, start, end, active, swing))
-    for brief in [False] * wants["small"] + [True] * wants["brief"]:
+    for brief in [False] * counts["small"] + [True] * counts["brief"]:
         place, size = places.pop(), int(rng.integers(38, 51))
-        shown = (start, end)
+        interval = (start, end)
         if brief:
             length = rng.uniform(1.0, 1.3)
             begin = rng.uniform(start + 0.2, end - length - 0.2)
-            shown = (begin, begin + length)
-        things.append(Thing(kinds["silent"].pop(), colour(), place, size, _centre(place, 24, rng), *shown, brief=brief))
+            interval = (begin, begin + length)
+        things.append(
+            Thing(kinds["silent"].pop(), colour(), place, size, _centre(place, 24, rng), *interval, brief=brief)
+        )
     number = None
-    if wants["number"]:
+    if counts["number"]:
         length = rng.uniform(1.2, min(3.0, end - start - 0.4))
         begin = rng.uniform(start + 0.2, end - length - 0.2)
         text, shade, place = str(rng.integers(10, 100)), colour(), places.pop()
         number = Number(text, shade, place, _centre(place, 10, rng), begin, begin + length)
     sound = None
     if event != "quiet":
-        heard = things[0].kind if event == "sounding" else kinds["audible"].pop()
-        sound = Sound(heard, *active, float(rng.uniform(0.15, 0.5)), int(rng.integers(2**31)))
-    drift = (0.0, 0.0) if rng.random() < 0.4 else tuple(float(x) for x in rng.uniform(-12, 12, 2))
+        kind = things[0].kind if event == "sounding" else kinds["audible"].pop()
+        sound = Sound(kind, *active, float(rng.uniform(0.15, 0.5)), int(rng.integers(2**31)))
+    drift = (0.0, 0.0)
+    if rng.random() >= 0.4:
+        right, down = rng.uniform(-12, 12, 2)
+        drift = (float(right), float(down))
     backdrop = Backdrop(int(rng.integers(2**31)), str(rng.choice(["blobs", "stripes", "checks"])), drift)
     return Scene(start, end, event, backdrop, tuple(things), sound, number)
 
@@ -180,7 +196,7 @@ def write_script(seed: int, index: int, longest: int = SECONDS[1]) -> Script:
     kinds = {"audible": rng.permutation(AUDIBLE).tolist(), "silent": rng.permutation(SILENT).tolist()}
     out = []
     for i, event in enumerate(events):
-        wants = {"brief": int(i == brief_in), "number": int(i == number_in)}
-        wants["small"] = int(rng.integers(0 if event == "sounding" else 1, 3 - wants["brief"] * wants["number"]))
-        out.append(_scene(event, cuts[i], cuts[i + 1], wants, kinds, rng))
+        counts = {"brief": int(i == brief_in), "number": int(i == number_in)}
+        counts["small"] = int(rng.integers(0 if event == "sounding" else 1, 3 - counts["brief"] * counts["number"]))
+        out.append(_scene(event, cuts[i], cuts[i + 1], counts, kinds, rng))
     return Script(seed, index, duration, float(10 ** rng.uniform(-3.3, -2.2)), tuple(out))

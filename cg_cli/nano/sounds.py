@@ -31,14 +31,16 @@ def _lowpass(noise: np.ndarray, width: int) -> np.ndarray:
 
 def voice(kind: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """``seconds`` of the sound of ``kind``: [seconds * RATE] float32, peak 1."""
-    samples = int(round(seconds * RATE))
+    samples = round(seconds * RATE)
     pitch, tempo, phase = rng.uniform(0.94, 1.06), rng.uniform(0.9, 1.1), rng.uniform(0, 0.3)
     t = np.arange(samples) / RATE
     match kind:
         case "bell":
             s, fall = _decay(1.2, 4)
             partials = zip((1, 2.0, 2.76, 5.4), (1, 0.6, 0.5, 0.25), (1, 1.4, 2, 3))
-            event = sum(a * np.sin(2 * np.pi * 880 * pitch * r * s) * fall**d for r, a, d in partials)
+            event = np.zeros(len(s))
+            for ratio, level, decay in partials:
+                event += level * np.sin(2 * np.pi * 880 * pitch * ratio * s) * fall**decay
             wave = _repeat(event, samples, 0.9 / tempo, phase)
         case "drum":
             s, fall = _decay(0.3, 14)

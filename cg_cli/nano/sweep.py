@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,7 +31,7 @@ from cg_cli.profiling.plots import accuracy_plot
 KEEPS = (0.65, 0.45, 0.35, 0.25, 0.15, 0.1)
 PRUNERS = ("contextguard", "contextguard-online", "random", "uniform", "evs")
 ABLATED_AT = (0.45, 0.25, 0.15)
-ABLATIONS = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "without recoverability": {"recover": False},
     "without details": {"detail": False},
     "without novelty": {"novelty": False},
@@ -44,8 +45,8 @@ ABLATIONS = {
 }
 # Asked with the predictor trained on shuffled sound.
 SHUFFLED, SHUFFLED_ALONE = "shuffled-audio predictor", "without novelty, shuffled-audio predictor"
-CONTROLS = {SHUFFLED: {}, SHUFFLED_ALONE: {"novelty": False}}
-# What sound is good for: with the comparison that ranks repetitions down, and where nothing else does its work.
+CONTROLS: dict[str, dict[str, Any]] = {SHUFFLED: {}, SHUFFLED_ALONE: {"novelty": False}}
+# What sound adds: beside the novelty score, and without it.
 SOUND = {
     "trained": (PRUNERS[0], SHUFFLED),
     "oracle": ("oracle prediction", SHUFFLED),
@@ -54,9 +55,7 @@ SOUND = {
 }
 FULL = "full"
 
-Lines = list[
-    dict
-]  # of DIR/answers.jsonl: seed, video, condition, category (of each question), right (of each question)
+Lines = list[dict[str, Any]]  # of DIR/answers.jsonl: seed, video, condition; category and right, a list by question
 
 
 def conditions(
@@ -76,10 +75,11 @@ def conditions(
 
 
 def name_at(name: str, keep: float) -> str:
+    """The name of condition ``name`` at ratio ``keep``."""
     return f"{name} {keep:g}"
 
 
-def run(model: str, seed: int, count: int, longest: int, wanted: Sequence[Condition], out: Path) -> None:
+def run(model: str, seed: int, count: int, longest: int, columns: Sequence[Condition], out: Path) -> None:
     """Answer what ``out``/answers.jsonl does not have yet about ``count`` clips of world ``seed``."""
     folder = out / f"seed-{seed}"
     labelled = folder / "labelled.jsonl"
@@ -90,7 +90,7 @@ def run(model: str, seed: int, count: int, longest: int, wanted: Sequence[Condit
     for line in read(out):
         if line["seed"] == seed:
             done[line["video"]].add(line["condition"])
-    missing = [c for c in wanted if any(c.name not in done[video] for video in clips)]
+    missing = [c for c in columns if any(c.name not in done[video] for video in clips)]
     left = {video: rows for video, rows in clips.items() if any(c.name not in done[video] for c in missing)}
     if not left:
         return
@@ -99,20 +99,15 @@ def run(model: str, seed: int, count: int, longest: int, wanted: Sequence[Condit
         for video, answers in tqdm(
             results, total=len(left), unit="clip", desc=f"seed {seed}", file=sys.stderr, disable=None
         ):
+            line = {"seed": seed, "video": video}
+            categories = [row["category"] for row in clips[video]]
             lines = [
-                {
-                    "seed": seed,
-                    "video": video,
-                    "condition": name,
-                    "category": [r["category"] for r in clips[video]],
-                    "right": hits,
-                }
+                line | {"condition": name, "category": categories, "right": hits}
                 for name, hits in answers.items()
                 if name not in done[video]
             ]
-            file.write(
-                "".join(json.dumps(line) + "\n" for line in lines)
-            )  # one write, so that a kill tears at most the last line
+            # One write, so that a kill tears at most the last line.
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
 
 
@@ -145,13 +140,13 @@ class Hits:
         }
 
     def accuracy(self, name: str, category: str | None = None) -> float:
-        """Percent."""
-        chosen = self.right[name] if category is None else self.right[name][self.category == category]
-        return 100 * float(chosen.mean())
+        """Right answers in percent, of all questions or of one category."""
+        hits = self.right[name] if category is None else self.right[name][self.category == category]
+        return 100 * float(hits.mean())
 
     def interval(self, name: str, other: str | None = None) -> tuple[float, float]:
-        """95 % interval in percent of the accuracy of ``name``, or of its difference to ``other``, question by
-        question; clips are drawn anew, since the questions on one clip hang together."""
+        """95 % interval in percent of the accuracy of ``name``, or of its difference to ``other``, paired by
+        question; the bootstrap resamples clips, since the questions on one clip are not independent."""
         value = self.right[name] - (self.right[other] if other else 0)
         low, high = interval(value, self.clip)
         return 100 * low, 100 * high
@@ -226,10 +221,10 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    wanted = conditions(options.shuffled, options.keeps, options.ablated_at)
+    columns = conditions(options.shuffled, options.keeps, options.ablated_at)
     for seed in options.seeds:
-        run(options.model, seed, options.count, options.longest, wanted, options.out)
-    names = {c.name for c in wanted}
+        run(options.model, seed, options.count, options.longest, columns, options.out)
+    names = {c.name for c in columns}
     hits = Hits(line for line in read(options.out) if line["seed"] in options.seeds and line["condition"] in names)
     console = Console(width=150)
     console.print(ratio_table(hits, options.keeps), category_table(hits, options.keeps))

@@ -51,7 +51,7 @@ def write_clip(script: Script, path: Path) -> None:
         file.mux(audio.encode(None))
 
 
-def asked(script: Script) -> list[Question]:
+def sample_questions(script: Script) -> list[Question]:
     """The questions of a clip that go into ``labelled.jsonl``: one of each category that it has, picked at random."""
     rng = np.random.default_rng([script.seed, script.index, 5])
     pool = questions(script)
@@ -72,7 +72,7 @@ def labels(script: Script, video: str) -> list[dict]:
             "type": question.phrase,
             "id": f"{script.seed}-{script.index}-{question.category}",
         }
-        for question in asked(script)
+        for question in sample_questions(script)
     ]
 
 

@@ -1,6 +1,7 @@
 """Messages between this process and its workers: a header, a JSON object, and raw bytes that belong to it.
 
-A worker is a Python module run as a process of its own. It talks over its stdin and stdout, and ends with its parent.
+A worker is a Python module run as a process of its own. It reads its stdin, writes its stdout, and ends with its
+parent.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 HEADER = struct.Struct("<IQ")  # bytes of JSON, bytes of payload
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 PARENT_CHECK_S = 1.0
 
 
-def send(stream: BinaryIO, message: dict[str, Any], payload: memoryview | bytes = b"") -> None:
-    """Writes one message and flushes."""
+def send(stream: IO[bytes], message: dict[str, Any], payload: memoryview | bytes = b"") -> None:
+    """Writes one message and flushes. Raises BrokenPipeError where the other side is gone."""
     text = json.dumps(message).encode()  # ASCII: undecodable file names travel as escaped surrogates
     size = memoryview(payload).nbytes
     stream.write(HEADER.pack(len(text), size) + text)
@@ -40,7 +41,7 @@ class Reader:
         read: returns between 1 and n bytes for ``read(n)``, b"" at the end of the source.
     """
 
-    def __init__(self, read):
+    def __init__(self, read: Callable[[int], bytes]):
         self._read = read
 
     def receive(self) -> tuple[dict[str, Any], bytearray]:
@@ -59,7 +60,7 @@ class Reader:
         return data
 
 
-def start(module: str, stderr: int | BinaryIO | None, environment: Mapping[str, str]) -> subprocess.Popen:
+def start(module: str, stderr: int | IO[bytes] | None, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start ``module`` as a worker; ``environment`` is added to this process's."""
     paths = [PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
@@ -74,7 +75,7 @@ def start(module: str, stderr: int | BinaryIO | None, environment: Mapping[str, 
     )
 
 
-def serve() -> tuple[BinaryIO, queue.SimpleQueue]:
+def serve() -> tuple[IO[bytes], queue.SimpleQueue[dict[str, Any]]]:
     """A worker's own side: where its messages go, and the queue in which its parent's arrive.
 
     Whatever else the process prints goes where its stderr goes. The process ends, whatever it is doing, when the parent
@@ -83,12 +84,12 @@ def serve() -> tuple[BinaryIO, queue.SimpleQueue]:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, os.getppid()), daemon=True).start()
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests, os.getppid()), daemon=True).start()
     return out, requests
 
 
-def _listen(requests: queue.SimpleQueue, parent: int) -> None:
+def _read_requests(requests: queue.SimpleQueue[dict[str, Any]], parent: int) -> None:
     def read(size: int) -> bytes:
         while not select.select([0], [], [], PARENT_CHECK_S)[0]:
             if os.getppid() != parent:  # a sibling may hold the pipe open

@@ -68,9 +68,9 @@ def write(path: Path, scene: Scene) -> None:
 
 
 def _repaint(source: str, target: Path, paint: Painter) -> None:
-    from cg_cli.media.film import repaint
+    from cg_cli.media.transcode import transcode
 
     try:
-        repaint(source, target, paint)
+        transcode(source, target, paint)
     except Exception as error:  # PyAV's errors, and those of items, do not survive the way between processes
         raise CgError(f"cannot draw over {source}: {' '.join(str(error).split())}") from None

@@ -8,7 +8,7 @@ import pytest
 from helpers.media_files import beeps, number_of, steady, write
 
 from cg_cli.errors import ItemError
-from cg_cli.media.integrity import is_cut
+from cg_cli.media.integrity import is_truncated
 
 SECONDS = 6
 KINDS = {
@@ -132,7 +132,7 @@ def test_structure_shows_nearly_every_cut(healthy, tmp_path, name):
         path = tmp_path / "part"
         path.write_bytes(data[:size])
         with open(path, "rb", buffering=0) as file:
-            return is_cut(file, known)
+            return is_truncated(file, known)
 
     assert not verdict(len(data))
     sizes = random.Random(5).sample(range(len(data) // 10, len(data) - 1), 50)

@@ -9,7 +9,7 @@ import pytest
 from helpers.media_files import image, number_of, steady, write
 
 from cg_cli.media import DecodeOptions
-from cg_cli.media.frames import last_before, sparse
+from cg_cli.media.frames import seeking_is_faster, zero_order_hold
 
 
 def every_frame(path, rate: int | None = None) -> list[tuple[Fraction, int]]:
@@ -64,21 +64,23 @@ def test_frames_are_those_on_show_at_the_middle_of_each_slot(worker, folder, nam
 
 
 def test_the_long_films_are_sought_through_and_the_short_ones_are_not():
-    assert sparse(20, 120) and not sparse(12, 13)
+    assert seeking_is_faster(20, 120) and not seeking_is_faster(12, 13)
 
 
-def test_last_before_agrees_with_looking_at_everything():
+def test_zero_order_hold_agrees_with_looking_at_everything():
     draw = random.Random(3)
     for _ in range(300):
         times = sorted(draw.sample(range(100), draw.randint(1, 20)))
         wanted = sorted(draw.choices(range(-5, 110), k=draw.randint(1, 20)))
-        served = [time for time, _, serves in last_before([(t, None) for t in times], wanted) for _ in range(serves)]
+        served = [
+            time for time, _, serves in zero_order_hold([(t, None) for t in times], wanted) for _ in range(serves)
+        ]
         assert served == [max((t for t in times if t <= w), default=times[0]) for w in wanted]
 
 
-def test_last_before_stops_reading_behind_the_last_wanted_time():
+def test_zero_order_hold_stops_reading_behind_the_last_wanted_time():
     source = iter((time, time) for time in range(1000))
-    assert list(last_before(source, [3.5, 5.5])) == [(3, 3, 1), (5, 5, 1)]
+    assert list(zero_order_hold(source, [3.5, 5.5])) == [(3, 3, 1), (5, 5, 1)]
     assert next(source) == (7, 7)
 
 

@@ -74,7 +74,7 @@ def test_a_crash_is_one_line_and_the_next_file_works(talkie, blow, monkeypatch):
             os.kill(victim, blow)
 
         with monkeypatch.context() as patched:
-            patched.setattr(client._ClipParts, "add", strike)
+            patched.setattr(client._ClipBuilder, "add", strike)
             with pytest.raises(ItemError, match=blow.name) as caught:
                 own.decode(talkie, DecodeOptions(fps=25.0))
         assert caught.value.kind == "crashed" and "\n" not in str(caught.value)
@@ -94,7 +94,7 @@ def test_an_interrupt_leaves_no_half_answer(talkie, monkeypatch):
 
     with DecodeWorker() as own:
         with monkeypatch.context() as patched:
-            patched.setattr(client._ClipParts, "add", interrupt)
+            patched.setattr(client._ClipBuilder, "add", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 own.decode(talkie)
         assert own.pid is None

@@ -44,7 +44,7 @@ def test_accuracy_and_paired_differences():
 def test_only_clips_that_every_condition_has_are_compared():
     some = [line for line in lines() if line["condition"] == "full" or line["video"] < "2"]
     hits = sweep.Hits(some)
-    assert set(video for _, video in hits.clips) == {line["video"] for line in some if line["condition"] != "full"}
+    assert {video for _, video in hits.clips} == {line["video"] for line in some if line["condition"] != "full"}
     assert len({len(r) for r in hits.right.values()}) == 1
 
 

@@ -12,7 +12,7 @@ from cg_cli.nano.questions import questions
 from cg_cli.nano.render import frame_clock, picture, soundtrack
 from cg_cli.nano.script import write_script
 from cg_cli.nano.things import AUDIBLE, COLOURS, KINDS, SILENT
-from cg_cli.nano.training import batches, decoder, evidence, features, hints, recipe, towers
+from cg_cli.nano.training import auxiliary, batches, decoder, evidence, features, recipe, towers
 
 CLIP = (7, 3, write_script(7, 3, longest=7).duration)  # world, index, seconds
 PAIRS = [
@@ -48,7 +48,7 @@ def blank(tmp_path_factory):
 def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
     model, reader, engine, clip = blank
     batch = reader.batch([CLIP], [PAIRS], "av")
-    logits = batches.read(model, batch).scores[0]
+    logits = batches.forward(model, batch).logits[0]
     prefix = engine.prefill(engine.encode(clip))
     for number, (question, _, _) in enumerate(PAIRS):
         asked = engine.question_ids(question)
@@ -62,9 +62,9 @@ def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
 @pytest.mark.parametrize("parts", ["av", "v", "a"])
 def test_a_pair_does_not_see_its_neighbours(blank, parts):
     model, reader, _, _ = blank
-    first = batches.read(model, reader.batch([CLIP], [PAIRS], parts)).scores[0]
+    first = batches.forward(model, reader.batch([CLIP], [PAIRS], parts)).logits[0]
     asked = [PAIRS[0], batches.Pair("What do you hear?", "dog"), PAIRS[2]]
-    other = batches.read(model, reader.batch([CLIP], [asked], parts)).scores[0]
+    other = batches.forward(model, reader.batch([CLIP], [asked], parts)).logits[0]
     length = len(reader.tok(PAIRS[0][0]).input_ids)
     torch.testing.assert_close(first[:length], other[:length], atol=2e-4, rtol=1e-4)
     assert (first - other[: len(first)] if len(first) <= len(other) else first[: len(other)] - other).abs().max() > 0.1
@@ -110,7 +110,7 @@ def test_the_left_digit_of_a_number_is_left_of_the_right_one():
 def test_evidence_lies_on_what_the_answer_says():
     for index in range(40):
         script = write_script(7, index)
-        kind, colour = (x.flatten().numpy() for x in evidence.seen(script))
+        kind, colour = (x.flatten().numpy() for x in evidence.cell_labels(script))
         sounds = towers.sound_labels(script).numpy()
         for question in questions(script):
             parts = evidence.evidence(script, question)
@@ -145,14 +145,14 @@ def test_each_word_of_an_answer_is_told_where_it_is_predicted(blank):
         words = [said[int(p)] for p in place if batch["pair"][0, p] == number]
         assert pair.answer.startswith("".join(words)) and len(words) > 0
         rows = shown[batch["pair"][0, place] == number]
-        assert (rows[0][torch.cat([batch["video"], batch["audio"]])] == pair.shown[0][1]).all()
-    looks = batches.read(model, batch).pointing
+        assert (rows[0][torch.cat([batch["video"], batch["audio"]])] == pair.parts[0][1]).all()
+    looks = batches.forward(model, batch).pointing
     torch.testing.assert_close(looks.sum(-1), torch.ones(looks.shape[:-1]), atol=1e-4, rtol=0)
 
 
 def test_the_pointing_loss_falls_as_the_heads_look_at_the_evidence():
     shown = torch.tensor([[True, True, False, False]])
-    loss = lambda *weights: hints.pointing_loss(torch.tensor([[weights]]), shown).item()
+    loss = lambda *weights: auxiliary.pointing_loss(torch.tensor([[weights]]), shown).item()
     assert loss(0.5, 0.5, 0.0, 0.0) == pytest.approx(0, abs=1e-4)
     assert loss(0.25, 0.25, 0.25, 0.25) == pytest.approx(np.log(2), abs=1e-3)
     assert loss(0.0, 0.0, 0.5, 0.5) > 5
@@ -161,7 +161,7 @@ def test_the_pointing_loss_falls_as_the_heads_look_at_the_evidence():
 def test_hints_tell_what_shows_and_what_has_shown():
     for index in range(40):
         script = write_script(7, index)
-        known = hints.moments(script)
+        known = auxiliary.token_labels(script)
         earlier = set()
         for number, scene in enumerate(script.scenes, start=1):
             middle = round((scene.start + scene.end) / 2 * 25)
@@ -181,8 +181,8 @@ def test_what_is_brief_is_known_once_it_came_or_left():
     for index in range(60):
         script = write_script(7, index)
         for scene in script.scenes:
-            came, left = evidence.fleeting(script, scene)
-            kind = evidence.seen(script)[0]
+            came, left = evidence.brief_cells(script, scene)
+            kind = evidence.cell_labels(script)[0]
             assert (
                 not (came & left).any()
                 and (kind[came] == (KINDS.index(scene.brief.kind) + 1 if scene.brief else 0)).all()

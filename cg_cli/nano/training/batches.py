@@ -19,17 +19,17 @@ from transformers import AttentionInterface
 
 from cg_cli.backbones.qwen2_5_omni.layout import HEADER, QUESTION_END, Layout, MediaShape, marks, prefix_layout
 from cg_cli.nano.things import CELLS
+from cg_cli.nano.training.auxiliary import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
 from cg_cli.nano.training.features import feature_file
-from cg_cli.nano.training.hints import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
 
 class Pair(NamedTuple):
+    """A question, its answer, and the parts of the answer with the media tokens that show each ([V + A] bool)."""
+
     question: str
     answer: str
-    shown: tuple[
-        tuple[str, Tensor], ...
-    ] = ()  # parts of the answer, and the media tokens that tell each ([V + A] bool)
+    parts: tuple[tuple[str, Tensor], ...] = ()
 
 
 class Reader:
@@ -48,11 +48,11 @@ class Reader:
         opening, closing = marks(shape)
         return torch.tensor(self.header + self.ids([*opening, *closing])), prefix_layout(len(self.header), shape)
 
-    def batch(self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str) -> dict[str, Tensor]:
-        """Inputs for clips (world, index, duration) of one duration, each with what is asked about it."""
+    def batch(self, clips: list[tuple[int, int, int]], pairs: list[list[Pair]], parts: str) -> dict[str, Tensor]:
+        """Inputs for clips (world, index, duration) of one duration, each with its question-answer pairs."""
         ids, layout = self.prefix(clips[0][2], parts)
         embed = self.model.get_input_embeddings()
-        rows = [self._pairs(pairs) for pairs in asked]
+        rows = [self._pack(clip_pairs) for clip_pairs in pairs]
         longest = max(len(r["ids"]) for r in rows)
         pad = lambda key, value: torch.stack([F.pad(r[key], (0, longest - len(r[key])), value=value) for r in rows])
         text, pair, target, weight = pad("ids", 0), pad("pair", -1), pad("target", 0), pad("weight", 0.0)
@@ -73,48 +73,48 @@ class Reader:
             "video": (layout.modality == VIDEO).nonzero()[:, 0], "audio": (layout.modality == AUDIO).nonzero()[:, 0],
         }  # fmt: skip
 
-    def evidence(self, asked: list[list[Pair]], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the words of the answers are shown: (clip [n], place of the token that predicts the word [n], tokens of
-        the prefix [n, P] bool). Words that nothing shows are left out. For clips with picture and sound."""
+    def evidence(self, pairs: list[list[Pair]], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the words of the answers are shown: (clip [n], index of the token that predicts the word [n], tokens of
+        the prefix [n, P] bool). Words that nothing shows are left out. For clips with video and audio."""
         clips, places, masks = [], [], []
         media = torch.cat([batch["video"], batch["audio"]])
-        for clip, pairs in enumerate(asked):
-            for number, pair in enumerate(pairs):
+        for clip, clip_pairs in enumerate(pairs):
+            for number, pair in enumerate(clip_pairs):
                 first = (
                     int((batch["pair"][clip] == number).nonzero()[0])
                     + len(self.tok(pair.question).input_ids)
                     + len(self.question_end)
                     - 1
                 )
-                ends = [sum(len(part) for part, _ in pair.shown[: i + 1]) for i in range(len(pair.shown))]
+                ends = [sum(len(part) for part, _ in pair.parts[: i + 1]) for i in range(len(pair.parts))]
                 for word, (start, _) in enumerate(self.tok(pair.answer, return_offsets_mapping=True).offset_mapping):
-                    told = next(mask for end, (_, mask) in zip(ends, pair.shown) if start < end)
-                    if told.any():
+                    shown = next(mask for end, (_, mask) in zip(ends, pair.parts) if start < end)
+                    if shown.any():
                         clips.append(clip)
                         places.append(first + word)
-                        masks.append(media[told])
+                        masks.append(media[shown])
         marked = torch.zeros(len(masks), batch["inputs_embeds"].shape[1] - batch["mask"].shape[2], dtype=torch.bool)
         for row, tokens in zip(marked, masks):
             row[tokens] = True
         return torch.tensor(clips), torch.tensor(places), marked
 
-    def _pairs(self, pairs: list[Pair]) -> dict[str, Tensor]:
-        out = defaultdict(list)
+    def _pack(self, pairs: list[Pair]) -> dict[str, Tensor]:
+        out: dict[str, list[float]] = defaultdict(list)
         for number, (question, answer, _) in enumerate(pairs):
-            told = self.tok(answer).input_ids + [self.ids("<|im_end|>")]
-            asked = self.tok(question).input_ids + self.question_end
-            ids = asked + told
+            answer_ids = [*self.tok(answer).input_ids, self.ids("<|im_end|>")]
+            question_ids = self.tok(question).input_ids + self.question_end
+            ids = question_ids + answer_ids
             out["ids"] += ids
             out["pair"] += [number] * len(ids)
             out["offset"] += range(len(ids))
-            out["target"] += [0] * (len(asked) - 1) + told + [0]
-            out["weight"] += [0.0] * (len(asked) - 1) + [len(told) ** -0.5] * len(told) + [0.0]
+            out["target"] += [0] * (len(question_ids) - 1) + answer_ids + [0]
+            out["weight"] += [0.0] * (len(question_ids) - 1) + [len(answer_ids) ** -0.5] * len(answer_ids) + [0.0]
         return {key: torch.tensor(value) for key, value in out.items()}
 
 
 def packed_attention(module, query, key, value, attention_mask, *, scaling, pointing=None, **kwargs):
     """Causal attention inside the prefix; the pairs after it attend by ``attention_mask`` [B, 1, Q, L] (True: may).
-    ``pointing``, where given, is a list that gets where the pairs look in the pointing layer: [B, heads, Q, L]."""
+    ``pointing``, where given, is a list that gets the pairs' attention in the pointing layer: [B, heads, Q, L]."""
     key, value = (x.repeat_interleave(module.num_key_value_groups, dim=1) for x in (key, value))
     cut = key.shape[2] - attention_mask.shape[2]
     first = F.scaled_dot_product_attention(
@@ -129,25 +129,26 @@ def packed_attention(module, query, key, value, attention_mask, *, scaling, poin
 
 
 def use_packed_attention(model) -> None:
+    """Set ``packed_attention`` as the attention of the decoder."""
     AttentionInterface.register("nano_packed", packed_attention)
     model.set_attn_implementation({"text_config": "nano_packed"})
 
 
-class Reading(NamedTuple):
-    """What the decoder makes of a batch."""
+class DecoderOutput(NamedTuple):
+    """The decoder's outputs for a batch."""
 
-    scores: Tensor  # [B, Q, vocabulary], after each token of the pairs
+    logits: Tensor  # [B, Q, vocabulary], after each token of the pairs
     middle: Tensor  # [B, L, D], states after LAYER layers
     late: Tensor  # [B, L, D], states after LATE_LAYER layers
-    pointing: Tensor  # [B, heads, Q, L], where the pairs look in the pointing layer
+    pointing: Tensor  # [B, heads, Q, L], attention of the pairs in the pointing layer
 
 
-def read(model, batch: dict[str, Tensor]) -> Reading:
-    """The decoder's pass over a batch. ``model`` must attend by ``packed_attention``."""
+def forward(model, batch: dict[str, Tensor]) -> DecoderOutput:
+    """The decoder's forward pass over a batch. ``model`` must attend by ``packed_attention``."""
     pointing: list[Tensor] = []
     out = model.model.language_model(
         inputs_embeds=batch["inputs_embeds"], position_ids=batch["position_ids"], pointing=pointing,
         attention_mask={"full_attention": batch["mask"]}, use_cache=False, output_hidden_states=True,
     )  # fmt: skip
-    scores = model.lm_head(out.last_hidden_state[:, -batch["mask"].shape[2] :])
-    return Reading(scores, out.hidden_states[LAYER], out.hidden_states[LATE_LAYER], pointing[0])
+    logits = model.lm_head(out.last_hidden_state[:, -batch["mask"].shape[2] :])
+    return DecoderOutput(logits, out.hidden_states[LAYER], out.hidden_states[LATE_LAYER], pointing[0])

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from cg_cli.nano.questions import Question, questions
 from cg_cli.nano.script import SECONDS, Script, write_script
-from cg_cli.nano.training.batches import Pair, Reader, read, use_packed_attention
-from cg_cli.nano.training.descent import Descent
+from cg_cli.nano.training.auxiliary import AuxiliaryHeads, pointing_loss, token_labels
+from cg_cli.nano.training.batches import Pair, Reader, forward, use_packed_attention
 from cg_cli.nano.training.evidence import evidence
 from cg_cli.nano.training.features import feature_file, produce
-from cg_cli.nano.training.hints import Hints, moments, pointing_loss
+from cg_cli.nano.training.optimizer import MuonAdamW
+from cg_cli.nano.training.recipe import seeded
 from cg_cli.nano.training.words import name_words
 from cg_cli.util.checkpoints import save_checkpoint
 
@@ -36,7 +37,7 @@ THREE = 3  # a clip of three scenes is drawn so many times as often: only there 
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
 # Of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
 SIMPLE = 3
-HINT_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
+AUXILIARY_WEIGHT, POINTING_WEIGHT = 1.0, 0.4  # of these losses beside the answers'
 EARLY = 0.4  # share of the steps on short clips only
 
 
@@ -75,45 +76,46 @@ def jobs() -> list[tuple[int, int, int]]:
     return train[:POOL_START] + check + train[POOL_START:]
 
 
-def descent(model, hints: Hints, steps: int) -> Descent:
+def make_optimizer(model, auxiliary: AuxiliaryHeads, steps: int) -> MuonAdamW:
+    """The optimizer of the decoder, its output layer and the auxiliary heads."""
     language = model.model.language_model
     others = [
         *language.embed_tokens.parameters(),
         *language.norm.parameters(),
         *model.lm_head.parameters(),
-        *hints.parameters(),
+        *auxiliary.parameters(),
     ]
-    return Descent(language.layers.parameters(), others, steps, RATES)
+    return MuonAdamW(language.layers.parameters(), others, steps, RATES)
 
 
-def _spoken(text: str, rng: np.random.Generator) -> str:
+def _as_typed(text: str, rng: np.random.Generator) -> str:
     """The question as people type it: sometimes in lower case, sometimes without the question mark."""
     if rng.random() < 0.3:
         text = text[0].lower() + text[1:]
     return text.rstrip("?.") if rng.random() < 0.2 else text
 
 
-_SILENT_TOO = ("seen_kind", "silent", "brief", "digits")  # categories that a clip without its sound still answers
-_BLIND_TOO = ("what_sound", "sounds", "first", "last", "first_of", "last_of")  # phrases that sound alone answers
+_VIDEO_ALONE = ("seen_kind", "silent", "brief", "digits")  # categories that a clip without audio still answers
+_AUDIO_ALONE = ("what_sound", "sounds", "first", "last", "first_of", "last_of")  # phrases that audio alone answers
 
 
 def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Question]:
     """The questions of one clip for one step: at most PER_CATEGORY of each, and only what ``parts`` can answer."""
     if parts == "v":
-        pool = [q for q in pool if q.category in _SILENT_TOO]
+        pool = [q for q in pool if q.category in _VIDEO_ALONE]
     if parts == "a":
-        pool = [q for q in pool if q.phrase in _BLIND_TOO]
-    taken: dict[str, int] = defaultdict(int)
+        pool = [q for q in pool if q.phrase in _AUDIO_ALONE]
+    count: dict[str, int] = defaultdict(int)
     out = []
     for i in rng.permutation(len(pool)):
-        taken[pool[i].category] += 1
-        if taken[pool[i].category] <= PER_CATEGORY.get(pool[i].category, 2):
+        count[pool[i].category] += 1
+        if count[pool[i].category] <= PER_CATEGORY.get(pool[i].category, 2):
             out.append(pool[i])
     return out
 
 
 class Trainer:
-    """What one run draws from: the pool of clips, and the questions asked about them at each step."""
+    """The batches and losses of one run: clips from a growing pool, and the questions on them at each step."""
 
     def __init__(self, model, tok, folder: Path, plan: Plan):
         self.model, self.folder, self.plan = model, folder, plan
@@ -127,10 +129,10 @@ class Trainer:
         """Clips of one duration from the pool of this step, with their questions."""
         rng = np.random.default_rng([self.plan.seed, step, 3])
         self._count(self.plan.pool(step))
-        drawn = self._draw(rng)
-        while not drawn[0]:  # a sound that nothing is asked about
-            drawn = self._draw(rng)
-        return drawn
+        batch = self._draw(rng)
+        while not batch[0]:  # audio that nothing is asked about
+            batch = self._draw(rng)
+        return batch
 
     def _draw(self, rng: np.random.Generator) -> tuple[list, list, str]:
         lengths = sorted(self._by_duration)
@@ -140,40 +142,40 @@ class Trainer:
         count = max(2, round(TOKENS / (89 * duration)))
         chosen = list(dict.fromkeys(same[i] for i in rng.integers(len(same), size=2 * count)))[:count]
         parts = str(rng.choice(["av", "v", "a"], p=[0.92, 0.05, 0.03]))
-        asked = []
+        pairs = []
         for index in chosen:
             script = self.scripts(WORLD, index, longest(index))
             picked = choose(questions(script), parts, rng)
             shown = [tuple(evidence(script, q)) if parts == "av" else () for q in picked]
-            asked.append([Pair(_spoken(q.text(rng), rng), q.answer, told) for q, told in zip(picked, shown)])
-        keep = [i for i, pairs in enumerate(asked) if pairs]
-        return [(WORLD, chosen[i], duration) for i in keep], [asked[i] for i in keep], parts
+            pairs.append([Pair(_as_typed(q.text(rng), rng), q.answer, by_part) for q, by_part in zip(picked, shown)])
+        keep = [i for i, clip_pairs in enumerate(pairs) if clip_pairs]
+        return [(WORLD, chosen[i], duration) for i in keep], [pairs[i] for i in keep], parts
 
     def loss(
-        self, clips: list[tuple[int, int, int]], asked: list[list[Pair]], parts: str, hints: Hints
+        self, clips: list[tuple[int, int, int]], pairs: list[list[Pair]], parts: str, auxiliary: AuxiliaryHeads
     ) -> dict[str, Tensor]:
-        """What one batch costs: the answers, and, where there is sound and picture, the hints and where to look."""
-        batch = self.reader.batch(clips, asked, parts)
+        """The losses of one batch by name: answers, and, for clips with audio and video, auxiliary and pointing."""
+        batch = self.reader.batch(clips, pairs, parts)
         scored = batch["weight"] > 0
         with torch.autocast("cpu", torch.bfloat16):
-            reading = read(self.model, batch)
-        answers = F.cross_entropy(reading.scores[scored].float(), batch["target"][scored], reduction="none")
+            output = forward(self.model, batch)
+        answers = F.cross_entropy(output.logits[scored].float(), batch["target"][scored], reduction="none")
         losses = {"answers": (answers * batch["weight"][scored]).sum() / batch["weight"].sum()}
         if parts == "av":
-            known = [moments(self.scripts(world, index, longest(index))) for world, index, _ in clips]
-            labels = {name: torch.stack([k[name] for k in known]) for name in known[0]}
+            by_clip = [token_labels(self.scripts(world, index, longest(index))) for world, index, _ in clips]
+            labels = {name: torch.stack([clip_labels[name] for clip_labels in by_clip]) for name in by_clip[0]}
             audio, video, late = (
-                reading.middle[:, batch["audio"]],
-                reading.middle[:, batch["video"]],
-                reading.late[:, batch["video"]],
+                output.middle[:, batch["audio"]],
+                output.middle[:, batch["video"]],
+                output.late[:, batch["video"]],
             )
-            losses["hints"] = HINT_WEIGHT * hints.loss(audio, video, late, labels)
-            clip, place, shown = self.reader.evidence(asked, batch)
-            losses["pointing"] = POINTING_WEIGHT * pointing_loss(reading.pointing[clip, :, place], shown)
+            losses["auxiliary"] = AUXILIARY_WEIGHT * auxiliary.loss(audio, video, late, labels)
+            clip, place, shown = self.reader.evidence(pairs, batch)
+            losses["pointing"] = POINTING_WEIGHT * pointing_loss(output.pointing[clip, :, place], shown)
         return losses
 
     def _count(self, size: int) -> None:
-        """Have the first ``size`` clips of the pool, which never shrinks, in the lists by duration."""
+        """Add the clips up to ``size`` of the pool, which never shrinks, to the lists by duration."""
         for index in used_clips()[self._counted : size]:
             script = self.scripts(WORLD, index, longest(index))
             self._by_duration[script.duration] += [index] * (THREE if len(script.scenes) == 3 else 1)
@@ -181,7 +183,8 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Share of questions on the validation clips whose whole answer is the likeliest, word by word, by category."""
+        """Share of the validation questions whose whole answer is right by teacher-forced greedy decoding, by
+        category."""
         hits: dict[str, list[float]] = defaultdict(list)
         for index in range(VALIDATION_CLIPS):
             rng = np.random.default_rng([VALIDATION_WORLD, index, 4])
@@ -190,8 +193,8 @@ class Trainer:
             clip = (VALIDATION_WORLD, index, script.duration)
             batch = self.reader.batch([clip], [[Pair(q.text(rng), q.answer) for q in picked]], "av")
             with torch.autocast("cpu", torch.bfloat16):
-                likeliest = read(self.model, batch).scores.argmax(-1)
-            wrong = (likeliest != batch["target"]) & (batch["weight"] > 0)
+                greedy = forward(self.model, batch).logits.argmax(-1)
+            wrong = (greedy != batch["target"]) & (batch["weight"] > 0)
             for number, question in enumerate(picked):
                 hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
         return {name: float(np.mean(values)) for name, values in sorted(hits.items())}
@@ -223,27 +226,29 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
     trainer = Trainer(model, tok, folder, plan)
     trainer.wait(producer, VALIDATION_WORLD, VALIDATION_CLIPS - 1)  # the jobs right after the first clips
     name_words(model, tok, trainer.first_clips())
-    hints = Hints(model.config.text_config.hidden_size)
-    path = descent(model, hints, plan.steps)
-    trained = nn.ModuleDict({"model": model.model.language_model, "head": model.lm_head, "hints": hints})
+    with seeded(plan.seed):
+        auxiliary = AuxiliaryHeads(model.config.text_config.hidden_size)
+    optimizer = make_optimizer(model, auxiliary, plan.steps)
+    trained = nn.ModuleDict({"model": model.model.language_model, "head": model.lm_head, "auxiliary": auxiliary})
     start = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         trained.load_state_dict(state["trained"])
-        path.load_state_dict(state["descent"])
+        optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    began, smooth = time.time(), {}
+    start_s = time.time()
+    smooth: dict[str, float] = {}
     for step in range(start, plan.steps):
         trainer.wait(producer, WORLD, used_clips()[plan.pool(step) - 1])
-        losses = trainer.loss(*trainer.draw(step), hints)
-        path.step(sum(losses.values()))
+        losses = trainer.loss(*trainer.draw(step), auxiliary)
+        optimizer.step(sum(losses.values(), start=torch.zeros(())))
         smooth |= {name: 0.97 * smooth.get(name, value.item()) + 0.03 * value.item() for name, value in losses.items()}
         if step % 20 == 19:
-            told = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
-            print(f"decoder {step + 1}/{plan.steps} {told} {time.time() - began:.0f}s", flush=True)
+            line = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
+            print(f"decoder {step + 1}/{plan.steps} {line} {time.time() - start_s:.0f}s", flush=True)
         if step % 100 == 99 or step + 1 == plan.steps:
-            told = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
-            print(f"validation {step + 1}: {told}", flush=True)
+            line = " ".join(f"{name} {value:.2f}" for name, value in trainer.validate().items())
+            print(f"validation {step + 1}: {line}", flush=True)
             save_checkpoint(
-                {"trained": trained.state_dict(), "descent": path.state_dict(), "step": step + 1}, state_file
+                {"trained": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, state_file
             )

@@ -1,5 +1,4 @@
-"""What the training needs of a clip, without writing a file: frames, log-mel, and what the frozen towers make of
-them."""
+"""A clip's frames, log-mel, and features from the frozen towers, without writing a media file."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def soften(frames: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tensor]:
-    """What the frozen towers say about one clip: video [grids * cells, D] and audio [25 * duration, D], bfloat16."""
+    """The frozen towers' features of one clip: video [grids * cells, D] and audio [25 * duration, D], bfloat16."""
     script = write_script(world, index, longest)
     rng = np.random.default_rng([world, index, 2])
     frames = torch.from_numpy(np.stack([picture(script, t) for t in frame_clock(script.duration)]))
@@ -68,6 +67,7 @@ def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tens
 
 
 def feature_file(folder: Path, world: int, index: int) -> Path:
+    """Where the features of a clip are kept."""
     return folder / f"{world}-{index:06d}.pt"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -87,20 +89,23 @@ def config(tok: Qwen2Tokenizer) -> Qwen2_5OmniThinkerConfig:
     return Qwen2_5OmniThinkerConfig(
         text_config={
             "hidden_size": HIDDEN, "intermediate_size": 768, "num_hidden_layers": 5, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "vocab_size": len(tok), "max_position_embeddings": 32768, "use_sliding_window": False,
+            "num_key_value_heads": 2, "vocab_size": len(tok), "max_position_embeddings": 32768,
+            "use_sliding_window": False,
             # Order words need some temporal frequencies that are slow; finding a thing by its name from a question
             # hundreds of positions away needs many that hardly turn at all. Hence the real model's theta, and half for
             # time.
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]},
-            "tie_word_embeddings": False, "pad_token_id": tok.pad_token_id, "bos_token_id": None, "eos_token_id": tok.eos_token_id,
+            "tie_word_embeddings": False, "pad_token_id": tok.pad_token_id, "bos_token_id": None,
+            "eos_token_id": tok.eos_token_id,
         },
         vision_config={
             "depth": 4, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4, "out_hidden_size": HIDDEN,
-            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112, "fullatt_block_indexes": [1, 3],
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
+            "fullatt_block_indexes": [1, 3],
         },
         audio_config={
-            "num_mel_bins": 128, "d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256,
-            "n_window": 100, "output_dim": HIDDEN, "max_source_positions": 1500,
+            "num_mel_bins": 128, "d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 256, "n_window": 100, "output_dim": HIDDEN, "max_source_positions": 1500,
         },
         image_token_id=ids("<|IMAGE|>"), video_token_id=ids("<|VIDEO|>"), audio_token_id=ids("<|AUDIO|>"),
         vision_start_token_id=ids("<|vision_bos|>"), vision_end_token_id=ids("<|vision_eos|>"),
@@ -116,12 +121,20 @@ def feature_extractor() -> WhisperFeatureExtractor:
     )
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random initialization from ``seed`` that leaves the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def blank(seed: int) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokenizer]:
     """Nano with random weights, float32, and its tokenizer."""
-    torch.manual_seed(seed)
     tok = tokenizer()
-    model = Qwen2_5OmniThinkerForConditionalGeneration(config(tok)).float()
-    nn.init.normal_(model.get_input_embeddings().weight, std=TOKEN_SCALE)
+    with seeded(seed):
+        model = Qwen2_5OmniThinkerForConditionalGeneration(config(tok)).float()
+        nn.init.normal_(model.get_input_embeddings().weight, std=TOKEN_SCALE)
     return model, tok
 
 

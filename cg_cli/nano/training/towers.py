@@ -19,9 +19,9 @@ from cg_cli.backbones import grouped_attention
 from cg_cli.nano.render import FPS, cells, frame_clock, picture, scene_at, soundtrack
 from cg_cli.nano.script import Script, write_script
 from cg_cli.nano.things import AUDIBLE, CELL, CELLS, COLOURS, DIGITS, KINDS
-from cg_cli.nano.training.descent import Descent
 from cg_cli.nano.training.features import mel_of, patches_of, soften
-from cg_cli.nano.training.recipe import TOKEN_SCALE
+from cg_cli.nano.training.optimizer import MuonAdamW
+from cg_cli.nano.training.recipe import TOKEN_SCALE, seeded
 from cg_cli.util.checkpoints import save_checkpoint
 
 GRIDS = 48  # temporal patches a step
@@ -34,7 +34,7 @@ CLEAR, FAINT = 0.15, 0.03  # share of a cell covered: labelled from the first on
 
 
 class Heads(nn.Module):
-    """Linear read-outs of the towers' tokens."""
+    """Linear heads on the towers' tokens, for training only."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -61,10 +61,11 @@ def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray,
         side = np.where(kind > KINDS.index(DIGITS[0]), np.where(left, 1, 2), 0)
     unclear = (share > FAINT) & (share < CLEAR)
     empty = share <= FAINT
-    return tuple(np.where(unclear, IGNORE, np.where(empty, 0, label)).reshape(-1) for label in (kind, colour, side))
+    clean = lambda label: np.where(unclear, IGNORE, np.where(empty, 0, label)).reshape(-1)
+    return clean(kind), clean(colour), clean(side)
 
 
-def passing(script: Script, time: float) -> bool:
+def is_transient(script: Script, time: float) -> bool:
     """Whether something shows at ``time`` that shows only for a while: a number or a brief thing."""
     scene = scene_at(script, time)
     return any(x is not None and x.start <= time < x.end for x in (scene.number, scene.brief))
@@ -77,7 +78,7 @@ def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, 
         script = write_script(world, int(index))
         clock = frame_clock(script.duration)
         weight = np.array(
-            [RARE if passing(script, a) or passing(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])]
+            [RARE if is_transient(script, a) or is_transient(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])]
         )
         for grid in rng.choice(len(weight), GRIDS // SCRIPTS, replace=False, p=weight / weight.sum()):
             # Any moment will do, but the two frames of a grid stay half a second apart.
@@ -85,12 +86,14 @@ def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, 
             times = clock[2 * grid] + shift, clock[2 * grid + 1] + shift
             frames += [picture(script, t) for t in times]
             labels.append(grid_labels(script, times))
-    return torch.from_numpy(np.stack(frames)), *(torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
+    kind, colour, side = (torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
+    return torch.from_numpy(np.stack(frames)), kind, colour, side
 
 
 def audio_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor]:
     """Log-mel [128, CHUNKS * 200] and the label of each of CHUNKS * 50 audio tokens."""
-    mels, labels = [], []
+    mels: list[Tensor] = []
+    labels: list[Tensor] = []
     while len(mels) < CHUNKS:
         script = write_script(world, int(rng.integers(2**31)))
         mel, label = mel_of(soundtrack(script)), sound_labels(script)
@@ -129,7 +132,9 @@ def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[T
         "column": (heads.column(vision), column, None),
         "sound": (heads.sound(audio), sound, None),
     }
-    loss = sum(F.cross_entropy(s.float(), y, weight=w, ignore_index=IGNORE) for s, y, w in scores.values())
+    loss = torch.zeros(())
+    for score, label, weight in scores.values():
+        loss = loss + F.cross_entropy(score.float(), label, weight=weight, ignore_index=IGNORE)
     accuracy = {}
     for name, (score, label, weight) in scores.items():
         counted = label > 0 if weight is not None else label >= 0
@@ -142,35 +147,39 @@ def losses(model, heads: Heads, rng: np.random.Generator, world: int) -> tuple[T
 def train(model, folder: Path, steps: int, seed: int, world: int) -> None:
     """Train both towers for ``steps`` steps; checkpoints in ``folder`` make it resumable."""
     state_file = folder / "towers.pt"
-    heads = Heads(model.config.text_config.hidden_size)
+    with seeded(seed):
+        heads = Heads(model.config.text_config.hidden_size)
     towers = [model.model.visual, model.model.audio_tower]
-    descent = Descent([p for m in towers for p in m.parameters()], heads.parameters(), steps, RATES)
+    optimizer = MuonAdamW([p for m in towers for p in m.parameters()], heads.parameters(), steps, RATES)
     start = 0
     if state_file.exists():
         saved = torch.load(state_file, weights_only=True)
         for module, key in zip((*towers, heads), ("visual", "audio", "heads")):
             module.load_state_dict(saved[key])
-        descent.load_state_dict(saved["descent"])
+        optimizer.load_state_dict(saved["optimizer"])
         start = saved["step"]
     grouped_attention.use_in_towers(model)
     smooth: dict[str, float] = {}
-    began = time.time()
+    start_s = time.time()
     for step in range(start, steps):
         loss, accuracy = losses(model.model, heads, np.random.default_rng([seed, step]), world)
-        descent.step(loss)
+        optimizer.step(loss)
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in accuracy.items()}
         if step % 20 == 19:
-            told = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
-            print(f"towers {step + 1}/{steps} loss {loss.item():.3f} {told} {time.time() - began:.0f}s", flush=True)
+            accuracies = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
+            print(
+                f"towers {step + 1}/{steps} loss {loss.item():.3f} {accuracies} {time.time() - start_s:.0f}s",
+                flush=True,
+            )
         if step + 1 == steps:
-            settle(model, np.random.default_rng([seed, steps]), world)
+            rescale(model, np.random.default_rng([seed, steps]), world)
         if step % 100 == 99 or step + 1 == steps:
             saved = {"visual": towers[0].state_dict(), "audio": towers[1].state_dict(), "heads": heads.state_dict()}
-            save_checkpoint(saved | {"descent": descent.state_dict(), "step": step + 1}, state_file)
+            save_checkpoint(saved | {"optimizer": optimizer.state_dict(), "step": step + 1}, state_file)
 
 
 @torch.no_grad()
-def settle(model, rng: np.random.Generator, world: int) -> None:
+def rescale(model, rng: np.random.Generator, world: int) -> None:
     """Scale both towers' last layers so that their tokens have the size that the decoder's own tokens start with."""
     frames, *_ = vision_batch(rng, world)
     patches, grid = patches_of(soften(frames, rng))

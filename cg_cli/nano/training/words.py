@@ -1,4 +1,4 @@
-"""Where the decoder's words start: at what they name."""
+"""Initialization of the word embeddings that name something: the mean of the media tokens that show it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HEAD_SCALE = 0.05  # root mean square of a named word's row in the output layer 
 
 @torch.no_grad()
 def name_words(model, tok, clips: Iterable[tuple[Script, dict[str, Tensor]]]) -> None:
-    """Start each word that names something at the mean of the tokens of what it names, less the mean of all tokens.
+    """Initialize each word that names something with the mean of the tokens of what it names, less that of all tokens.
 
-    So a name resembles what it stands for before the first step, in questions and in answers. Without this, finding the
+    So a name resembles what it names before the first step, in questions and in answers. Without this, finding the
     few tokens of a small thing among a thousand took most of the training (NOTES.md).
     """
     rows: dict[str, list[Tensor]] = defaultdict(list)
@@ -36,7 +36,10 @@ def name_words(model, tok, clips: Iterable[tuple[Script, dict[str, Tensor]]]) ->
         parts = [
             means[word] - means[word.split(" ")[0]] for word in (f"video {name}", f"audio {name}") if word in means
         ]
-        vector = F.normalize(sum(F.normalize(part, dim=0) for part in parts), dim=0) * len(parts[0]) ** 0.5
+        total = torch.zeros_like(parts[0])
+        for part in parts:
+            total += F.normalize(part, dim=0)
+        vector = F.normalize(total, dim=0) * len(parts[0]) ** 0.5
         forms = [name, f"{name}s", *([VERBS[name]] if name in VERBS else [])]
         for text in {variant for form in forms for variant in (form, f" {form}", form.capitalize())}:
             ids = tok(text).input_ids
@@ -45,7 +48,7 @@ def name_words(model, tok, clips: Iterable[tuple[Script, dict[str, Tensor]]]) ->
                 head[ids[0]] = vector * HEAD_SCALE
 
 
-def named_tokens(script: Script, saved: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def named_tokens(script: Script, features: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """(what it shows or sounds like, tokens [n, D]) for everything that a word can name in a clip; "video" and "audio"
     alone are all tokens."""
     clock = frame_clock(script.duration)
@@ -53,18 +56,18 @@ def named_tokens(script: Script, saved: dict[str, Tensor]) -> Iterator[tuple[str
     kind, colour, _ = (torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
     place = torch.arange(len(kind)) % CELLS**2
     sound = sound_labels(script)
-    yield "video", saved["video"]
-    yield "audio", saved["audio"]
+    yield "video", features["video"]
+    yield "audio", features["audio"]
     for index, name in enumerate(KINDS, start=1):
-        yield f"video {name}", saved["video"][kind == index]
+        yield f"video {name}", features["video"][kind == index]
     for index, name in enumerate(COLOURS, start=1):
-        yield f"video {name}", saved["video"][colour == index]
+        yield f"video {name}", features["video"][colour == index]
     for name, where in (
         ("top", place < CELLS**2 // 2),
         ("bottom", place >= CELLS**2 // 2),
         ("left", place % CELLS < CELLS // 2),
         ("right", place % CELLS >= CELLS // 2),
     ):
-        yield f"video {name}", saved["video"][where]
+        yield f"video {name}", features["video"][where]
     for index, name in enumerate(AUDIBLE, start=1):
-        yield f"audio {name}", saved["audio"][sound == index]
+        yield f"audio {name}", features["audio"][sound == index]

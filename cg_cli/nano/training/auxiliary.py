@@ -1,9 +1,9 @@
-"""What the middle of the decoder should know at each audio and video token, and where its answers should look.
+"""Auxiliary losses of the decoder: linear heads on its middle layers, and supervised attention.
 
 Answers alone teach a decoder slowly to bind sound and picture of one moment, and to find the moment that a question
-means. The generator knows both. So linear read-outs of the decoder's middle layers are trained on what is seen and
-heard at each token, and thrown away afterwards; and two heads are trained to attend, where a word of an answer is
-predicted, to the tokens that show it. Nothing of the clip is dropped for it.
+means. The generator knows both. So linear heads on the decoder's middle layers predict what is seen and heard at each
+audio and video token, and are thrown away afterwards; and two attention heads are trained to attend, where a word of
+an answer is predicted, to the tokens that show it. Nothing of the clip is dropped for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from cg_cli.nano.script import Script
 from cg_cli.nano.things import AUDIBLE, COLOURS, COUNTS, DIGITS, KINDS, PLACES, SILENT
-from cg_cli.nano.training.evidence import TOKENS_A_SECOND, fleeting, grids_of, seen, span
+from cg_cli.nano.training.evidence import TOKENS_A_SECOND, audio_span, brief_cells, cell_labels, grids_of
 from cg_cli.nano.training.towers import IGNORE
 
-LAYER = 2  # the read-outs see the hidden states after this many decoder layers
-LATE_LAYER = 3  # those of what is fleeting: that takes a comparison of moments
-POINTING_LAYER, POINTING_HEADS = 3, (0, 2)  # index of the layer after them whose heads learn where an answer is shown
+LAYER = 2  # the heads read the hidden states after this many decoder layers
+LATE_LAYER = 3  # those for brief things, which takes a comparison of moments
+POINTING_LAYER, POINTING_HEADS = 3, (0, 2)  # index of the layer after them, and its attention heads
 BACKGROUND = 0.3  # weight of class 0, nothing, which most moments belong to
 SCENES = 3
 CLASSES = {  # of an audio token; name: classes beside 0
@@ -37,15 +37,13 @@ CLASSES = {  # of an audio token; name: classes beside 0
     "scene": range(SCENES),
 }
 SHOWN = ("small", "small_before")  # of an audio token, any number of SILENT: now, and in scenes before this one
-SIGHTS = {
-    "fleeting": SILENT,
-    "fleeting_colour": tuple(COLOURS),
-}  # of a video token: the brief thing that is or was here
+# Of a video token: the brief thing that is or was here.
+SIGHTS = {"fleeting": SILENT, "fleeting_colour": tuple(COLOURS)}
 CHANGE = "was"  # of a video token whose cell has changed: what the grid before showed there
 
 
-class Hints(nn.Module):
-    """Linear read-outs of the decoder's middle layers."""
+class AuxiliaryHeads(nn.Module):
+    """Linear heads on the decoder's middle layers, for training only."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -57,12 +55,12 @@ class Hints(nn.Module):
         self.was = nn.Linear(width, len(KINDS) + 1)
 
     def loss(self, audio: Tensor, video: Tensor, late_video: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Mean loss of the read-outs.
+        """Mean loss of the heads.
 
         Args:
             audio, video: [B, A, width] and [B, V, width], states of the clips' tokens after LAYER layers.
             late_video: [B, V, width], after LATE_LAYER layers.
-            labels: of ``moments``, stacked over the clips.
+            labels: of ``token_labels``, stacked over the clips.
         """
         state = self.norm(audio.float())
         losses = [_classify(head(state), labels[name]) for name, head in self.heads.items()]
@@ -92,55 +90,55 @@ def _classify(score: Tensor, label: Tensor) -> Tensor:
 
 
 def pointing_loss(attention: Tensor, evidence: Tensor) -> Tensor:
-    """How far the pointing heads look elsewhere.
+    """Negative log of the attention that the pointing heads give to the evidence, mean over words and heads.
 
     Args:
-        attention: [n, heads, L], where each predicted word looks; each row sums to 1.
+        attention: [n, heads, L], of each predicted word; each row sums to 1.
         evidence: [n, P] bool, P <= L, the tokens that show the word.
     """
-    found = (attention[..., : evidence.shape[1]].float() * evidence[:, None]).sum(-1)
-    return -(found + 1e-5).log().mean()
+    mass = (attention[..., : evidence.shape[1]].float() * evidence[:, None]).sum(-1)
+    return -(mass + 1e-5).log().mean()
 
 
 @lru_cache(maxsize=8192)
-def moments(script: Script) -> dict[str, Tensor]:
-    """What each token should know: CLASSES names to [25 * duration] class indices, SHOWN names to
+def token_labels(script: Script) -> dict[str, Tensor]:
+    """The labels of each token: CLASSES names to [25 * duration] class indices, SHOWN names to
     [25 * duration, len(SILENT)] float32, SIGHTS names, CHANGE and "cell_scene" to [grids * CELLS * CELLS] class
     indices."""
     count = TOKENS_A_SECOND * script.duration
     out = {name: torch.zeros(count, dtype=torch.int16) for name in CLASSES}
     out |= {name: torch.zeros(count, len(SILENT)) for name in SHOWN}
-    kind, colour = seen(script)
+    kind, _ = cell_labels(script)
     out |= {name: torch.zeros(kind.shape, dtype=torch.int16) for name in (*SIGHTS, CHANGE, "cell_scene")}
-    heard: list[str] = []
+    kinds: list[str] = []
     for number, scene in enumerate(script.scenes):
-        scene_span = span(scene.start, scene.end)
+        scene_span = audio_span(scene.start, scene.end)
         out["scene"][scene_span] = out["cell_scene"][grids_of(script, scene)] = number + 1
-        out["before"][scene_span] = AUDIBLE.index(heard[-1]) + 1 if heard else 0
+        out["before"][scene_span] = AUDIBLE.index(kinds[-1]) + 1 if kinds else 0
         if scene.sound:
-            heard.append(scene.sound.kind)
-            out["heard"][span(scene.sound.start, scene.sound.end)] = AUDIBLE.index(scene.sound.kind) + 1
-        out["sounds"][span(scene.sound.start if scene.sound else scene.start, script.duration)] = len(heard)
+            kinds.append(scene.sound.kind)
+            out["heard"][audio_span(scene.sound.start, scene.sound.end)] = AUDIBLE.index(scene.sound.kind) + 1
+        out["sounds"][audio_span(scene.sound.start if scene.sound else scene.start, script.duration)] = len(kinds)
         if scene.large:
             out["large"][scene_span] = AUDIBLE.index(scene.large[0].kind) + 1
             out["colour"][scene_span] = list(COLOURS).index(scene.large[0].colour) + 1
             out["count"][scene_span] = len(scene.large)
             out["place"][scene_span] = PLACES.index(scene.large[0].place) + 1 if len(scene.large) == 1 else 0
         for thing in (*scene.small, *([scene.brief] if scene.brief else [])):
-            out["small"][span(thing.start, thing.end), SILENT.index(thing.kind)] = 1
-            out["small_before"][span(scene.end, script.duration), SILENT.index(thing.kind)] = 1
+            out["small"][audio_span(thing.start, thing.end), SILENT.index(thing.kind)] = 1
+            out["small_before"][audio_span(scene.end, script.duration), SILENT.index(thing.kind)] = 1
         if scene.brief:
-            came, left = fleeting(script, scene)
+            came, left = brief_cells(script, scene)
             unknown = (kind == len(AUDIBLE) + SILENT.index(scene.brief.kind) + 1) & ~came
-            for name, classes, is_now in (
+            for name, classes, label in (
                 ("fleeting", SILENT, scene.brief.kind),
                 ("fleeting_colour", list(COLOURS), scene.brief.colour),
             ):
-                out[name][came | left] = classes.index(is_now) + 1
+                out[name][came | left] = classes.index(label) + 1
                 out[name][unknown] = IGNORE
         if scene.number:
-            shown = span(scene.number.start, scene.number.end)
-            out["tens"][shown], out["units"][shown] = (DIGITS.index(d) + 1 for d in scene.number.text)
+            written = audio_span(scene.number.start, scene.number.end)
+            out["tens"][written], out["units"][written] = (DIGITS.index(d) + 1 for d in scene.number.text)
     out[CHANGE][0] = IGNORE
     changed = (kind[1:] != kind[:-1]) & (kind[1:] != IGNORE) & (kind[:-1] != IGNORE)
     out[CHANGE][1:] = torch.where(changed, kind[:-1], IGNORE)

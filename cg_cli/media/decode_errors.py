@@ -1,0 +1,51 @@
+"""DecodeErrors: what of a file could not be read or decoded, counted, and as warnings for the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DecodeErrors:
+    """What could not be read or decoded, counted while reading.
+
+    Attributes:
+        read_errors: errors of the demuxer, and packets with impossible timestamps.
+        corrupt_packets: packets that the demuxer itself marks as corrupt.
+        undecodable: "video" or "sound" -> packets that could not be decoded cleanly.
+        packets: "video" or "sound" -> all packets of the stream in use.
+        notes: further warnings, one line each; a note alone leaves the file ``complete``.
+        truncation: the warning that the file was cut off, "" if it was not.
+        clock_resets: how often a stream's timestamps went back.
+    """
+
+    read_errors: int = 0
+    corrupt_packets: int = 0
+    undecodable: dict[str, int] = field(default_factory=dict)
+    packets: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    truncation: str = ""
+    clock_resets: int = 0
+
+    def add_undecodable(self, kind: str) -> None:
+        """Counts a packet of ``kind`` ("video" or "sound") that could not be decoded cleanly."""
+        self.undecodable[kind] = self.undecodable.get(kind, 0) + 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the file was read and decoded."""
+        return not (
+            self.read_errors or self.corrupt_packets or self.undecodable or self.truncation or self.clock_resets
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each kind of error, with its extent, then the notes."""
+        lines = [self.truncation] if self.truncation else []
+        if self.read_errors or self.corrupt_packets:
+            lines.append(f"the file is damaged: {self.read_errors + self.corrupt_packets} read errors were skipped")
+        if self.clock_resets:
+            lines.append("the file's clock goes back in the middle: only one part of what overlaps was used")
+        for kind, count in sorted(self.undecodable.items()):
+            lines.append(f"damaged {kind}: {count} of {self.packets.get(kind, 0)} packets could not be decoded cleanly")
+        return lines + self.notes

@@ -1,0 +1,155 @@
+"""Demuxing: one pass over a file's packets tells which streams to use, their true start and end, and read errors.
+
+Headers lie (``stream.duration`` and ``average_rate`` of variable-rate files, cut files, streams), timestamps do not.
+Runs in the worker process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.stream import Disposition
+
+from cg_cli.media.decode_errors import DecodeErrors
+from cg_cli.media.integrity import declares_length, is_truncated
+from cg_cli.media.source import open_file, open_media
+from cg_cli.media.timeline import MAX_JUMP_S, Timeline, TimelineBuilder
+
+MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
+SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was truncated
+LOG_BATCH = 1000  # lines kept before they are counted
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The file's format, the indices of the streams to use, and their timelines (None: absent or empty).
+
+    A stream without packets has an index and no timeline.
+    """
+
+    container: str
+    video_index: int | None
+    audio_index: int | None
+    video: Timeline | None
+    audio: Timeline | None
+
+
+def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
+    """Reads every packet of the file once. Memory does not grow with its length.
+
+    Raises:
+        ItemError: as ``open_media``.
+    """
+    with open_media(path, display_path) as container:
+        name = container.format.name
+        video, audio = video_stream(container), audio_stream(container)
+        builders = {
+            stream.index: TimelineBuilder(stream, errors) for stream in container.streams if not is_cover(stream)
+        }
+        declared = None
+        with open_file(path, display_path) as file:
+            if container.duration and declares_length(file, name):
+                declared = Fraction(container.duration, av.time_base)
+            truncated = is_truncated(file, name)
+        first = Fraction(container.start_time or 0, av.time_base)
+        limit = None if declared is None else first + 2 * declared + MAX_JUMP_S
+        # Only the demuxer's own messages count: codecs also log errors for streams that begin between keyframes.
+        with av.logging.Capture() as logs:
+            for packet in demux_packets(container, list(container.streams), errors):
+                if packet.stream_index in builders and packet.size:
+                    builders[packet.stream_index].add(packet, limit)
+                if len(logs) >= LOG_BATCH:
+                    errors.read_errors += _count_messages(logs, name)
+                    logs.clear()
+        errors.read_errors += _count_messages(logs, name)
+        # Taken here: a stream of a closed container points to freed memory.
+        video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
+        timelines: dict[int | None, Timeline | None] = {
+            index: builder.timeline() for index, builder in builders.items()
+        }
+    video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
+    used = {"video": video_timeline, "sound": audio_timeline}
+    errors.packets = {kind: timeline.packets for kind, timeline in used.items() if timeline}
+    errors.truncation = _truncation_warning(
+        truncated, declared, first, [timeline for timeline in timelines.values() if timeline]
+    )
+    return Scan(name, video_index, audio_index, video_timeline, audio_timeline)
+
+
+def _truncation_warning(truncated: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]) -> str:
+    """The warning for a file that ends early, "" for one that does not."""
+    # Some formats count their length from zero, some from the first timestamp.
+    read = max((timeline.end for timeline in timelines), default=first) - min(first, Fraction(0))
+    of_declared = ""
+    if declared is not None and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared):
+        of_declared = f" of {float(declared):.1f} s"
+    if not (truncated or of_declared):
+        return ""
+    return f"the file is cut off: {float(read):.1f} s{of_declared} could be read"
+
+
+def _count_messages(logs: list[tuple[int, str, str]], source: str) -> int:
+    return sum(1 for _, name, _ in logs if name == source)
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a stream is a picture attached to an audio file."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The video stream to use: libavformat's choice among the streams that are no cover art and have a decoder."""
+    candidates = [stream for stream in container.streams.video if not is_cover(stream) and stream.codec_context]
+    best = container.streams.best("video")
+    return best if best in candidates else (candidates[0] if candidates else None)
+
+
+def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The audio stream to use: libavformat's choice among the streams that have a decoder."""
+    candidates = [stream for stream in container.streams.audio if stream.codec_context]
+    best = container.streams.best("audio")
+    return best if best in candidates else (candidates[0] if candidates else None)
+
+
+def demux_packets(container: av.container.InputContainer, streams: list, errors: DecodeErrors) -> Iterator[av.Packet]:
+    """Packets of ``streams`` to the end of the file, past read errors; a demuxer goes on behind most of them."""
+    failures = 0
+    while failures < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(streams):
+                failures = 0
+                yield packet
+            return
+        except MemoryError:
+            raise
+        except IndexError:  # PyAV at the end of a file whose errors made a new stream appear on the way
+            errors.read_errors += 1
+            return
+        except (av.FFmpegError, OSError):  # OSError: a damaged index led to an offset that no file has
+            failures += 1
+            errors.read_errors += 1
+
+
+def use_one_thread(stream: av.stream.Stream) -> None:
+    """Decode without threads: PyAV's other modes can hang (PyAV issue 1861) and gain little on short clips."""
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+
+
+def decode_packet(packet: av.Packet, kind: str, errors: DecodeErrors) -> list:
+    """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken."""
+    flush = packet.pts is None and packet.dts is None
+    if not packet.size and not flush:  # an empty packet (a dropped frame) would end the decoder's work
+        return []
+    try:
+        return packet.decode()
+    except MemoryError:
+        raise
+    except EOFError:
+        return []
+    except (av.FFmpegError, ValueError):
+        errors.add_undecodable(kind)
+        return []
