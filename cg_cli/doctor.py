@@ -18,7 +18,7 @@ import numpy as np
 from cg_cli import __version__
 from cg_cli.errors import CgError
 from cg_cli.settings import files
-from cg_cli.settings.resolve import explain
+from cg_cli.settings.resolve import resolve_settings
 
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "av", "numpy", "typer", "rich")
 EXTRAS = ("ray", "pyarrow", "bitsandbytes", "flash-attn")
@@ -58,18 +58,16 @@ def facts() -> dict[str, Any]:
 
 def self_test() -> SelfTest:
     """Write a clip, and have nano answer a question about it. Never raises."""
-    from cg_cli.engine.session import Session
+    from cg_cli.engine.setup import open_session
 
     started = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "self-test.mp4"
             write_clip(path)
-            settings = explain(
-                {"model": "nano", "device": "cpu", "offline": True, "max_new_tokens": 8}, files=False
-            ).settings
-            session = Session.open(settings)
-            (record,) = session.ask(str(path), ["What is seen?"])
+            overrides = {"model": "nano", "device": "cpu", "offline": True, "max_new_tokens": 8}
+            session = open_session(resolve_settings(overrides, config_files=False))
+            (record,) = session.answer(str(path), ["What is seen?"])
     except Exception as error:  # whatever it is, it belongs in the report
         return SelfTest(False, time.perf_counter() - started, f"{type(error).__name__}: {' '.join(str(error).split())}")
     took = time.perf_counter() - started
@@ -181,9 +179,9 @@ def _models() -> dict[str, str]:
 
 
 def _settings() -> dict[str, str]:
-    out = {word: str(path) for word, path in files.found(None)}
+    out = {word: str(path) for word, path in files.config_files(None)}
     try:
-        explain({})
+        resolve_settings({})
     except CgError as error:
         out["broken"] = str(error)
     given = sorted(name for name in os.environ if name.startswith("CG_")) + [

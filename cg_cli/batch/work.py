@@ -80,9 +80,7 @@ class Work:
         done = self._in_work.pop(outcome.number)
         if outcome.error:
             error, video = outcome.error, done.item.video
-            identities = [
-                {"key": key, "video": video, "question": q.text} for key, q in zip(done.keys, done.questions)
-            ]
+            identities = [{"key": key, "video": video, "question": q.text} for key, q in zip(done.keys, done.questions)]
             made: Sequence[Record] = [
                 records.failure(identity, error.stage, error.kind, str(error), attempts=MAX_ATTEMPTS)
                 for identity in identities
@@ -132,7 +130,9 @@ class Work:
         return _open(work.item, own)
 
     def _write(self, work: _Open, made: Sequence[Record], outcome: Outcome | None = None) -> None:
-        done = [self._complete(work.item, question, record) for question, record in zip(work.questions, made, strict=True)]
+        done = [
+            self._complete(work.item, question, record) for question, record in zip(work.questions, made, strict=True)
+        ]
         self.sink.append(done)
         self.totals.add(done, outcome)
         self.listener.clip(self.totals, work.item, done)

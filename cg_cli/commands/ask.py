@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cg_cli.commands import parameters
-from cg_cli.commands.parameters import with_settings
+from cg_cli.commands.parameters import argument, with_settings
 from cg_cli.errors import SOME_FAILED, NothingToDo
 from cg_cli.settings.table import Settings
 
@@ -18,8 +18,8 @@ QUESTION_HELP = f"one or more; - reads them from stdin, one a line (default: {DE
 
 @with_settings("ask")
 def ask(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="a video or audio file")],
-    questions: Annotated[list[str] | None, typer.Argument(metavar="[QUESTION]", help=QUESTION_HELP)] = None,
+    video: Annotated[str, argument(metavar="VIDEO", help="a video or audio file")],
+    questions: Annotated[list[str] | None, argument(metavar="[QUESTION]", help=QUESTION_HELP)] = None,
     show: parameters.Show = None,
     json: parameters.Json = False,
     quiet: parameters.Quiet = False,

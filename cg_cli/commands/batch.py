@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cg_cli.commands import parameters
-from cg_cli.commands.parameters import option, with_settings
+from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
@@ -22,7 +22,12 @@ Question = Annotated[
 Questions = Annotated[Path | None, option("--questions", metavar="FILE", help="more such questions, one a line")]
 Out = Annotated[
     str | None,
-    option("-o", "--out", metavar="FILE", help="one record a line; also the archive that a second run goes on from; - is stdout"),
+    option(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="one record a line; also the archive that a second run goes on from; - is stdout",
+    ),
 ]
 Null = Annotated[bool, option("--null", help="the list on stdin has a NUL after each path (find -print0)")]
 DryRun = Annotated[
@@ -35,17 +40,22 @@ MaxFailures = Annotated[int | None, option("--max-failures", help="stop once so 
 Gpus = Annotated[str | None, option("--gpus", metavar="N|all", help="a worker on each of N CUDA devices, or on all")]
 ShardOption = Annotated[
     str | None,
-    option("--shard", metavar="I/N", help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say"),
+    option(
+        "--shard",
+        metavar="I/N",
+        help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say",
+    ),
 ]
 EngineName = Annotated[
-    Literal["local", "ray"], option("--engine", help="workers on this machine, or the actors of a Ray cluster (default: local)")
+    Literal["local", "ray"],
+    option("--engine", help="workers on this machine, or the actors of a Ray cluster (default: local)"),
 ]
 BatchQuiet = Annotated[bool, option("--quiet", help="no table, no progress, no warnings on stderr")]
 
 
 @with_settings("batch")
 def batch(
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=INPUT_HELP)] = None,
+    inputs: Annotated[list[str] | None, argument(metavar="INPUT...", help=INPUT_HELP)] = None,
     question: Question = None,
     questions: Questions = None,
     out: Out = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cg_cli.commands.parameters import option, with_settings
+from cg_cli.commands.parameters import help_text, option, with_settings
 from cg_cli.settings.table import Resolved
 
 
@@ -37,7 +37,8 @@ def config(
         from cg_cli.settings.resolve import defaults
         from cg_cli.settings.table import SETTINGS
 
-        write_starter(init, defaults(), SETTINGS)
+        descriptions = {name: help_text(setting) for name, setting in SETTINGS.items()}
+        write_starter(init, defaults(), SETTINGS, descriptions)
         reporter.line("written", str(init))
         return
     reporter.resolved(resolved, as_json=json)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json as encode
 from typing import Annotated
 
-import typer
-
-from cg_cli.commands import options as opt
+from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import UsageError
+from cg_cli.settings.table import Settings
+
+SOURCE_HELP = "what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"
 
 
+@with_settings("fetch")
 def fetch_predictor(
     source: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[SOURCE]",
-            help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list",
-        ),
+        argument(metavar="[SOURCE]", help=SOURCE_HELP),
     ] = None,
-    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="refuse weights with any other SHA-256")] = None,
-    offline: opt.Offline = None,
-    json: Annotated[bool, typer.Option("--json", help="print one object a predictor on stdout")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="no progress, no notes on stderr")] = False,
+    sha256: Annotated[
+        str | None, option("--sha256", metavar="HEX", help="refuse weights with any other SHA-256")
+    ] = None,
+    json: Annotated[bool, option("--json", help="print one object a predictor on stdout")] = False,
+    quiet: Annotated[bool, option("-q", "--quiet", help="no progress, no notes on stderr")] = False,
+    *,
+    settings: Settings,
 ) -> None:
     """List audio-to-visual predictors, or install one: checked, whole, and never a pickle.
 
@@ -35,7 +37,6 @@ def fetch_predictor(
     cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 "$(cat a2v-7b.sha256)"
     cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
     """
-    settings = opt.resolve_settings({"offline": offline, "config": None})
     from cg_cli.console.output import Fetching, Reporter
     from cg_cli.predictors import fetch, sources
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -23,22 +23,40 @@ def option(*flags: str, help: str, **more: Any) -> Any:
     return typer.Option(*flags, help=escape(help), **more)
 
 
+def argument(*, metavar: str, help: str) -> Any:
+    """A Typer argument whose help is plain text."""
+    return typer.Argument(metavar=metavar, help=escape(help))
+
+
 Config = Annotated[Path | None, option("--config", help=CONFIG_HELP, rich_help_panel=MODEL, envvar="CG_CONFIG")]
 Show = Annotated[
     list[Path] | None,
-    option("--show", metavar="FILE", help="what was kept: .png a sheet, .mp4 the clip, .html a page, .npz or .json the data; repeat it for more"),
+    option(
+        "--show",
+        metavar="FILE",
+        help="what was kept: .png a sheet, .mp4 the clip, .html a page, .npz or .json the data; repeat it for more",
+    ),
 ]
 Benchmark = Annotated[
     str | None,
-    option("--benchmark", metavar="NAME", autocompletion=completion.benchmarks, help="a published benchmark instead of inputs: worldsense, daily-omni, ..."),
+    option(
+        "--benchmark",
+        metavar="NAME",
+        autocompletion=completion.benchmarks,
+        help="a published benchmark instead of inputs: worldsense, daily-omni, ...",
+    ),
 ]
-Data = Annotated[Path | None, option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")]
+Data = Annotated[
+    Path | None, option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")
+]
 Json = Annotated[bool, option("--json", help="print one record a line on stdout, and no table")]
 Quiet = Annotated[bool, option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
 Verbose = Annotated[bool, option("-v", "--verbose", help="also print the settings in effect")]
 
 
-def with_settings(command: Command | None, *, check_machine: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(
+    command: Command | None, *, check_machine: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command the options of all settings that ``command`` has (None: every setting), and calls it
     with what they come to, as its argument ``settings``, or, if it has an argument ``resolved``, with their sources.
 
@@ -64,7 +82,10 @@ def with_settings(command: Command | None, *, check_machine: bool = True) -> Cal
             _set_environment(resolved.settings, bool(mine.get("quiet")))
             function(**mine, **({"resolved": resolved} if "resolved" in hints else {"settings": resolved.settings}))
 
-        added = [inspect.Parameter(s.option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(s)) for s in table.values()]
+        added = [
+            inspect.Parameter(s.option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(s))
+            for s in table.values()
+        ]
         added.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config))
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *added]
@@ -77,11 +98,15 @@ def with_settings(command: Command | None, *, check_machine: bool = True) -> Cal
 
 def help_text(setting: Setting) -> str:
     """What the help says of a setting: what it is, its range and its default."""
-    facts = [str(setting.bounds)] if str(setting.bounds) else []
+    bounds = setting.bounds.words(largest=1e6)
+    facts = [bounds] if bounds else []
     if not setting.negated and not setting.optional and setting.kind is not bool:
         default = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
         facts.append(f"default: {setting.show_default or default}")
-    return f"{setting.help} ({'; '.join(facts)})" if facts else setting.help
+    text = setting.help
+    if "{names}" in text:
+        text = text.format(names=", ".join(completion.names(setting.complete)))
+    return f"{text} ({'; '.join(facts)})" if facts else text
 
 
 def _annotation(setting: Setting) -> Any:
@@ -89,7 +114,8 @@ def _annotation(setting: Setting) -> Any:
     complete = getattr(completion, setting.complete) if setting.complete else None
     more = {"autocompletion": complete} if complete else {}
     return Annotated[
-        kind | None, option(setting.flag, help=help_text(setting), rich_help_panel=setting.panel, envvar=setting.variable, **more)
+        kind | None,
+        option(setting.flag, help=help_text(setting), rich_help_panel=setting.panel, envvar=setting.variable, **more),
     ]
 
 
@@ -116,5 +142,3 @@ def _set_environment(settings: Settings, quiet: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-
-

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cg_cli.commands import parameters
-from cg_cli.commands.parameters import option, with_settings
+from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import SOME_FAILED, UsageError
 from cg_cli.settings.table import Settings
 
@@ -22,20 +22,24 @@ QUICK_CLIPS = 10
 def profile(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
+        argument(
             metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers"
         ),
     ] = None,
     benchmark: parameters.Benchmark = None,
     data: parameters.Data = None,
     keep: Annotated[str | None, option("--keep", metavar="LIST", help=f"keep ratios (default: {KEEPS})")] = None,
-    pruner: Annotated[str | None, option("--pruner", metavar="LIST", help="pruners (default: all that are known)")] = None,
+    pruner: Annotated[
+        str | None, option("--pruner", metavar="LIST", help="pruners (default: all that are known)")
+    ] = None,
     repeat: Annotated[int, option("--repeat", help="timed rounds, in which all cells take turns", min=1)] = 3,
     out: Annotated[
         Path,
         option("-o", "--out", metavar="DIR", help="measurements, tables, plots and report; an interrupted run goes on"),
     ] = Path("profile"),
-    synthetic: Annotated[str | None, option("--synthetic", metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")] = None,
+    synthetic: Annotated[
+        str | None, option("--synthetic", metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")
+    ] = None,
     weights: Annotated[
         Literal["trained", "random"], option("--weights", help="random: the model's real shape without its download")
     ] = "trained",
@@ -44,7 +48,12 @@ def profile(
     ] = None,
     pages: Annotated[
         int,
-        option("--pages", metavar="N", help="pages of the N clips on which pruners disagree most, linked from report.html", min=0),
+        option(
+            "--pages",
+            metavar="N",
+            help="pages of the N clips on which pruners disagree most, linked from report.html",
+            min=0,
+        ),
     ] = 0,
     quick: Annotated[
         bool, option("--quick", help=f"keep {QUICK_KEEPS}, one round, the first {QUICK_CLIPS} clips")

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from cg_cli.commands import parameters
-from cg_cli.commands.parameters import option, with_settings
+from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import SOME_FAILED
 from cg_cli.settings.table import Settings
 
 
 @with_settings("train")
 def train_predictor(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="video files, or folders of them")],
+    videos: Annotated[list[Path], argument(metavar="VIDEOS...", help="video files, or folders of them")],
     out: Annotated[Path, option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
     window: Annotated[
         float, option("--window", help="seconds of sound that one prediction hears", min=0.1, max=60)
@@ -23,7 +23,9 @@ def train_predictor(
     steps: Annotated[
         int, option("--steps", help="at most; stops earlier when validation no longer improves", min=1)
     ] = 3000,
-    cache: Annotated[Path | None, option("--cache", help="encoded clips and checkpoints (default: beside FILE)")] = None,
+    cache: Annotated[
+        Path | None, option("--cache", help="encoded clips and checkpoints (default: beside FILE)")
+    ] = None,
     publish_dir: Annotated[
         Path | None,
         option("--publish-dir", metavar="DIR", help="also write a folder that can be uploaded to the hub as it is"),

@@ -22,7 +22,9 @@ def identity(inputs: AnswerInputs, video: str, question: str) -> dict[str, str]:
 
 def failure(record_identity: Mapping[str, str], error: ItemError, **more: Any) -> records.Failure:
     """The record of a question that was not answered."""
-    return records.failure(record_identity, error.stage, error.kind, str(error), cg=__version__, created=utc_now(), **more)
+    return records.failure(
+        record_identity, error.stage, error.kind, str(error), cg=__version__, created=utc_now(), **more
+    )
 
 
 def no_words() -> ItemError:

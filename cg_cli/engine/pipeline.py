@@ -206,7 +206,9 @@ def _decode_layerwise(
 ) -> Decoded:
     layerwise, prefill_seconds = prefill_question(backbone, pruned, question)
     generation, seconds = run_stage(
-        "decode", backbone.device, lambda: backbone.answer_layerwise(layerwise, question, on_text=on_text, **asdict(sampling))
+        "decode",
+        backbone.device,
+        lambda: backbone.answer_layerwise(layerwise, question, on_text=on_text, **asdict(sampling)),
     )
     video, audio = pruned.pruner.kept(layerwise.media)  # type: ignore[attr-defined]
     tokens = {**pruned.encoded.tokens, "video": video, "audio": audio}
@@ -250,4 +252,3 @@ def run_stage(name: str, device: torch.device, work: Callable[[], T]) -> tuple[T
         message = f"{type(error).__name__}: {one_line(error) if str(error) else 'no message'} (CG_DEBUG=1 shows the traceback)"
         raise ItemError(name, message, "internal") from error
     return result, time.perf_counter() - started
-

@@ -164,7 +164,6 @@ class Session:
             note = f"out of memory on {self.backbone.device} in {error.stage}: tried again with {change}"
             attempt = dataclasses.replace(attempt, clip=clip, keep=keep, note=note)
 
-
     def record(
         self,
         identity: dict[str, str],
@@ -272,5 +271,11 @@ class _Attempt:
         reused = self._answered > 0
         self._answered += 1
         return self.session.record(
-            question.identity, self.inputs, prefilled, decoded, media_seconds=self.media_seconds, reused=reused, note=self.note
+            question.identity,
+            self.inputs,
+            prefilled,
+            decoded,
+            media_seconds=self.media_seconds,
+            reused=reused,
+            note=self.note,
         )

@@ -41,9 +41,7 @@ def open_session(settings: Settings) -> Session:
     pruner = make_pruner(settings)
     warnings = []
     if settings.predictor != lookup.AUTO and not pruner.needs_predictor:
-        warnings.append(
-            f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect"
-        )
+        warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
     name = models.choose(settings.model, settings.device)
     known = models.KNOWN.get(name.lower())
     backbone = models.load(

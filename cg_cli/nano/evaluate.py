@@ -26,7 +26,7 @@ from cg_cli.nano.script import SECONDS
 from cg_cli.nano.world import HELD_OUT, write_world
 from cg_cli.pruning import registry
 from cg_cli.settings import presets
-from cg_cli.settings.resolve import NONE
+from cg_cli.settings.table import NO_PRUNER
 
 ALL = "all"
 
@@ -36,7 +36,7 @@ def conditions(keep: float) -> list[Condition]:
     pruners = [
         Condition(name, name, keep)
         for name, entry in registry.known().items()
-        if name != NONE and entry.load().stage == "input"
+        if name != NO_PRUNER and entry.load().stage == "input"
     ]
     return [Condition("full"), *pruners, *(Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING))]
 

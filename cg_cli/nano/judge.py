@@ -16,15 +16,18 @@ from typing import Any
 import torch
 
 from cg_cli import media
+from cg_cli.engine import pipeline
+from cg_cli.engine.inputs import Sampling
+from cg_cli.engine.metrics import token_counts
+from cg_cli.engine.pipeline import Encoded
 from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.nano.questions import right
 from cg_cli.predictors import lookup
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import Pruner
-from cg_cli.pruning.budget import plan
-from cg_cli.pruning.stream import TEXT, Selection, TokenStream, apply
+from cg_cli.pruning.stream import TEXT, Selection, apply
 from cg_cli.settings import models
-from cg_cli.settings.resolve import NONE
+from cg_cli.settings.table import NO_PRUNER
 
 MAX_NEW_TOKENS = 64
 ALL_PARTS, NO_VIDEO, NO_AUDIO, NOTHING = "all", "no video", "no audio", "neither"
@@ -48,7 +51,7 @@ class Condition:
     """
 
     name: str
-    pruner: str = NONE
+    pruner: str = NO_PRUNER
     keep: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
     predictor: str | None = None
@@ -65,7 +68,7 @@ class Judge:
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
-        find = lru_cache(maxsize=None)(lambda path: lookup.find(path, self.backbone, offline=True))
+        find = lru_cache(maxsize=None)(lambda path: lookup.find_predictor(path, self.backbone, offline=True))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
         self.options = DecodeOptions(
             side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple
@@ -75,19 +78,23 @@ class Judge:
     def clip(self, folder: Path, rows: list[dict]) -> Answers:
         """The answers to ``rows``, lines of ``labelled.jsonl`` in ``folder`` about one clip."""
         clip = self.worker.decode(str(folder / rows[0]["video"]), self.options)
-        encode = lru_cache(maxsize=None)(lambda parts: self.backbone.encode(_CHANGES[parts](clip)))
+        encode = lru_cache(maxsize=None)(lambda parts: self._encode(clip, parts))
+        questions, sampling = [row["question"] for row in rows], Sampling(max_new_tokens=MAX_NEW_TOKENS)
         out: Answers = {}
         for condition, pruner in self.conditions:
-            stream = self._pruned(encode(condition.parts), condition, pruner)
-            prefix = self.backbone.prefill(stream)
-            answers = self.backbone.answer_all(prefix, [row["question"] for row in rows], max_new_tokens=MAX_NEW_TOKENS)
-            out[condition.name] = [right(row["category"], a.text, row["answer"]) for row, a in zip(rows, answers)]
+            prefilled = pipeline.prune_and_prefill(self.backbone, encode(condition.parts), pruner, condition.keep)
+            answers = pipeline.decode(self.backbone, prefilled, questions, sampling)
+            out[condition.name] = [
+                right(row["category"], each.generation.text, row["answer"]) for row, each in zip(rows, answers)
+            ]
         return out
 
-    def _pruned(self, stream: TokenStream, condition: Condition, pruner: Pruner) -> TokenStream:
-        if condition.parts == NOTHING:
-            return apply(stream, Selection((stream.modality == TEXT).nonzero()[:, 0]))
-        return apply(stream, pruner.select(stream, plan(stream, condition.keep)))
+    def _encode(self, clip: Clip, parts: str) -> Encoded:
+        encoded = pipeline.encode(self.backbone, _CHANGES[parts](clip))
+        if parts != NOTHING:
+            return encoded
+        stream = apply(encoded.stream, Selection((encoded.stream.modality == TEXT).nonzero()[:, 0]))
+        return replace(encoded, stream=stream, tokens=token_counts(stream))
 
 
 def _pruner(condition: Condition, find) -> Pruner:

@@ -14,7 +14,8 @@ from cg_cli.predictors import corpus, publish, training
 from cg_cli.pruning import predictor as a2v
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
-from cg_cli.settings.resolve import Settings, decode_options
+from cg_cli.settings.resolve import decode_options
+from cg_cli.settings.table import Settings
 
 
 class Listener(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cg_cli.errors import UsageError
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning import registry
-from cg_cli.settings.resolve import NONE
+from cg_cli.settings.table import NO_PRUNER
 
 
 def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
@@ -28,5 +28,5 @@ def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
         if not 0 < ratio <= 1:
             raise UsageError(f"--keep {keeps}: ratios are above 0 and at most 1, not {text}")
         ratios.append(ratio)
-    pruned = [Cell(name, ratio) for name in names if name != NONE for ratio in ratios if ratio < 1]
+    pruned = [Cell(name, ratio) for name in names if name != NO_PRUNER for ratio in ratios if ratio < 1]
     return list(dict.fromkeys([BASELINE, *pruned]))

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.backbones.base import Backbone
+from cg_cli.engine.inputs import video_content
 from cg_cli.engine.session import Session
+from cg_cli.engine.setup import sampling
 from cg_cli.errors import ItemError
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning.base import Pruner
 from cg_cli.questions import Item
-from cg_cli.records import video_identity
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.resolve import decode_options
+from cg_cli.settings.table import Settings
 from cg_cli.viz import page
 from cg_cli.viz.recorder import Recorder
 
@@ -33,7 +35,7 @@ def choose(
         lines: measurements by the identity of a clip.
     """
     turned = [
-        (item, sum(_turned(line, cell) for line in lines.get(video_identity(item.video), ()) for cell in cells))
+        (item, sum(_turned(line, cell) for line in lines.get(video_content(item.video), ()) for cell in cells))
         for item in items
     ]
     return sorted(turned, key=lambda pair: -pair[1])[:count]
@@ -60,7 +62,6 @@ def write(
     pruners: Mapping[Cell, Pruner],
     backbone: Backbone,
     settings: Settings,
-    labels: Mapping[str, str | None],
     out: Path,
     fault: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -73,18 +74,24 @@ def write(
     pages = []
     (out / FOLDER).mkdir(exist_ok=True)
     for item, turned in chosen:
-        identity, scenes, reading = video_identity(item.video), [], None
+        scenes, reading = [], None
         for cell in cells:
-            own = replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={})
-            recorder = Recorder(own, backbone.frame_multiple)
-            session = Session(own, backbone, pruners[cell], labels.get(cell.pruner), (), recorder)
+            recorder = Recorder(backbone.frame_multiple)
+            session = Session(
+                backbone=backbone,
+                pruner=pruners[cell],
+                keep=cell.keep,
+                sampling=sampling(settings),
+                decode_options=decode_options(settings, backbone),
+                quantize=settings.quantize,
+                observer=recorder,
+            )
             reading = reading or session.read(item.video)
             if isinstance(reading.clip, ItemError):
                 break
-            records = session.ask_together(
-                item.video, [question.text for question in item.questions], reading, identity
-            )
-            scenes.append(recorder.scene(item.video, identity, records))
+            texts = [question.text for question in item.questions]
+            records = list(session.answer(item.video, texts, reading, together=True))
+            scenes.append(recorder.scene(item.video, records))
         if not scenes:
             fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")
             continue

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cg_cli.errors import CgError
 from cg_cli.profiling.plots import lines
 from cg_cli.profiling.summary import QUESTIONS
-from cg_cli.settings.resolve import NONE
+from cg_cli.settings.table import NO_PRUNER
 from cg_cli.util.atomic import write_atomic
 
 
@@ -124,11 +124,11 @@ def _curves(
     """A curve a pruner, each from the whole clip on."""
     out: dict[str, list[tuple[float, ...]]] = {}
     point = lambda r: (r[x], *(scale * r[name] for name in (y, *ends)))
-    whole = [point(r) for r in rows if r["pruner"] == NONE and r[y] is not None and r[x] is not None]
+    whole = [point(r) for r in rows if r["pruner"] == NO_PRUNER and r[y] is not None and r[x] is not None]
     for r in rows:
-        if r["pruner"] != NONE and r[y] is not None and r[x] is not None:
+        if r["pruner"] != NO_PRUNER and r[y] is not None and r[x] is not None:
             out.setdefault(r["pruner"], list(whole)).append(point(r))
-    return out or {NONE: whole}
+    return out or {NO_PRUNER: whole}
 
 
 def page(summary: Mapping[str, Any], svgs: Mapping[str, str]) -> str:

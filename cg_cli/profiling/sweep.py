@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 from cg_cli import __version__
 from cg_cli.backbones.base import Backbone
-from cg_cli.engine.inputs import make_pruner
+from cg_cli.engine.inputs import video_content
 from cg_cli.engine.metrics import device_name
+from cg_cli.engine.setup import make_pruner
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import Clip
@@ -33,9 +34,9 @@ from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.predictor import A2VPredictor
 from cg_cli.questions import Item, Question
-from cg_cli.records import video_identity
 from cg_cli.settings import models
-from cg_cli.settings.resolve import Settings, decode_options
+from cg_cli.settings.resolve import decode_options
+from cg_cli.settings.table import Settings
 
 TIMED = 16
 QUESTION = "What is happening?"
@@ -145,7 +146,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
 
         page_cells = pages.nearest_keep(cells)
         clips = pages.choose(profile.items, lines.by_clip, page_cells, profile.pages)
-        written = pages.write(clips, page_cells, pruners, backbone, settings, labels, profile.out, listener.fault)
+        written = pages.write(clips, page_cells, pruners, backbone, settings, profile.out, listener.fault)
     return {
         "schema": "cg.profile/1",
         **facts,
@@ -174,7 +175,7 @@ def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Read]]:
                 started = time.perf_counter()
                 return worker.decode(video, decode_options(settings, backbone)), time.perf_counter() - started
 
-            yield video_identity(item.video), [_ask(question) for question in item.questions], read
+            yield video_content(item.video), [_ask(question) for question in item.questions], read
 
 
 def _ask(question: Question) -> Ask:
@@ -191,7 +192,7 @@ def _pruners(
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
             return random_predictor(backbone.hidden_size, backbone.device), "random weights"
-        match = lookup.find(settings.predictor, backbone, offline=settings.offline)
+        match = lookup.find_predictor(settings.predictor, backbone, offline=settings.offline)
         for note in match.notes if match else ():
             listener.note(note)
         return (match.predictor, match.label) if match else (None, None)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def names(kind: str) -> list[str]:
+    """All names of a kind (a function below), apart from "auto"."""
+    values = globals()[kind]("")
+    return [name for name in (value if isinstance(value, str) else value[0] for value in values) if name != "auto"]
+
+
 def models(incomplete: str) -> list[str]:
     from cg_cli.settings.models import AUTO, KNOWN
 

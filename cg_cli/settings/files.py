@@ -70,7 +70,9 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in settings:
             known = [setting.key for setting in settings.values()]
-            raise UsageError(f"{where}: unknown key '{key}'{closest(key.replace('_', '-'), known)}; known: {', '.join(known)}")
+            raise UsageError(
+                f"{where}: unknown key '{key}'{closest(key.replace('_', '-'), known)}; known: {', '.join(known)}"
+            )
         if name in values:
             raise UsageError(f"{where}: {key} is there twice")
         setting = settings[name]
@@ -91,7 +93,9 @@ def _values(root: Any, yaml: Any) -> list[Any]:
     return [loader.construct_object(value, deep=True) for _, value in root.value]
 
 
-def write_starter(path: Path, defaults: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
+def write_starter(
+    path: Path, defaults: Mapping[str, Any], settings: Mapping[str, Setting], descriptions: Mapping[str, str]
+) -> None:
     """Write a config file to start from: every setting, commented out, with its default and what it is.
 
     Raises:
@@ -105,7 +109,7 @@ def write_starter(path: Path, defaults: Mapping[str, Any], settings: Mapping[str
     ]
     for name, setting in settings.items():
         line = yaml.safe_dump({setting.key: defaults[name]}, default_flow_style=False, width=1000).strip()
-        lines += ["", f"# {setting.help}", f"# {line}"]
+        lines += ["", f"# {descriptions[name]}", f"# {line}"]
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
-from cg_cli.util.text import closest
 from cg_cli.settings import presets
+from cg_cli.util.text import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,9 @@ FOLDERS = (PACKAGE / "preset_files", PACKAGE.parent / "presets")  # in an instal
 SUFFIXES = (".yaml", ".yml")
 # Settings about how a video is read that a preset may set, by their long options.
 MEDIA_SETTINGS = {
-    setting.key: setting for setting in SETTINGS.values() if setting.panel == MEDIA and setting.answer and setting.kind in (int, float)
+    setting.key: setting
+    for setting in SETTINGS.values()
+    if setting.panel == MEDIA and setting.answer and setting.kind in (int, float)
 }
 
 

@@ -41,7 +41,9 @@ class Level:
         return cls(values, dict.fromkeys(values, origin))
 
 
-def resolve_settings(overrides: Mapping[str, Any], config: Path | None = None, *, config_files: bool = True) -> Settings:
+def resolve_settings(
+    overrides: Mapping[str, Any], config: Path | None = None, *, config_files: bool = True
+) -> Settings:
     """The settings that ``overrides`` (by name; None: not said) come to, over config files, preset and defaults.
 
     Args:
@@ -113,7 +115,9 @@ def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
     if settings.pruner == NO_PRUNER and settings.keep != 1:
         raise UsageError(f"--pruner none keeps everything: it cannot go with --keep {settings.keep}{where}")
     if settings.min_frames > settings.max_frames:
-        raise UsageError(f"min-frames must be at most --max-frames {settings.max_frames}, not {settings.min_frames}")
+        raise UsageError(
+            f"min-frames must be between 0 and --max-frames {settings.max_frames}, not {settings.min_frames}"
+        )
 
 
 def _elsewhere(origin: str) -> str:

@@ -19,8 +19,8 @@ MODEL, PRUNING, MEDIA, ANSWER = "Model and run", "Pruning", "Reading the video",
 
 NO_PRUNER = "none"  # the pruner that keeps everything
 
-Command = Literal["ask", "batch", "profile", "train"]
-EVERY_COMMAND: tuple[Command, ...] = ("ask", "batch", "profile", "train")
+Command = Literal["ask", "batch", "profile", "train", "fetch"]
+EVERY_COMMAND: tuple[Command, ...] = ("ask", "batch", "profile", "train")  # that loads a model
 QUESTIONS: tuple[Command, ...] = ("ask", "batch", "profile")  # commands that generate answers
 
 
@@ -70,11 +70,13 @@ class Bounds:
 
     def __str__(self) -> str:
         """In words, e.g. ``above 0 and at most 1``; "" where nothing bounds."""
-        words = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        return self.words()
+
+    def words(self, largest: float = math.inf) -> str:
+        """The bounds below ``largest`` in words: help does without those that only a machine cares about."""
+        named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
         return " and ".join(
-            f"{word} {number:g}" if number < 1e6 else f"{word} {number}"
-            for word, number in words.items()
-            if number is not None
+            f"{word} {number}" for word, number in named.items() if number is not None and number < largest
         )
 
 
@@ -86,11 +88,14 @@ class Settings:
     """
 
     model: str = _setting(
-        "auto", "nano, qwen2.5-omni-7b or another name, a hub id, or a directory; auto: what fits the GPU", MODEL, complete="models"
+        "auto",
+        "{names}, a hub id or a directory; auto: what fits the GPU",
+        MODEL,
+        complete="models",
     )
     preset: str = _setting(
         "paper",
-        "pruner and keep under a name, or a .yaml file",
+        "pruner and keep under a name: {names}, or a .yaml file",
         PRUNING,
         answer=False,
         commands=("ask", "batch"),
@@ -107,7 +112,7 @@ class Settings:
     )
     pruner: str = _setting(
         NO_PRUNER,
-        "contextguard, contextguard-online, random, evs, vidcom2 and more, none, or one that a package brings", PRUNING,
+        "{names}", PRUNING,
         commands=("ask", "batch"), complete="pruners", show_default="the preset's",
     )  # fmt: skip
     predictor: str = _setting(
@@ -132,9 +137,11 @@ class Settings:
         0.0, "0: greedy; above: sample", ANSWER, at_least=0, below=100, commands=("ask", "batch")
     )
     seed: int = _setting(0, "for sampling, and for pruners that draw", ANSWER, at_least=0, below=2**63)
-    offline: bool = _setting(False, "use only what is on this machine", MODEL, answer=False)
+    offline: bool = _setting(
+        False, "use only what is on this machine", MODEL, answer=False, commands=(*EVERY_COMMAND, "fetch")
+    )
     decode_timeout: float = _setting(
-        defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, at_most=1e6, answer=False
+        defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, answer=False
     )
     show_dir: str | None = _setting(
         None, "folder for a sheet of what was kept of each video", MODEL, answer=False, commands=("batch",)
@@ -165,7 +172,7 @@ class Setting:
         kind: str, int, float or bool.
         choices: the values that a closed set has; () for an open one.
         default: what it is when nobody says anything.
-        help, panel: for people; the text is plain, not markup.
+        help, panel: for people; the text is plain, not markup, and ``{names}`` in it stands for what ``complete`` knows.
         flag: the long option; None if there is none. One that starts with ``--no-`` says the opposite of the setting.
         bounds: of a number.
         optional: whether null is a value.

@@ -14,7 +14,7 @@ from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.stream import Selection, TokenStream
 from cg_cli.records import Record
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 from cg_cli.viz import write
 from cg_cli.viz.scene import Scene, run, scene
 

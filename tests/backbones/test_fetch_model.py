@@ -17,7 +17,7 @@ from test_checkpoint import full_dir  # noqa: F401
 from cg_cli import backbones
 from cg_cli.errors import UsageError
 from cg_cli.settings import models
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 
 SHARD = "model-0000{}-of-00003.safetensors"
 
@@ -41,7 +41,7 @@ def hub(full_dir, monkeypatch, tmp_path):  # noqa: F811
 
 
 def fetch(said: list[str], **given) -> None:
-    models.fetch(resolve({"model": "someone/omni", "device": "cpu"} | given), said.append)
+    models.fetch(resolve_settings({"model": "someone/omni", "device": "cpu"} | given), said.append)
 
 
 def bodies(hub: Hub) -> set[str]:

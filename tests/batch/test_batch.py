@@ -18,7 +18,7 @@ from helpers.made import SAMPLES, folder_of, lines, told
 from cg_cli import records
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Pool
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 
 QUESTIONS = ["-q", "What is happening?", "-q", "What do you hear?"]
 
@@ -306,7 +306,7 @@ def test_out_of_memory_is_tried_once_more_with_less(work, plugin, silent):
 def test_several_workers_share_the_work_and_answer_each_clip_once(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two workers with two threads each would wait for each other
     clips = sorted(folder_of(tmp_path / "clips", 12).glob("*.mp4"))
-    pool = Pool(resolve({"model": "nano"}), ["cpu", "cpu"], decoders=1)
+    pool = Pool(resolve_settings({"model": "nano"}), ["cpu", "cpu"], decoders=1)
     try:
         recipe = pool.start()["recipe"]
         jobs = [Job(str(clip), records.video_identity(clip), ("What is happening?",)) for clip in clips]

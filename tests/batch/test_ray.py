@@ -19,7 +19,7 @@ QUESTIONS = ["What is happening?", "What do you hear?"]
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 from cg_cli.console.output import Reporter
 from cg_cli.console.progress import BatchProgress
 from cg_cli.batch.run import Plan, run
@@ -27,7 +27,7 @@ from cg_cli.batch.items import collect
 from cg_cli.batch.ray_engine import RayEngine
 
 out, clips, pruner, questions = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
-settings = resolve({"model": "nano", "pruner": pruner})
+settings = resolve_settings({"model": "nano", "pruner": pruner})
 plan = Plan(settings, collect([clips], questions), out)
 report = run(plan, RayEngine(settings, None, actors=2), BatchProgress(Reporter(quiet=True), None))
 print(json.dumps({"status": report.status, **asdict(report.totals)}))

@@ -11,15 +11,16 @@ from cg_cli import media
 from cg_cli.backbones import cost
 from cg_cli.engine import memory
 from cg_cli.engine.session import Session
+from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 
 CLIP = "samples/dog.mp4"
 
 
 @pytest.fixture(scope="module")
 def session():
-    return Session.open(resolve({"model": "nano", "offline": True}))
+    return open_session(resolve_settings({"model": "nano", "offline": True}))
 
 
 def test_the_least_that_a_prefill_takes_is_no_more_than_it_takes(session):
@@ -76,7 +77,7 @@ def test_what_does_not_fit_is_said_with_what_would(session, monkeypatch):
     keep, frames = float(found[1]), int(found[2])
     for change in ({"keep": keep}, {"max_frames": frames}):
         (again,) = Session(
-            resolve({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()
+            resolve_settings({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()
         ).ask(CLIP, ["What is seen?"])
         assert again.ok
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cg_cli.engine.session import Session
+from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 
 CLIP = str(Path(__file__).parents[2] / "samples" / "drum.mp4")
 QUESTIONS = ["What is happening?", "What do you hear?", "What colour is the drum?"]
@@ -18,7 +19,7 @@ QUESTIONS = ["What is happening?", "What do you hear?", "What colour is the drum
 
 @pytest.fixture(scope="module")
 def nano() -> Session:
-    return Session.open(resolve({"model": "nano", "offline": True}))
+    return open_session(resolve_settings({"model": "nano", "offline": True}))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_out_of_memory_is_tried_again_with_half_of_the_tokens(session, monkeypat
 
 @pytest.mark.parametrize("pruner, method", [("contextguard", "encode"), ("none", "prefill")])
 def test_where_pruning_cannot_help_half_of_the_frames_are_left_out(nano, monkeypatch, pruner, method):
-    session = Session.open(resolve({"model": "nano", "pruner": pruner, "offline": True}))
+    session = open_session(resolve_settings({"model": "nano", "pruner": pruner, "offline": True}))
     monkeypatch.setattr(session.backbone, method, runs_out(getattr(session.backbone, method), [1]))
     record = together(session)[0]
     whole = next(iter(nano.ask(CLIP, QUESTIONS[:1])))
@@ -126,7 +127,7 @@ def test_an_answer_without_a_word_is_a_failure_of_its_question(session, monkeypa
 
 
 def test_a_pruner_that_reads_the_question_pays_for_each(nano):
-    session = Session.open(resolve({"model": "nano", "pruner": "fastv", "keep": 0.45, "offline": True}))
+    session = open_session(resolve_settings({"model": "nano", "pruner": "fastv", "keep": 0.45, "offline": True}))
     apart, side = list(session.ask(CLIP, QUESTIONS)), together(session)
     for one, other in zip(apart, side, strict=True):
         assert one.answer == other.answer and one.tokens == other.tokens and one.flops == other.flops
@@ -141,8 +142,8 @@ def test_a_pruner_that_reads_the_question_pays_for_each(nano):
         kept, 0
     )
     assert apart[0].flops.prefill_full == backbone.decoder_flops(clip + asked, 0, 0) > whole.flops.prefill_full
-    everything = Session.open(resolve({"model": "nano", "pruner": "fastv", "keep": 1.0, "offline": True}))
-    full = Session.open(resolve({"model": "nano", "pruner": "none", "offline": True}))
+    everything = open_session(resolve_settings({"model": "nano", "pruner": "fastv", "keep": 1.0, "offline": True}))
+    full = open_session(resolve_settings({"model": "nano", "pruner": "none", "offline": True}))
     assert [r.answer for r in together(everything)] == [r.answer for r in together(full)]
     total, parts = side[1].latency_s, side[1].latency_s
     assert total.total == pytest.approx(parts.prefill + parts.decode)

@@ -17,12 +17,12 @@ from cg_cli.evals import benchmarks
 from cg_cli.evals.benchmarks import base
 from cg_cli.evals.matching import right
 from cg_cli.settings import completion
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 
 
 @pytest.fixture
 def settings():
-    return resolve({"model": "nano", "max_frames": 64})
+    return resolve_settings({"model": "nano", "max_frames": 64})
 
 
 def check(layout, folder: Path, settings) -> None:

@@ -11,6 +11,7 @@ import pytest
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 from cg_cli.settings import presets
+from cg_cli.settings.resolve import resolve_settings
 
 KEEPS = {
     "full": 1.0,
@@ -126,11 +127,10 @@ def test_loading_imports_no_torch():
 
 
 def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
-    from cg_cli.settings.resolve import resolve
 
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD + "media: {fps: 10, min-frames: 16, video-pixels: 1000000}\n", encoding="utf-8")
-    settings = resolve({"preset": str(path), "fps": 5.0})
+    settings = resolve_settings({"preset": str(path), "fps": 5.0})
     assert (settings.fps, settings.min_frames, settings.video_pixels, settings.max_frames) == (5.0, 16, 1_000_000, 128)
     for wrong, message in (
         ("{fsp: 3}", "unknown key 'fsp' in media, did you mean 'fps'"),
@@ -142,7 +142,7 @@ def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
             presets.parse(GOOD + f"media: {wrong}\n", "x")
     path.write_text(GOOD + "media: {min-frames: 200}\n", encoding="utf-8")
     with pytest.raises(UsageError, match="min-frames must be between 0 and --max-frames 128, not 200"):
-        resolve({"preset": str(path)})
+        resolve_settings({"preset": str(path)})
 
 
 @pytest.mark.parametrize(("seconds", "frames", "tokens"), [(0.5, 16, 28_000), (10, 100, 28_000), (3600, 768, 28_000)])
@@ -151,9 +151,8 @@ def test_the_frame_policy_of_video_salmonn2_is_a_constant_budget(seconds: float,
 
     from cg_cli.media.clip import DecodeOptions
     from cg_cli.media.sizes import fit_size, frame_count
-    from cg_cli.settings.resolve import resolve
 
-    s = resolve({"preset": "video-salmonn2"})
+    s = resolve_settings({"preset": "video-salmonn2"})
     options = DecodeOptions(s.fps, s.max_frames, s.max_pixels, min_frames=s.min_frames, video_pixels=s.video_pixels)
     count = frame_count(Fraction(seconds), options)
     width, height = fit_size(3840, 2160, options.frame_pixels(count), 28)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cg_cli.engine.session import Session
-from cg_cli.settings.resolve import resolve
+from cg_cli.engine.setup import open_session
+from cg_cli.settings.resolve import resolve_settings
 
 
 @pytest.fixture(scope="session")
 def session():
-    return Session.open(resolve({"model": "nano", "offline": True}))
+    return open_session(resolve_settings({"model": "nano", "offline": True}))

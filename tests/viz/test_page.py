@@ -14,14 +14,14 @@ from helpers.browser import BROWSER, DRIVER, browser
 from PIL import Image
 
 from cg_cli import media
-from cg_cli.engine.inputs import make_pruner
 from cg_cli.engine.session import Session
+from cg_cli.engine.setup import make_pruner, open_session
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning.stream import TEXT
 from cg_cli.records import video_identity
-from cg_cli.settings.resolve import resolve
+from cg_cli.settings.resolve import resolve_settings
 from cg_cli.viz import page
 from cg_cli.viz import scene as scenes
 from cg_cli.viz.scene import Cells, Run, Scene, Sounds
@@ -33,7 +33,7 @@ RUNS = (("contextguard", 0.45), ("random", 0.45), ("fastv", 0.25))
 
 @pytest.fixture(scope="module")
 def nano() -> Session:
-    return Session.open(resolve({"model": "nano", "offline": True, "max_new_tokens": 8}))
+    return open_session(resolve_settings({"model": "nano", "offline": True, "max_new_tokens": 8}))
 
 
 def scene(session: Session, video: Path, runs=RUNS, questions=(), **settings) -> Scene:

@@ -14,7 +14,7 @@ from typing import Any
 from cg_cli.errors import UsageError
 from cg_cli.evals.benchmarks import tables
 from cg_cli.questions import GOLD, Collected, Item, Question
-from cg_cli.settings.resolve import Settings
+from cg_cli.settings.table import Settings
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 SETUP = (
