@@ -78,7 +78,7 @@ def _questions(arguments: list[str] | None) -> list[str]:
     if not arguments:
         return [DEFAULT_QUESTION]
     questions: list[str] = []
-    for argument in arguments:
-        lines = sys.stdin.read().splitlines() if argument == "-" else [argument]
+    for text in arguments:
+        lines = sys.stdin.read().splitlines() if text == "-" else [text]
         questions += [line.strip() for line in lines if line.strip()]
     return questions

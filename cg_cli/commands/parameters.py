@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from rich.markup import escape
 
-from cg_cli.settings import completion
+from cg_cli.commands import completion
 from cg_cli.settings.table import MODEL, SETTINGS, Command, Setting, Settings
 
 CONFIG_HELP = "YAML file with any of these options, before cg.yaml here or above and the user's own config.yaml"

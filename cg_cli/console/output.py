@@ -18,8 +18,10 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from cg_cli.records import Answer, Failure, prefills, to_line
+from cg_cli.engine.figures import FIGURES, NOTE, figures
+from cg_cli.records import Answer, Failure, to_line
 from cg_cli.settings.table import Resolved, Settings
+from cg_cli.util.format import duration, size
 
 if TYPE_CHECKING:
     from cg_cli.doctor import SelfTest
@@ -32,79 +34,6 @@ WORDS = {
     "prefill": "taking it in",
     "decode": "answering",
 }  # of the stages, for people
-
-
-def count(number: float, unit: str = "") -> str:
-    """A number for people: three significant digits and a decimal prefix, e.g. ``41.2 G``."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(number) < 999.5:
-            break
-        number /= 1000
-    else:
-        prefix = "P"
-    shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
-    return f"{shown} {prefix}{unit}".rstrip()
-
-
-def size(number: int) -> str:
-    """Bytes for people, in binary units."""
-    amount = float(number)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.2f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
-def share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "-"
-
-
-FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
-NOTE = "* without answering: what an answer costs depends on its length"
-
-
-def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
-    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of
-    ``FIGURES``."""
-    first = answers[0]
-    tokens, flops, seconds = first.tokens, first.flops, first.latency_s
-    row = lambda name, full, used, part="", took="": (name, full, used, part, took)
-
-    full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
-    counted = [
-        row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
-        row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
-        row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
-    ]
-    towers = count(flops.vision + flops.audio, "FLOP")
-    predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
-    read = prefills(answers)
-    prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
-    took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
-    decode = sum(a.flops.decode for a in answers)
-    questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
-    before = flops.vision + flops.audio
-    full, used = before + flops.prefill_full, before + flops.predictor + read
-    total = duration(sum(a.latency_s.total for a in answers))
-    stages = [
-        row("read the file", "", "", "", duration(seconds.media)),
-        row("encode", towers, towers, "", duration(seconds.encode)),
-        row("prune", "-", predictor, "", duration(seconds.prune)),
-        row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
-        row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
-        row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
-    ]
-    memory = [
-        row("KV cache of the clip", "", size(first.memory.kv_bytes)),
-        row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
-    ]
-    return [counted, stages, memory]
 
 
 def summary(answers: Sequence[Answer]) -> Table:

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from rich.table import Table
 
 from cg_cli.batch.run import Plan, Report, Totals
-from cg_cli.console.output import Reporter, count, duration, share
+from cg_cli.console.output import Reporter
 from cg_cli.questions import Item
 from cg_cli.records import Record
+from cg_cli.util.format import count, duration, share
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class Setting:
         optional: whether null is a value.
         answer: whether it can change an answer, by itself or through what it chooses.
         commands: that have it as an option.
-        complete: name of the function in ``settings.completion``, or "".
+        complete: name of the function in ``commands.completion``, or "".
         show_default: what the help says instead of the default.
     """
 

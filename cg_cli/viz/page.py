@@ -22,7 +22,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from cg_cli.console.output import FIGURES, NOTE, figures
+from cg_cli.engine.figures import FIGURES, NOTE, figures
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.records import Answer

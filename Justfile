@@ -1,0 +1,21 @@
+# `just lint`, `just test`, `just quick`, `just docs`; each is one command that also runs without just.
+
+default: lint quick
+
+# what CI checks before the tests
+lint:
+    ruff check .
+    ruff format --check .
+    mypy
+
+# everything, under ten minutes on two cores
+test *arguments:
+    pytest {{arguments}}
+
+# what takes under a minute
+quick *arguments:
+    pytest -m "not slow" {{arguments}}
+
+# the pages that are executed
+docs:
+    pytest tests/docs

@@ -1,0 +1,49 @@
+"""What a clip and the answers on it took, in words: for tables on a terminal and on pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cg_cli.records import Answer, prefills
+from cg_cli.util.format import count, duration, share, size
+
+FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
+NOTE = "* without answering: what an answer costs depends on its length"
+
+
+def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
+    """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of
+    ``FIGURES``."""
+    first = answers[0]
+    tokens, flops, seconds = first.tokens, first.flops, first.latency_s
+    row = lambda name, full, used, part="", took="": (name, full, used, part, took)
+
+    full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
+    counted = [
+        row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
+        row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
+        row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
+    ]
+    towers = count(flops.vision + flops.audio, "FLOP")
+    predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
+    read = prefills(answers)
+    prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
+    took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
+    decode = sum(a.flops.decode for a in answers)
+    questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
+    before = flops.vision + flops.audio
+    full, used = before + flops.prefill_full, before + flops.predictor + read
+    total = duration(sum(a.latency_s.total for a in answers))
+    stages = [
+        row("read the file", "", "", "", duration(seconds.media)),
+        row("encode", towers, towers, "", duration(seconds.encode)),
+        row("prune", "-", predictor, "", duration(seconds.prune)),
+        row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
+        row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
+        row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
+    ]
+    memory = [
+        row("KV cache of the clip", "", size(first.memory.kv_bytes)),
+        row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
+    ]
+    return [counted, stages, memory]

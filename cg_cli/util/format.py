@@ -1,0 +1,34 @@
+"""Numbers for people: counts, bytes, seconds, shares."""
+
+from __future__ import annotations
+
+
+def count(number: float, unit: str = "") -> str:
+    """A number for people: three significant digits and a decimal prefix, e.g. ``41.2 G``."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            break
+        number /= 1000
+    else:
+        prefix = "P"
+    shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
+    return f"{shown} {prefix}{unit}".rstrip()
+
+
+def size(number: int) -> str:
+    """Bytes for people, in binary units."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"

@@ -1,0 +1,36 @@
+"""The page about the library is executed as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "python-api.md"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_every_block_runs(tmp_path):
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks()), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nothing on the terminal but what the page prints
+    assert "A white drum beats." in done.stdout and "not_media" in done.stdout
+
+
+def test_everything_public_is_named_on_the_page_and_there():
+    import cg_cli
+
+    text = PAGE.read_text(encoding="utf-8")
+    pruners = {name for name in cg_cli.__all__ if isinstance(getattr(cg_cli, name), type) and name not in text}
+    for name in cg_cli.__all__:
+        assert getattr(cg_cli, name) is not None
+    from cg_cli.pruning.base import Pruner
+
+    assert all(issubclass(getattr(cg_cli, name), Pruner) for name in pruners)  # "the pruners" stands for them
