@@ -52,7 +52,8 @@ class Model(_Model):
 
 
 class Pruning(_Model):
-    """What was asked of the pruner; ``keep`` is the requested ratio, ``Tokens.keep`` what came out. ``implementation`` and
+    """What was asked of the pruner; ``keep`` is the ratio that it was given (after running out of memory less than
+    ``requested_keep``), ``Tokens.keep`` what came out. ``implementation`` and
     ``version`` tell its rule from others of its name, ``predictor_sha256`` the weights of its predictor."""
 
     name: Text
@@ -60,6 +61,7 @@ class Pruning(_Model):
     keep: Ratio
     predictor: Text | None
     options: dict[str, JsonValue]
+    requested_keep: Ratio | None = None
     version: int | None = None
     implementation: Text | None = None
     predictor_sha256: Text | None = None

@@ -86,6 +86,7 @@ def answer(
             keep=pruned.keep,
             predictor=predictor,
             options=dict(inputs.pruner_options),
+            requested_keep=inputs.keep,
             version=inputs.pruner_version,
             implementation=inputs.pruner,
             predictor_sha256=inputs.predictor,

@@ -123,8 +123,7 @@ def conditions_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
             "pruner": pruner["implementation"],
             "pruner version": pruner["version"],
             "pruner options": pruner["options"],
-            # After running out of memory less is kept than was asked for; then the run's own keep is not known.
-            "keep": pruner["keep"],
+            "keep": pruner["requested_keep"],
             "predictor": pruner["predictor_sha256"],
             "prompt version": rules["prompt"],
             "media version": rules["media"],
