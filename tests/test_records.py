@@ -6,9 +6,6 @@ import copy
 import json
 import math
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +121,7 @@ WITH_DEFAULT = {
     "cg",
     "created",
 }
+
 
 def changed(record: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A deep copy of ``record`` with the value at the dotted ``path`` replaced."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from helpers.made import SAMPLES, folder_of, lines, told
 from cg_cli import records
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Pool
+from cg_cli.engine.inputs import AnswerInputs, video_content
+from cg_cli.settings import models
 from cg_cli.settings.resolve import resolve_settings
 
 QUESTIONS = ["-q", "What is happening?", "-q", "What do you hear?"]
@@ -57,7 +60,8 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
     assert answers["clips/c002.mp4", "What do you hear?"]["prefix_reused"]
 
     (work / "clips" / "c000.mp4").rename(work / "clips" / "renamed.mp4")  # the same file: nothing to answer
-    shutil.copy2(work / "clips" / "c001.mp4", work / "clips" / "copy.mp4")  # another one: answered
+    shutil.copy(work / "clips" / "c001.mp4", work / "clips" / "copy.mp4")  # the same content: nothing to answer anew
+    os.utime(work / "clips" / "c002.mp4")  # touched: the same file
     code, out, err = cg(work, "clips", *QUESTIONS, "-q", "New?", "-o", "o.jsonl")
     assert code == 3
     second = lines(work / "o.jsonl")
@@ -65,6 +69,13 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
     assert len(new) == 6 and len(second) == 12 + 2 + 7  # "New?" of each, all of the copy, and the failures once
     assert [r["attempts"] for r in second if not r["ok"]] == [2, 2, 1]
     assert "10 of them before this run" in err
+    copies = {r["question"]: r for r in second if r["video"] == "clips/copy.mp4"}
+    originals = {r["question"]: r for r in second if r["video"] == "clips/c001.mp4"}
+    for question, record in copies.items():
+        original = originals[question]
+        assert record["copied_from"] == "clips/c001.mp4" and record["key"] == original["key"]
+        assert record["answer"] == original["answer"] and record["tokens"] == original["tokens"]
+        assert record["latency_s"]["total"] == 0 and record["prefix_reused"]
 
     sidecar = json.loads((work / "o.run.json").read_text())
     assert sidecar["schema"] == "cg.run/1" and sidecar["status"] == "finished"
@@ -122,7 +133,7 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
         (["clips", "-o", "o.jsonl"], 2, "nothing to ask"),
         (["empty", "-q", "?", "-o", "o.jsonl"], 4, "no media file"),
         (["gone.jsonl", "-o", "o.jsonl"], 2, "gone.jsonl: No such file"),
-        (["clips", "-q", "?", "-o", "o.jsonl", "--engine", "magic"], 2, "--engine magic"),
+        (["clips", "-q", "?", "-o", "o.jsonl", "--engine", "magic"], 2, "'magic' is not one of"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"], 2, "count from 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--gpus", "0"], 2, "--gpus 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--pruner", "magic"], 2, "magic"),
@@ -308,8 +319,8 @@ def test_several_workers_share_the_work_and_answer_each_clip_once(tmp_path, monk
     clips = sorted(folder_of(tmp_path / "clips", 12).glob("*.mp4"))
     pool = Pool(resolve_settings({"model": "nano"}), ["cpu", "cpu"], decoders=1)
     try:
-        recipe = pool.start()["recipe"]
-        jobs = [Job(str(clip), records.video_identity(clip), ("What is happening?",)) for clip in clips]
+        inputs = AnswerInputs(**pool.start()["inputs"])
+        jobs = [Job(number, str(clip), ("What is happening?",)) for number, clip in enumerate(clips)]
         outcomes = list(pool.run(iter(jobs)))
     finally:
         pool.close()
@@ -317,4 +328,75 @@ def test_several_workers_share_the_work_and_answer_each_clip_once(tmp_path, monk
     for outcome in outcomes:
         job, (record,) = jobs[outcome.number], outcome.records
         assert record.ok and record.video == job.video
-        assert record.key == records.record_key(video=job.identity, question=job.questions[0], **recipe)
+        assert record.key == replace(inputs, video=video_content(job.video), question=job.questions[0]).key
+
+
+def test_answers_made_otherwise_are_told_before_they_are_asked_again(work):
+    ask = ("clips/c000.mp4", "clips/c001.mp4", *QUESTIONS, "-o", "o.jsonl")
+    assert cg(work, *ask)[0] == 0
+    code, _, err = cg(work, *ask, "--keep", "0.3", "--temperature", "0.5", "--seed", "3")
+    assert code == 0
+    assert "4 answers were made with keep 0.45, now 0.3; temperature 0, now 0.5; seed 0, now 3" in err
+    records_of_both = lines(work / "o.jsonl")
+    assert [r["sampling"]["seed"] for r in records_of_both] == [0] * 4 + [3] * 4  # told apart in one file
+    assert all(r["created"] and r["cg"] and r["media"]["options"]["fps"] == 2 for r in records_of_both)
+    sidecar = json.loads((work / "o.run.json").read_text())
+    assert sidecar["settings"]["keep"] == 0.3 and [run["settings"]["keep"] for run in sidecar["earlier_runs"]] == [0.45]
+    assert "made with" not in cg(work, *ask, "--keep", "0.3", "--temperature", "0.5", "--seed", "3")[2]
+
+
+@pytest.mark.parametrize("change", ["--dtype", "weights"])
+def test_no_old_answer_is_handed_out_for_other_numbers(work, tmp_path, change):
+    model = shutil.copytree(models.NANO.source, tmp_path / "model")
+    ask = ("clips/c000.mp4", *QUESTIONS, "-o", "o.jsonl", "--model", str(model))
+    assert batch_with(work, *ask)[0] == 0
+    more = ("--dtype", "bfloat16") if change == "--dtype" else ()
+    if change == "weights":  # one byte in the middle of a shard, at the same size and time
+        (shard,) = Path(model).glob("*.safetensors")
+        times = shard.stat()
+        with shard.open("r+b") as file:
+            file.seek(times.st_size // 2)
+            byte = file.read(1)
+            file.seek(times.st_size // 2)
+            file.write(bytes([byte[0] ^ 1]))
+        os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    code, _, err = batch_with(work, *ask, *more)
+    assert code == 0 and ("dtype float32, now bfloat16" if more else "weights local-") in err
+    assert len(lines(work / "o.jsonl")) == 4 and len({r["key"] for r in lines(work / "o.jsonl")}) == 4
+
+
+def batch_with(work: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cg_cli", "batch", *arguments], cwd=work, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_blank_line_is_nothing_to_any_reader(work):
+    assert cg(work, "clips/c000.mp4", *QUESTIONS, "-o", "o.jsonl")[0] == 0
+    text = (work / "o.jsonl").read_text()
+    (work / "o.jsonl").write_text(text.replace("\n", "\n\n", 1) + "\n")
+    code, _, err = cg(work, "clips/c000.mp4", *QUESTIONS, "-o", "o.jsonl")
+    assert code == 0 and "2 of them before this run" in err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--dtype", "flaot32"], "--dtype"),
+        (["--device", "cuda:9"], "cuda:9"),
+        (["--device", "toaster"], "toaster"),
+        (["--gpus", "9"], "--gpus 9"),
+        (["-o", "gone/o.jsonl"], "no such folder"),
+        (["-o", "clips"], "clips"),
+        (["--quantize", "int3"], "--quantize"),
+        (["--shard", "9/3"], "--shard 9/3"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_a_download(work, arguments, message):
+    ask = ["clips", "-q", "?", "-o", "o.jsonl", "--model", "someone/a-model", *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}  # where nothing listens
+    command = [sys.executable, "-m", "cg_cli", "batch", *ask]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    assert "127.0.0.1" not in done.stderr and not (work / "o.jsonl").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,22 +12,23 @@ from cg_cli.batch.shard import Shard, parse
 from cg_cli.errors import UsageError
 
 
-def identities(count: int) -> list[str]:
-    return [f"{1000 + i}:{i}:{i:032x}" for i in range(count)]
-
-
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_every_file_is_in_exactly_one_shard_and_shards_are_alike(count):
-    sizes = [sum(Shard(i, count).has(identity) for identity in identities(2000)) for i in range(count)]
+    videos = [f"/gone/{i}.mp4" for i in range(2000)]
+    sizes = [sum(Shard(i, count).has(video) for video in videos) for i in range(count)]
     assert sum(sizes) == 2000 and max(sizes) < 2 * 2000 / count + 20
-    for identity in identities(50):
-        assert sum(Shard(i, count).has(identity) for i in range(count)) == 1
+    for video in videos[:50]:
+        assert sum(Shard(i, count).has(video) for i in range(count)) == 1
 
 
-def test_a_copy_with_another_time_goes_to_the_same_shard_and_a_missing_file_to_one():
-    for size, digest in ((5, "ab"), (6, "cd"), (7, "ef")):
-        assert len({tuple(Shard(i, 5).has(f"{size}:{time}:{digest}") for i in range(5)) for time in range(20)}) == 1
-    missing = [f"unread:/x/{i}.mp4" for i in range(40)]
+def test_a_copy_elsewhere_goes_to_the_same_shard_and_a_missing_file_to_one(tmp_path):
+    for number in range(10):
+        first, second = tmp_path / f"{number}.mp4", tmp_path / f"copy of {number}.mp4"
+        first.write_bytes(bytes([number]) * (3 << 20))
+        shutil.copy(first, second)
+        os.utime(second, (1e9, 1e9))
+        assert [Shard(i, 5).has(str(first)) for i in range(5)] == [Shard(i, 5).has(str(second)) for i in range(5)]
+    missing = [f"/x/{i}.mp4" for i in range(40)]
     assert len({tuple(Shard(i, 5).has(m) for i in range(5)) for m in missing}) == 5
 
 

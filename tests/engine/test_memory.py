@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from cg_cli import media
 from cg_cli.backbones import cost
-from cg_cli.engine import memory
-from cg_cli.engine.session import Session
+from cg_cli.engine import memory, pipeline
 from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
+from cg_cli.pruning.methods.none import KeepAll
 from cg_cli.settings.resolve import resolve_settings
 
-CLIP = "samples/dog.mp4"
+CLIP = str(Path(__file__).parents[2] / "samples" / "dog.mp4")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def tight(session, monkeypatch, share: float) -> int:
     stream = session.backbone.encode(clip)
     from cg_cli.pruning.budget import plan
 
-    kept = plan(stream, session.settings.keep).count + int((stream.modality == 0).sum())
+    kept = plan(stream, session.keep).count + int((stream.modality == 0).sum())
     free = int(share * session.backbone.prefill_bytes(kept))
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     return free
@@ -68,32 +70,46 @@ def tight(session, monkeypatch, share: float) -> int:
 
 def test_what_does_not_fit_is_said_with_what_would(session, monkeypatch):
     tight(session, monkeypatch, 0.7)
-    (record,) = session.ask(CLIP, ["What is seen?"])
-    assert not record.ok and record.error.stage == "prefill" and record.error.type == "out_of_memory"
-    found = re.fullmatch(
+    clip = media.decode(CLIP, session.decode_options)
+    with pytest.raises(ItemError) as caught:
+        pipeline.prepare(session.backbone, clip, session.pruner, session.keep)
+    assert (caught.value.stage, caught.value.kind) == ("prefill", "out_of_memory")
+    match = re.fullmatch(
         r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: --keep (\S+) or --max-frames (\d+) would fit",
-        record.error.message,
+        str(caught.value),
     )
-    keep, frames = float(found[1]), int(found[2])
-    for change in ({"keep": keep}, {"max_frames": frames}):
-        (again,) = Session(
-            resolve_settings({"model": "nano", "offline": True, **change}), session.backbone, session.pruner, None, ()
-        ).ask(CLIP, ["What is seen?"])
-        assert again.ok
+    keep, frames = float(match[1]), int(match[2])
+    for change in ({"keep": keep}, {"decode_options": replace(session.decode_options, max_frames=frames)}):
+        (again,) = replace(session, **change).answer(CLIP, ["What is seen?"])
+        assert again.ok and not any("out of memory" in warning for warning in again.warnings)
+
+
+def test_asking_one_video_tries_again_with_less_as_a_batch_does(session, monkeypatch):
+    tight(session, monkeypatch, 0.7)
+    (record,) = session.answer(CLIP, ["What is seen?"])
+    assert record.ok and record.pruner.keep == session.keep / 2 and record.pruner.requested_keep == session.keep
+    assert "out of memory on cpu in prefill: tried again with keep 0.225 instead of 0.45" in record.warnings
+
+
+def test_what_does_not_fit_twice_is_a_failure(session, monkeypatch):
+    tight(session, monkeypatch, 0.2)
+    (record,) = session.answer(CLIP, ["What is seen?"])
+    assert not record.ok and record.error.stage == "prefill" and record.error.type == "out_of_memory"
+    assert record.attempts == 2 and "would fit" in record.error.message
 
 
 def test_with_enough_room_or_none_that_is_known_nothing_is_said(session, monkeypatch):
     tight(session, monkeypatch, 1.01)
-    assert next(iter(session.ask(CLIP, ["What is seen?"]))).ok
+    assert next(iter(session.answer(CLIP, ["What is seen?"]))).ok
     monkeypatch.setattr(memory, "free_bytes", lambda device: None)
-    assert next(iter(session.ask(CLIP, ["What is seen?"]))).ok
+    assert next(iter(session.answer(CLIP, ["What is seen?"]))).ok
 
 
 def test_without_a_pruner_only_frames_help(session, monkeypatch):
     clip = media.decode(CLIP, session.decode_options)
     monkeypatch.setattr(memory, "free_bytes", lambda device: session.backbone.prefill_bytes(400))
     with pytest.raises(ItemError, match=r"free on cpu: --max-frames \d+ would fit"):
-        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
+        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, KeepAll())
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
     with pytest.raises(ItemError, match="take a smaller model"):
-        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, "none")
+        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, KeepAll())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,18 @@ SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.mp4"))
 
 
 def folder_of(path: Path, count: int) -> Path:
-    """``count`` clips, every one of another age and so with a key of its own."""
+    """``count`` clips, each of another content and so with a key of its own."""
     path.mkdir()
     for i in range(count):
-        shutil.copy(SAMPLES[i % len(SAMPLES)], path / f"c{i:03d}.mp4")
-        os.utime(path / f"c{i:03d}.mp4", (1e9 + i, 1e9 + i))
+        distinct_copy(SAMPLES[i % len(SAMPLES)], path / f"c{i:03d}.mp4", i)
     return path
+
+
+def distinct_copy(source: Path, target: Path, number: int) -> Path:
+    """The same film in a file of its own: a box that players pass over (``free``) with ``number`` in it follows."""
+    box = number.to_bytes(8)
+    target.write_bytes(source.read_bytes() + (8 + len(box)).to_bytes(4) + b"free" + box)
+    return target
 
 
 def lines(path: Path) -> list[dict]:
