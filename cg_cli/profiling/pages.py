@@ -90,6 +90,6 @@ def write(
             continue
         place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
-        page.write(out / name, replace(scenes[0], runs=tuple(run for scene in scenes for run in scene.runs)))
+        page.write(out / name, replace(scenes[0], results=tuple(result for scene in scenes for result in scene.results)))
         pages.append({"video": item.video, "page": name, "turned": turned})
     return pages

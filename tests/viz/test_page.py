@@ -24,7 +24,7 @@ from cg_cli.records import video_identity
 from cg_cli.settings.resolve import resolve
 from cg_cli.viz import page
 from cg_cli.viz import scene as scenes
-from cg_cli.viz.scene import Cells, Run, Scene, Sounds
+from cg_cli.viz.scene import AudioTokens, PrunerResult, Scene, VideoTokens
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 QUESTION = 'What do you hear? </script><b>"it\'s"</b> \u2028 😀'
@@ -53,9 +53,9 @@ def scene(session: Session, video: Path, runs=RUNS, questions=(), **settings) ->
             else None
         )
         records = tuple(replace(session, settings=own, pruner=pruner).ask(str(video), questions)) if questions else ()
-        done.append(scenes.run(name, keep, pruner, stream, budget, selection, depth, records))
-    made = scenes.scene(str(video), video_identity(video), clip, stream, session.backbone.frame_multiple)
-    return replace(made, runs=tuple(done))
+        done.append(scenes.make_result(name, keep, pruner, stream, budget, selection, depth, records))
+    made = scenes.make_scene(str(video), video_identity(video), clip, stream, session.backbone.frame_multiple)
+    return replace(made, results=tuple(done))
 
 
 def made(grids: int, segment=None, **more) -> Scene:
@@ -66,18 +66,18 @@ def made(grids: int, segment=None, **more) -> Scene:
     kept[0] = True
     into = np.where(kept, -1, 0)
     score = np.where(kept, rng.random(4 * grids), np.inf)  # JSON has none
-    cells = Cells(grid, row, column, kept.astype(float), into, score, np.where(kept, 0, 1))
-    run = Run("made", 0.5, cells, Sounds(*(np.zeros(0, int),) * 3), ("kept", "dropped"), None, segment)
+    cells = VideoTokens(grid, row, column, kept.astype(float), into, score, np.where(kept, 0, 1))
+    run = PrunerResult("made", 0.5, cells, AudioTokens(*(np.zeros(0, int),) * 3), ("kept", "dropped"), None, segment)
     frames = rng.integers(0, 255, (grids, 56, 56, 3)).astype(np.uint8)
     clip = Clip("made.mp4", frames, np.arange(grids) + 0.5, 1.0, None, "absent", float(grids), 56, 56)
     return Scene(**{"video": "made.mp4", "identity": "1:1:1", "clip": clip, "grid_frames": 1, "grid_start_s": np.arange(float(grids)),
-                    "rows": 2, "columns": 2, "runs": (run,)} | more)  # fmt: skip
+                    "rows": 2, "columns": 2, "results": (run,)} | more)  # fmt: skip
 
 
 def check(held: dict, scene: Scene) -> None:
     """Every cell and sound of ``scene`` is told by a page's data."""
-    for run, told in zip(scene.runs, held["runs"], strict=True):
-        cells, size = run.cells, scene.rows * scene.columns
+    for run, told in zip(scene.results, held["runs"], strict=True):
+        cells, size = run.video_tokens, scene.rows * scene.columns
         place = (cells.grid * scene.rows + cells.row) * scene.columns + cells.column
         at = np.array([held["shown"].index(grid) for grid in cells.grid], int) * size + place % size
         assert np.array(told["kept"])[at] == pytest.approx(cells.kept, abs=1e-4)
@@ -86,11 +86,11 @@ def check(held: dict, scene: Scene) -> None:
         assert np.array(told["score"], float)[at] == pytest.approx(cells.score, abs=1e-4, nan_ok=True)
         assert [told["reasons"][n] for n in np.array(told["reason"])[at]] == [run.reasons[n] for n in cells.reason]
         assert (
-            told["sound_kept"] == pytest.approx(run.sounds.kept, abs=1e-4)
-            and told["sound_into"] == run.sounds.into.tolist()
+            told["sound_kept"] == pytest.approx(run.audio_tokens.kept, abs=1e-4)
+            and told["sound_into"] == run.audio_tokens.into.tolist()
         )
         assert told["video_kept"] == pytest.approx(cells.kept.sum(), abs=0.1)
-        assert told["share"] == pytest.approx([level.mean() for level in scene.level(run) if level.size], abs=1e-4)
+        assert told["share"] == pytest.approx([level.mean() for level in scene.kept_map(run) if level.size], abs=1e-4)
         assert (told["segment"] is None) == (run.segment is None) and (
             run.segment is None or told["segment"] == run.segment.tolist()
         )
@@ -115,15 +115,15 @@ def test_of_a_long_clip_segments_begin_on_the_page(tmp_path):
     segment = np.repeat(np.arange(7), [3, 100, 1, 99, 50, 147, 200])
     long = made(600, segment)
     held = page.data(long)
-    assert len(held["shown"]) <= page.SHOWN and {0, 3, 103, 104, 203, 253, 400, 599} <= set(held["shown"])
+    assert len(held["shown"]) <= page.MAX_GRIDS and {0, 3, 103, 104, 203, 253, 400, 599} <= set(held["shown"])
     assert np.diff(held["shown"]).max() <= 5 and len(held["runs"][0]["share"]) == 600
     assert held["runs"][0]["kept"] == [
-        int(kept) for grid in held["shown"] for kept in long.runs[0].cells.kept[4 * grid : 4 * grid + 4]
+        int(kept) for grid in held["shown"] for kept in long.results[0].video_tokens.kept[4 * grid : 4 * grid + 4]
     ]
     many = page.data(made(600, np.arange(600)))
-    assert len(many["shown"]) == page.SHOWN
+    assert len(many["shown"]) == page.MAX_GRIDS
     page.write(tmp_path / "a.html", long)
-    page.write(tmp_path / "a.html", replace(long, runs=(replace(long.runs[0], pruner="other", segment=None),)))
+    page.write(tmp_path / "a.html", replace(long, results=(replace(long.results[0], pruner="other", segment=None),)))
     both = page.read((tmp_path / "a.html").read_text())
     assert both["shown"] == held["shown"] and len(both["runs"]) == 2  # the first run's choice stays
 
@@ -131,13 +131,13 @@ def test_of_a_long_clip_segments_begin_on_the_page(tmp_path):
 def test_runs_are_added_to_the_page_of_a_clip(tmp_path):
     file, first = tmp_path / "a.html", made(4)
     read = lambda: page.read(file.read_text(encoding="utf-8"))
-    run = first.runs[0]
+    run = first.results[0]
     page.write(file, first)
-    page.write(file, replace(first, runs=(replace(run, keep=0.25),)))
-    again = replace(run, cells=replace(run.cells, kept=np.ones(16)))
-    page.write(file, replace(first, runs=(again, replace(run, pruner="new"))))
+    page.write(file, replace(first, results=(replace(run, keep=0.25),)))
+    again = replace(run, video_tokens=replace(run.video_tokens, kept=np.ones(16)))
+    page.write(file, replace(first, results=(again, replace(run, pruner="new"))))
     assert [told["name"] for told in read()["runs"]] == ["made 0.5", "made 0.25", "new 0.5"]
-    assert read()["runs"][0]["kept"] == [1] * 16 and read()["runs"][1]["kept"] == run.cells.kept.tolist()
+    assert read()["runs"][0]["kept"] == [1] * 16 and read()["runs"][1]["kept"] == run.video_tokens.kept.tolist()
     for other in (replace(first, identity="2:2:2"), made(5), replace(first, grid_start_s=first.grid_start_s * 2)):
         page.write(file, other)
         assert [told["name"] for told in read()["runs"]] == ["made 0.5"]  # another clip, or other frames of it
@@ -168,11 +168,11 @@ def test_nothing_that_is_said_ends_the_data():
 def test_sound_without_pictures_and_too_much_of_it():
     quiet = np.zeros(SAMPLE_RATE * 61, np.float32)
     clip = Clip("a.mp3", None, None, 0.0, quiet, "used", 61.0, 0, 0)
-    none, sounds = np.zeros(0, int), Sounds(np.arange(3) / 25, np.array([1.0, 0, 0]), np.array([-1, 0, -1]))
-    run = Run(
+    none, sounds = np.zeros(0, int), AudioTokens(np.arange(3) / 25, np.array([1.0, 0, 0]), np.array([-1, 0, -1]))
+    run = PrunerResult(
         "made",
         0.5,
-        Cells(none, none, none, none.astype(float), none, none.astype(float), none),
+        VideoTokens(none, none, none, none.astype(float), none, none.astype(float), none),
         sounds,
         ("kept", "dropped"),
         None,
@@ -238,14 +238,14 @@ def over(window, row: int, column: int) -> None:
 
 def cell(scene: Scene, run: int, grid: int, want) -> int:
     """The first cell of a run in a grid for which ``want(cells)`` is true."""
-    cells = scene.runs[run].cells
+    cells = scene.results[run].video_tokens
     return int(np.flatnonzero((cells.grid == grid) & want(cells))[0])
 
 
 def test_pointing_at_a_cell_tells_why(opened, dog):
     scene = dog[0]
-    run = scene.runs[0]
-    cells = run.cells
+    run = scene.results[0]
+    cells = run.video_tokens
     for want, fate in ((lambda c: c.kept == 1, "kept"), (lambda c: c.into >= 0, "merged")):
         one = cell(scene, 0, 0, want)
         over(opened, cells.row[one], cells.column[one])
@@ -270,9 +270,9 @@ def test_overlay_pixels_are_the_selection(opened, dog):
     opened.press("o")
     bare = opened.js(PIXELS, scene.rows, scene.columns)
     over = lambda plain, colour, alpha: [old + (new - old) * alpha for old, new in zip(plain, colour)]
-    for run, pixels in zip(scene.runs, seen, strict=True):
+    for run, pixels in zip(scene.results, seen, strict=True):
         for level, merged, pixel, plain in zip(
-            scene.level(run)[0].ravel(), scene.merged(run)[0].ravel(), pixels, bare, strict=True
+            scene.kept_map(run)[0].ravel(), scene.merged_map(run)[0].ravel(), pixels, bare, strict=True
         ):
             if level == 1:
                 assert pixel == plain
@@ -280,7 +280,7 @@ def test_overlay_pixels_are_the_selection(opened, dog):
                 assert pixel == pytest.approx(over(over(plain, DARK, 0.52), FIRST_SEGMENT, 0.4), abs=2)
             else:
                 assert pixel == pytest.approx(over(plain, DARK, 0.72 * (1 - level)), abs=2)
-    assert [scene.merged(run)[0].any() for run in scene.runs] == [True, False, False]
+    assert [scene.merged_map(run)[0].any() for run in scene.results] == [True, False, False]
 
 
 def test_keys_move_in_time_and_switch_pruners(opened, dog):
@@ -311,23 +311,23 @@ def test_keys_move_in_time_and_switch_pruners(opened, dog):
 
 def test_cells_by_keyboard_to_where_one_was_merged(opened, dog):
     scene = dog[0]
-    cells = scene.runs[0].cells
+    cells = scene.results[0].video_tokens
     one = cell(scene, 0, 1, lambda c: (c.into >= 0) & (c.grid[c.into] != 1))
     opened.press("right")
     opened.js('document.getElementById("picture").focus({focusVisible: true})')
     opened.press(*"s" * cells.row[one], *"d" * cells.column[one])
     into = cells.into[one]
     assert f"column {cells.column[into] + 1} at {scene.grid_start_s[cells.grid[into]]:.2f} s" in opened.js(
-        TEXT_OF, "said"
+        TEXT_OF, "status"
     )
     opened.press("enter")
     assert opened.js(TEXT_OF, "now").startswith(f"{scene.grid_start_s[cells.grid[into]]:.2f} s")
-    assert "stands for" in opened.js(TEXT_OF, "said") and "kept" in opened.js(TEXT_OF, "said")
+    assert "stands for" in opened.js(TEXT_OF, "status") and "kept" in opened.js(TEXT_OF, "status")
 
 
 def test_two_pruners_side_by_side(opened, dog):
     scene = dog[0]
-    apart = (scene.level(scene.runs[0]) != scene.level(scene.runs[1])).sum((1, 2))
+    apart = (scene.kept_map(scene.results[0]) != scene.kept_map(scene.results[1])).sum((1, 2))
     opened.js(
         'const other = document.getElementById("other"); other.value = 1; other.dispatchEvent(new Event("change"))'
     )
@@ -338,12 +338,12 @@ def test_what_was_asked_and_what_it_took(opened, dog):
     from cg_cli.console.output import figures
 
     scene = dog[0]
-    asked = opened.js('return document.getElementById("asked").textContent')
-    assert QUESTION in asked and all(record.answer in asked for run in scene.runs for record in run.records)
+    asked = opened.js('return document.getElementById("answers").textContent')
+    assert QUESTION in asked and all(record.answer in asked for run in scene.results for record in run.records)
     rows = opened.js(
         'return [...document.querySelectorAll("tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent))'
     )
-    told = [[list(row) for section in figures(run.records) for row in section] for run in scene.runs]
+    told = [[list(row) for section in figures(run.records) for row in section] for run in scene.results]
     assert rows == [[*first[:2], *(text for run in told for text in run[n][2:])] for n, first in enumerate(told[0])]
     assert opened.js("return document.title") == "cg: dog.mp4"
 
@@ -369,11 +369,11 @@ def test_the_sound_plays_and_time_with_it(opened):
 
 def test_sound_alone_has_a_page(window, tmp_path):
     clip = Clip("a.mp3", None, None, 0.0, np.sin(np.arange(SAMPLE_RATE * 3) / 20).astype(np.float32), "used", 3.0, 0, 0)
-    none, sounds = np.zeros(0, int), Sounds(np.arange(75) / 25, (np.arange(75) % 2).astype(float), np.full(75, -1))
-    run = Run(
+    none, sounds = np.zeros(0, int), AudioTokens(np.arange(75) / 25, (np.arange(75) % 2).astype(float), np.full(75, -1))
+    run = PrunerResult(
         "made",
         0.5,
-        Cells(none, none, none, none.astype(float), none, none.astype(float), none),
+        VideoTokens(none, none, none, none.astype(float), none, none.astype(float), none),
         sounds,
         ("kept", "dropped"),
         None,
