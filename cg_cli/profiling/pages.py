@@ -90,6 +90,7 @@ def write(
             continue
         place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
-        page.write(out / name, replace(scenes[0], results=tuple(result for scene in scenes for result in scene.results)))
+        results = tuple(result for scene in scenes for result in scene.results)
+        page.write(out / name, replace(scenes[0], results=results))
         pages.append({"video": item.video, "page": name, "turned": turned})
     return pages
