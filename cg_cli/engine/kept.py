@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones.base import LayerwisePrefill
-from cg_cli.engine.pipeline import Pruned
+from cg_cli.pruning.explain import Explanation
+from cg_cli.pruning.stream import Selection, TokenStream
 from cg_cli.util.atomic import atomic_path, write_atomic
 
 MODALITIES = np.array(["text", "video", "audio"])  # by the values of TokenStream.modality
@@ -61,25 +61,28 @@ class TokenTable:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def token_table(pruned: Pruned, layerwise: LayerwisePrefill | None = None) -> tuple[TokenTable, TokenTable]:
-    """The tokens that were kept, and those that were dropped.
+def token_table(
+    stream: TokenStream, selection: Selection, explanation: Explanation, depth: Tensor | None = None
+) -> TokenTable:
+    """Every token of ``stream``, kept and dropped.
 
     Args:
-        layerwise: of a pruner between layers, the prefill of a question; a token that any layer read counts as kept.
+        explanation: of ``selection``.
+        depth: of a pruner between layers, the share of the language model's layers that read each row of ``selection``; None
+            for one before the language model.
     """
-    stream, selection = pruned.encoded.stream, pruned.selection
     size, device = len(stream), stream.modality.device
-    explanation = pruned.pruner.explain(stream, pruned.budget, selection)
     layers = torch.zeros(size, device=device)
-    layers[selection.indices] = 1.0 if layerwise is None else layerwise.depth.to(layers)
+    layers[selection.indices] = 1.0 if depth is None else depth.to(layers)
     merge_size = torch.zeros(size, device=device)
-    merge_size[selection.indices] = 1.0 if pruned.stream.merge_size is None else pruned.stream.merge_size.to(merge_size)
+    merge_size[selection.indices] = 1.0
     merged_into = torch.full((size,), -1, dtype=torch.int64, device=device)
     if selection.merge is not None:
-        real = selection.merge.weight > 0
-        merged_into[selection.merge.dropped[real]] = selection.merge.into[real]
+        merge, merged = selection.merge, selection.merge.weight > 0
+        merged_into[merge.dropped[merged]] = merge.into[merged]
+        merge_size.index_add_(0, merge.into, merge.weight.to(merge_size))
     score = torch.full((size,), torch.nan) if explanation.score is None else explanation.score
-    everything = TokenTable(
+    return TokenTable(
         indices=np.arange(size),
         modality=MODALITIES[_numpy(stream.modality)],
         grid=_numpy(stream.grid),
@@ -93,9 +96,13 @@ def token_table(pruned: Pruned, layerwise: LayerwisePrefill | None = None) -> tu
         score=_numpy(score.float()),
         reason=np.array(explanation.reasons)[_numpy(explanation.reason)],
     )
-    kept = np.zeros(size, bool)
+
+
+def split_table(table: TokenTable, selection: Selection) -> tuple[TokenTable, TokenTable]:
+    """The tokens of ``table`` that were kept, and those that were dropped."""
+    kept = np.zeros(len(table), bool)
     kept[_numpy(selection.indices)] = True
-    return everything[kept], everything[~kept]
+    return table[kept], table[~kept]
 
 
 def save_npz(path: Path, kept: TokenTable, dropped: TokenTable, about: Mapping[str, Any]) -> None:

@@ -167,7 +167,10 @@ class Context:
 
     @cached_property
     def _tables(self) -> tuple[TokenTable, TokenTable]:
-        return kept.token_table(self.prefilled.pruned)
+        pruned = self.prefilled.pruned
+        stream, selection = pruned.encoded.stream, pruned.selection
+        explanation = pruned.pruner.explain(stream, pruned.budget, selection)
+        return kept.split_table(kept.token_table(stream, selection, explanation), selection)
 
     @property
     def selection(self) -> TokenTable:

@@ -97,6 +97,7 @@ def write(
             continue
         place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
-        page.write(out / name, replace(scenes[0], runs=tuple(run for scene in scenes for run in scene.runs)))
+        results = tuple(result for scene in scenes for result in scene.results)
+        page.write(out / name, replace(scenes[0], results=results))
         pages.append({"video": item.video, "page": name, "turned": turned})
     return pages

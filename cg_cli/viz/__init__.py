@@ -12,14 +12,14 @@ from cg_cli.errors import UsageError
 if TYPE_CHECKING:
     from cg_cli.viz.scene import Scene
 
-FORMS = {".png": "sheet", ".mp4": "overlay", ".html": "page"}
+FORMS = {".png": "sheet", ".mp4": "overlay", ".html": "page", ".npz": "data", ".json": "data"}
 
 
 def check(paths: Sequence[Path]) -> None:
     """UsageError, before anything slow begins, for a file that cannot be drawn."""
     for path in paths:
         if path.suffix.lower() not in FORMS:
-            raise UsageError(f"--show {path}: what is drawn is told by the suffix: {', '.join(FORMS)}")
+            raise UsageError(f"--show {path}: what is written is told by the suffix: {', '.join(FORMS)}")
         if not path.parent.is_dir():
             raise UsageError(f"--show {path}: no such folder {path.parent}")
         if path.is_dir():

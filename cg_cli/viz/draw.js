@@ -6,7 +6,7 @@ const SEGMENTS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e
 const GREY = "#7d8796", DIM = 0.72, TINT = 0.4, MARK = "#0b57d0", APART = "#ff2d8f";
 const shows = D.frames.length > 0;
 const stops = shows ? D.shown.map((grid) => D.start_s[grid]) : Array.from({ length: Math.max(1, Math.ceil(D.duration_s)) }, (_, second) => second);
-const now = { at: 0, run: 0, other: -1, veil: true, cell: -1 };
+const now = { at: 0, run: 0, other: -1, overlay: true, cell: -1 };
 const run = () => D.runs[now.run];
 
 // Words
@@ -84,7 +84,7 @@ function drawPicture() {
   const ratio = shape.naturalHeight / shape.naturalWidth, width = Math.min($("stage").clientWidth, (0.72 * window.innerHeight) / ratio);
   const pen = fit($("picture"), width, width * ratio), r = run(), unit = window.devicePixelRatio || 1;
   pen.drawImage(image, 0, 0, $("picture").width, $("picture").height);
-  for (let n = 0; now.veil && n < SIZE; n++) {
+  for (let n = 0; now.overlay && n < SIZE; n++) {
     const cell = first() + n, [x, y, w, h] = box(n), merged = r.into[cell] >= 0;
     const layers = [["#10131a", (merged ? DIM - TINT / 2 : DIM) * (1 - r.kept[cell])], ...(merged ? [[colour(r, D.shown[now.at]), TINT]] : [])];
     for (const [style, alpha] of layers) {

@@ -22,7 +22,7 @@ function fill() {
   $("versus").hidden = D.runs.length < 2 || !shows;
   const others = [-1, ...D.runs.keys()].filter((n) => n !== now.run);
   $("other").replaceChildren(...others.map((n) => new Option(D.runs[n]?.name ?? "no other", n, false, n === now.other)));
-  asked();
+  listAnswers();
   figures();
 }
 
@@ -40,21 +40,21 @@ function legend(r) {
   }
 }
 
-function asked() {
+function listAnswers() {
   const by = new Map();
   D.runs.forEach((r, n) => r.told.forEach((told) => by.set(told.question, [...(by.get(told.question) ?? []), [n, told]])));
-  $("asked").replaceChildren();
-  add($("asked"), "h2", "Questions and answers");
-  if (!by.size) add($("asked"), "p", "No question was asked.", "plain");
+  $("answers").replaceChildren();
+  add($("answers"), "h2", "Questions and answers");
+  if (!by.size) add($("answers"), "p", "No question was asked.", "plain");
   for (const [question, answers] of by) {
-    add($("asked"), "h3", question);
-    const list = add($("asked"), "dl");
+    add($("answers"), "h3", question);
+    const list = add($("answers"), "dl");
     for (const [n, told] of answers) {
       add(list, "dt", D.runs[n].name, n === now.run ? "now" : "");
       add(list, "dd", told.answer ?? told.failed, told.failed ? "failed" : "");
     }
   }
-  for (const warning of new Set(D.runs.flatMap((r) => r.told.flatMap((told) => told.warnings ?? [])))) add($("asked"), "p", warning, "plain");
+  for (const warning of new Set(D.runs.flatMap((r) => r.told.flatMap((told) => told.warnings ?? [])))) add($("answers"), "p", warning, "plain");
 }
 
 function figures() {
@@ -86,7 +86,7 @@ function draw() {
   $("now").textContent = `${clock(stops[now.at])}${shows ? ` · grid ${D.shown[now.at] + 1} of ${D.start_s.length}` : ""}`;
   $("scrub").value = now.at;
   $("scrub").setAttribute("aria-valuetext", clock(stops[now.at]));
-  $("veil").setAttribute("aria-pressed", now.veil);
+  $("overlay").setAttribute("aria-pressed", now.overlay);
   if (!shows) return;
   legend(r);
   $("picture").setAttribute("aria-label", `picture at ${clock(stops[now.at])}, ${percent(r.share[D.shown[now.at]])} kept by ${r.name}`);
@@ -112,7 +112,7 @@ function choose(n) {
   now.run = n;
   fill();
   draw();
-  $("said").textContent = run().name;
+  $("status").textContent = run().name;
   if (now.cell >= 0) point(now.cell);
 }
 
@@ -131,7 +131,7 @@ function point(n, x = null, y = null) {
   drawPicture();
   const lines = why(first() + n), [left, top, w, h] = box(n), unit = window.devicePixelRatio || 1, at = $("picture").getBoundingClientRect();
   tell(lines, x ?? at.left + (left + w / 2) / unit, y ?? at.top + (top + h / 2) / unit);
-  $("said").textContent = lines.join(", ");
+  $("status").textContent = lines.join(", ");
 }
 
 function leave() {
@@ -165,7 +165,7 @@ function key(event) {
   const step = event.shiftKey ? 5 : 1, there = event.target === $("picture");
   const does = {
     ArrowLeft: () => go(now.at - step), ArrowRight: () => go(now.at + step), Home: () => go(0), End: () => go(stops.length - 1),
-    "[": () => choose(now.run - 1), "]": () => choose(now.run + 1), o: () => lift(), Escape: leave,
+    "[": () => choose(now.run - 1), "]": () => choose(now.run + 1), o: () => toggleOverlay(), Escape: leave,
     ...(there ? { Enter: follow, ...Object.fromEntries(Object.entries(STEPS).map(([name, by]) => [name, () => move(by)])) } : {}),
   }[event.key.length > 1 ? event.key : event.key.toLowerCase()] ?? (/^[1-9]$/.test(event.key) ? () => choose(event.key - 1) : null);
   if (!does) return;
@@ -173,8 +173,8 @@ function key(event) {
   does();
 }
 
-function lift() {
-  now.veil = !now.veil;
+function toggleOverlay() {
+  now.overlay = !now.overlay;
   draw();
 }
 
@@ -197,13 +197,13 @@ $("play").onclick = () => {
 // From here on
 const images = D.frames.map((uri, at) => Object.assign(new Image(), { onload: () => (at === now.at || at === 0) && draw(), src: uri }));
 $("stage").hidden = !shows;
-$("asked").classList.toggle("alone", !shows);
+$("answers").classList.toggle("alone", !shows);
 $("scrub").max = stops.length - 1;
 if (D.shown.length < D.start_s.length)
-  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are shown: evenly_spaced_index, and where segments begin. The bars are of all.`;
+  $("thin").textContent = `${D.shown.length} of ${D.start_s.length} grids are shown: evenly, and where segments begin. The bars are of all.`;
 $("scrub").oninput = () => go(+$("scrub").value);
 $("other").onchange = () => { now.other = +$("other").value; draw(); };
-$("veil").onclick = lift;
+$("overlay").onclick = toggleOverlay;
 document.addEventListener("keydown", key);
 $("picture").addEventListener("pointermove", (event) => point(cellAt(event), event.clientX, event.clientY));
 $("picture").addEventListener("pointerdown", (event) => point(cellAt(event), event.clientX, event.clientY));

@@ -1,4 +1,4 @@
-"""Looks over a session's shoulder: what there was of a clip when it was pruned."""
+"""Records what a session pruned, for pictures."""
 
 from __future__ import annotations
 
@@ -8,65 +8,70 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cg_cli.backbones.base import LayerwisePrefill
+from cg_cli.engine.pipeline import Pruned
 from cg_cli.errors import CgError
-from cg_cli.media.clip import Clip
-from cg_cli.pruning.base import Pruner
-from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.stream import Selection, TokenStream
 from cg_cli.records import Record
-from cg_cli.settings.table import Settings
+from cg_cli.util.text import one_line
 from cg_cli.viz import write
-from cg_cli.viz.scene import Scene, run, scene
+from cg_cli.viz.scene import Scene, make_result, make_scene
 
 
 @dataclass
 class Recorder:
-    """A ``session.PruningObserver`` that keeps what one clip was like.
+    """A ``session.PruningObserver`` that keeps the tensors of the last clip.
 
     Attributes:
-        settings: of the session.
         grid_frames: frames of a grid.
     """
 
-    settings: Settings
     grid_frames: int
-    _seen: tuple[Clip, TokenStream, Budget, Selection, Pruner] | None = None
-    _narrowed: LayerwisePrefill | None = None
+    _pruned: Pruned | None = None
+    _layerwise: LayerwisePrefill | None = None
 
-    def pruned(self, clip: Clip, stream: TokenStream, budget: Budget, selection: Selection, pruner: Pruner) -> None:
-        self._seen, self._narrowed = (clip, stream, budget, selection, pruner), None
+    def pruned(self, pruned: Pruned) -> None:
+        self._pruned, self._layerwise = pruned, None
 
-    def narrowed(self, found: LayerwisePrefill) -> None:
-        self._narrowed = self._narrowed or found  # of several questions, the first is shown
+    def prefilled(self, layerwise: LayerwisePrefill) -> None:
+        self._layerwise = self._layerwise or layerwise  # of several questions, the first one is drawn
 
-    def scene(self, video: str, identity: str, records: Sequence[Record]) -> Scene:
-        """The clip, and the pruner's run on it. CgError if the clip never came so far as to be pruned."""
-        if self._seen is None:
+    def scene(self, video: str, records: Sequence[Record]) -> Scene:
+        """The clip and the pruner's result. CgError if no clip was pruned."""
+        if self._pruned is None:
             raise CgError(f"nothing to draw of {video}: it was not read")
-        clip, stream, budget, selection, pruner = self._seen
-        depth = None if self._narrowed is None else self._narrowed.depth
-        one = run(self.settings.pruner, self.settings.keep, pruner, stream, budget, selection, depth, tuple(records))
-        return replace(scene(video, identity, clip, stream, self.grid_frames), runs=(one,))
+        pruned, clip, stream = self._pruned, self._pruned.encoded.clip, self._pruned.encoded.stream
+        depth = None if self._layerwise is None else self._layerwise.depth
+        result = make_result(
+            pruned.pruner.name,
+            pruned.keep,
+            pruned.pruner,
+            stream,
+            pruned.budget,
+            pruned.selection,
+            depth,
+            tuple(records),
+        )
+        return replace(make_scene(video, clip.content, clip, stream, self.grid_frames), results=(result,))
 
 
 def sheet_name(video: str) -> str:
-    """A file name for the sheet of a video, another one for a video of the same name elsewhere."""
-    place = hashlib.blake2b(str(Path(video).absolute()).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    return f"{Path(video).stem}-{place}.png"
+    """A file name for the sheet of a video; videos of one name in several folders get different ones."""
+    digest = hashlib.blake2b(str(Path(video).absolute()).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{Path(video).stem}-{digest}.png"
 
 
-def sheet(recorder: Recorder, folder: Path, video: str, identity: str, records: Sequence[Record]) -> list[Record]:
-    """Draw a sheet of a clip into ``folder``; the records of its answers say where it is, or why there is none."""
+def sheet(recorder: Recorder, folder: Path, video: str, records: Sequence[Record]) -> list[Record]:
+    """Draw a sheet of a clip into ``folder``; its answers' records get the sheet's path, or a warning if there is
+    none."""
     if not any(record.ok for record in records):
         return list(records)
     path = folder / sheet_name(video)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(path, recorder.scene(video, identity, records))
-    except Exception as error:  # whatever it is: no picture is worth an answer
-        why = f"no sheet: {' '.join(str(error).split()) or type(error).__name__}"
+        write(path, recorder.scene(video, records))
+    except Exception as error:  # of any kind: a failed picture must not cost an answer
+        warning = f"no sheet: {one_line(error)}"
         return [
-            record.model_copy(update={"warnings": (*record.warnings, why)}) if record.ok else record
+            record.model_copy(update={"warnings": (*record.warnings, warning)}) if record.ok else record
             for record in records
         ]
     return [record.model_copy(update={"shown": str(path)}) if record.ok else record for record in records]

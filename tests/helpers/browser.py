@@ -16,8 +16,17 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-ARGUMENTS = ["headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync",
-             "disable-dev-shm-usage", "force-device-scale-factor=1"]  # fmt: skip
+ARGUMENTS = [
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "disable-dev-shm-usage",
+    "force-device-scale-factor=1",
+]
 KEYS = {
     "left": "\ue012",
     "right": "\ue014",
@@ -68,11 +77,11 @@ class Browser:
             {"actions": [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}]},
         )
 
-    def press(self, *keys: str, held: str | None = None) -> None:
-        """Keys by name or as they are, one after the other, while ``held`` is down."""
+    def press(self, *keys: str, modifier: str | None = None) -> None:
+        """Keys by name or as they are, one after the other, while ``modifier`` is down."""
         steps = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
-        if held:
-            steps = [{"type": "keyDown", "value": KEYS[held]}, *steps, {"type": "keyUp", "value": KEYS[held]}]
+        if modifier:
+            steps = [{"type": "keyDown", "value": KEYS[modifier]}, *steps, {"type": "keyUp", "value": KEYS[modifier]}]
         self.call("actions", {"actions": [{"type": "key", "id": "keys", "actions": steps}]})
 
     def until(self, body: str, seconds: float = 5) -> None:
@@ -83,7 +92,7 @@ class Browser:
             time.sleep(0.02)
 
     def errors(self) -> list[str]:
-        """What the console said of errors and warnings since it was last asked."""
+        """Errors and warnings of the console since the last call."""
         return [
             entry["message"]
             for entry in self.call("se/log", {"type": "browser"})
@@ -104,9 +113,9 @@ def browser(home: Path) -> Iterator[Browser]:
             "binary": BROWSER,
             "args": [*(f"--{name}" for name in ARGUMENTS), f"--user-data-dir={home / 'profile'}"],
         }
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        made = _call(f"http://127.0.0.1:{port}/session", {"capabilities": {"alwaysMatch": wanted}}, "POST")
-        session = f"http://127.0.0.1:{port}/session/{made['sessionId']}"
+        capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        reply = _call(f"http://127.0.0.1:{port}/session", {"capabilities": {"alwaysMatch": capabilities}}, "POST")
+        session = f"http://127.0.0.1:{port}/session/{reply['sessionId']}"
         yield Browser(session)
     finally:
         if session:

@@ -37,11 +37,11 @@ def test_figures_hang_together(small, monkeypatch, capsys, pruner):
     monkeypatch.setattr(sys, "argv", arguments)
     overhead.main()
     out = capsys.readouterr()
-    found = json.loads(out.out)
-    assert (found["video_tokens"], found["audio_tokens"], found["kept"]) == (60, 100, 72)
-    assert found["time_share"] == pytest.approx(found["time_share_of_layers_run"] * 2 / overhead.LAYERS)
-    for name, median in found["seconds"].items():
-        low, high = found["spread_s"][name]
+    result = json.loads(out.out)
+    assert (result["video_tokens"], result["audio_tokens"], result["kept"]) == (60, 100, 72)
+    assert result["time_share"] == pytest.approx(result["time_share_of_layers_run"] * 2 / overhead.LAYERS)
+    for name, median in result["seconds"].items():
+        low, high = result["spread_s"][name]
         assert 0 < low <= median <= high
-    assert (found["flops"]["select"] > 0) == pruner.startswith("contextguard")
+    assert (result["flops"]["select"] > 0) == pruner.startswith("contextguard")
     assert "2 layers, measured" in out.err and "28 layers, scaled" in out.err

@@ -46,7 +46,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
     """The lines of one clip: 80 video and 20 audio tokens, of which HALF keeps 50."""
     tokens = {"video": 80, "audio": 20, "text": 5}
     counts = {BASELINE.name: (80, 20, 100), HALF.name: (30, 20, 40)}
-    found = {
+    figures = {
         name: {
             "tokens": {
                 **tokens,
@@ -69,7 +69,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
         }
         for name in counts
     }
-    return [{"media_s": 1.5, "encode_s": [1.0, 3.0, 2.0], "category": ["a", "a", "b"], "cells": found}]
+    return [{"media_s": 1.5, "encode_s": [1.0, 3.0, 2.0], "category": ["a", "a", "b"], "cells": figures}]
 
 
 def test_figures_worked_out_by_hand():
@@ -199,11 +199,15 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
         "-o",
         str(out),
     ]
-    code, said, err = cg(*command, "--pruner", "random")
+    code, stdout, err = cg(*command, "--pruner", "random")
     assert code == 3 and "broken.mp4" in err and "against whole" in err
-    found = json.loads(said.splitlines()[-1])
-    assert found["schema"] == "cg.profile/1" and (found["clips"], found["compared_clips"], found["failed"]) == (5, 5, 1)
-    whole, random = found["cells"]
+    profile = json.loads(stdout.splitlines()[-1])
+    assert profile["schema"] == "cg.profile/1" and (profile["clips"], profile["compared_clips"], profile["failed"]) == (
+        5,
+        5,
+        1,
+    )
+    whole, random = profile["cells"]
     assert whole["accuracy"] == {
         "value": 1.0,
         "interval": [1.0, 1.0],
@@ -215,16 +219,16 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     )
     assert random["promised"] == pytest.approx(random["flops"]["prefill_full"] / random["flops"]["prefill"])
     assert random["prefill_speedup"]["min"] <= random["prefill_speedup"]["median"] <= random["prefill_speedup"]["max"]
-    assert found["roofline"]["flops_per_s"] > 1e9
+    assert profile["roofline"]["flops_per_s"] > 1e9
 
     before = (out / "measurements.jsonl").read_bytes()
     assert before.count(b"\n") == 5
-    code, said, _ = cg(*command, "--pruner", "random", "--quiet")
+    code, stdout, _ = cg(*command, "--pruner", "random", "--quiet")
     assert (out / "measurements.jsonl").read_bytes() == before  # nothing is measured twice
-    assert json.loads(said)["cells"][1]["prefill_speedup"] == random["prefill_speedup"]
+    assert json.loads(stdout)["cells"][1]["prefill_speedup"] == random["prefill_speedup"]
     (out / "measurements.jsonl").write_bytes(before[:-100])  # a kill in the middle of a line
-    code, said, _ = cg(*command, "--pruner", "random,contextguard,fastv", "--quiet", "--pages", "1")
-    third = json.loads(said)
+    code, stdout, _ = cg(*command, "--pruner", "random,contextguard,fastv", "--quiet", "--pages", "1")
+    third = json.loads(stdout)
     lines = [list(json.loads(line)["cells"]) for line in (out / "measurements.jsonl").read_text().splitlines()]
     new = ["none 1", "contextguard 0.45", "fastv 0.45"]  # the others only where the kill took them
     assert sorted(lines[4:]) == sorted([new] * 4 + [["none 1", "random 0.45", *new[1:]]])
@@ -250,15 +254,15 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     text = (out / "report.html").read_text()
     page = Page()
     page.feed(text)
-    (drawn,) = third["pages"]
-    assert page.open == [] and page.links == [drawn["page"]] and text.count("<svg") == 3
-    held = read((out / drawn["page"]).read_text())
-    assert [(run["pruner"], run["keep"]) for run in held["runs"]] == [
+    (entry,) = third["pages"]
+    assert page.open == [] and page.links == [entry["page"]] and text.count("<svg") == 3
+    content = read((out / entry["page"]).read_text())
+    assert [(run["pruner"], run["keep"]) for run in content["runs"]] == [
         ("random", 0.45),
         ("contextguard", 0.45),
         ("fastv", 0.45),
     ]
-    assert drawn["turned"] > 0 and Path(drawn["video"]).name == Path(held["video"]).name
+    assert entry["turned"] > 0 and Path(entry["video"]).name == Path(content["video"]).name
     assert not re.search(r"https?://(?!www.w3.org/2000/svg)", text)  # nothing to fetch
     assert json.loads((out / "profile.json").read_text()) == third
 
@@ -267,21 +271,22 @@ def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypa
     small = {**qwen_shapes.SIZES["3b"], "vocab_size": 2000, "intermediate_size": 512}
     monkeypatch.setitem(qwen_shapes.SIZES, "3b", small)
     monkeypatch.setattr(qwen_shapes, "VISION_WIDTH", 320)
-    code, said, err = cg(
-        "profile", "--synthetic", "4s", "--model", "qwen2.5-omni-3b", "--weights", "random", "--layers", "1", "--keep", ".45",
-        "--pruner", "contextguard", "--repeat", "1", "-o", str(tmp_path / "o"), "--max-pixels", "25088",
+    code, stdout, err = cg(
+        "profile", "--synthetic", "4s", "--model", "qwen2.5-omni-3b", "--weights", "random",
+        "--layers", "1", "--keep", ".45", "--pruner", "contextguard", "--repeat", "1", "--max-pixels", "25088",
+        "-o", str(tmp_path / "o"),
     )  # fmt: skip
     assert code == 0, err
-    found = json.loads(said)
-    assert found["model"] == {
+    profile = json.loads(stdout)
+    assert profile["model"] == {
         "id": "random qwen2_5_omni 3b",
         "revision": "random-qwen2_5_omni-3b-1",
         "weights": "random",
         "layers": 1,
     }
     assert "random weights, 1 layers of each part" in err
-    assert found["predictors"] == {"contextguard": "random weights"} and "accuracy" not in found["cells"][1]
-    assert found["cells"][1]["tokens"]["audio"] == 100 and found["cells"][1]["tokens"]["video"] % 4 == 0
+    assert profile["predictors"] == {"contextguard": "random weights"} and "accuracy" not in profile["cells"][1]
+    assert profile["cells"][1]["tokens"]["audio"] == 100 and profile["cells"][1]["tokens"]["video"] % 4 == 0
 
 
 def test_the_built_in_shapes_are_the_real_ones():
@@ -316,6 +321,6 @@ def test_what_cannot_be_measured_is_one_line(cg, arguments, message):
 
 def test_rows_of_a_cell_without_times_are_empty():
     (lines,) = [measured({BASELINE.name: [], HALF.name: []}, {BASELINE.name: [True] * 3, HALF.name: [True] * 3})]
-    found = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
-    assert report.row(found["cells"][1])["prefill_speedup"] is None
-    assert report.table(found).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")
+    profile = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
+    assert report.row(profile["cells"][1])["prefill_speedup"] is None
+    assert report.table(profile).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")

@@ -21,17 +21,17 @@ from cg_cli.errors import CgError, UsageError
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 from cg_cli.viz import check, overlay, sheet
-from cg_cli.viz.paint import DIM, Veil, colour
-from cg_cli.viz.scene import run
+from cg_cli.viz.blending import DIM, GridOverlay, segment_colour
+from cg_cli.viz.scene import make_result
 
 
 @pytest.mark.parametrize("case", PRUNING_CASES, ids=str)
 @pytest.mark.parametrize("keep", [0.6, 0.2])
-def test_a_run_tells_of_every_token_what_the_selection_says(case, keep):
+def test_a_result_has_every_token_as_the_selection_has_it(case, keep):
     pruner, stream = case.make(), make_stream(grids=6)
     budget = plan(stream, keep)
     selection = pruner.select(stream, budget)
-    told = run(case.name, keep, pruner, stream, budget, selection, None, ())
+    result = make_result(case.name, keep, pruner, stream, budget, selection, None, ())
     kept = set(selection.indices.tolist())
     merged = {}
     if selection.merge is not None:
@@ -42,31 +42,32 @@ def test_a_run_tells_of_every_token_what_the_selection_says(case, keep):
             )
             if w > 0
         }
-    for kind, values in ((VIDEO, told.cells), (AUDIO, told.sounds)):
+    for kind, values in ((VIDEO, result.video_tokens), (AUDIO, result.audio_tokens)):
         rows = (stream.modality == kind).nonzero()[:, 0].tolist()
         assert values.kept.tolist() == [float(row in kept) for row in rows]
         assert values.into.tolist() == [rows.index(merged[row]) if row in merged else -1 for row in rows]
-    assert set(told.cells.reason) <= set(range(len(told.reasons)))
+    assert set(result.video_tokens.reason) <= set(range(len(result.reasons)))
     reasons = {
-        kept: {told.reasons[r] for r, k in zip(told.cells.reason, told.cells.kept) if k == kept} for kept in (0.0, 1.0)
+        kept: {result.reasons[r] for r, k in zip(result.video_tokens.reason, result.video_tokens.kept) if k == kept}
+        for kept in (0.0, 1.0)
     }
     assert not reasons[0.0] & reasons[1.0]  # no reason both to keep and to drop
-    if not np.isnan(told.cells.score).any() and case.name == "contextguard":
+    if not np.isnan(result.video_tokens.score).any() and case.name == "contextguard":
         ranked = [
             s
-            for s, k, r in zip(told.cells.score, told.cells.kept, told.cells.reason)
-            if k and told.reasons[r] == "detail"
+            for s, k, r in zip(result.video_tokens.score, result.video_tokens.kept, result.video_tokens.reason)
+            if k and result.reasons[r] == "detail"
         ]
-        assert min(ranked) >= max(told.cells.score[told.cells.kept == 0]) - 1e-6
+        assert min(ranked) >= max(result.video_tokens.score[result.video_tokens.kept == 0]) - 1e-6
 
 
 def test_why_contextguard_dropped_a_token(session):
     scene = scene_of(session, SAMPLES / "dog.mp4", ("contextguard", 0.45))
-    told = scene.runs[0]
-    assert {"detail", "ordinary", "repeated"} <= {told.reasons[r] for r in told.cells.reason}
-    assert told.segment.tolist() == sorted(told.segment.tolist()) and len(told.segment) == scene.grids == 6
-    assert told.recoverable.shape == (6,) and (told.recoverable >= 0).all() and (told.recoverable <= 1).all()
-    assert np.isfinite(told.cells.score).all()
+    result = scene.results[0]
+    assert {"detail", "ordinary", "repeated"} <= {result.reasons[r] for r in result.video_tokens.reason}
+    assert result.segment.tolist() == sorted(result.segment.tolist()) and len(result.segment) == scene.grids == 6
+    assert result.recoverable.shape == (6,) and (result.recoverable >= 0).all() and (result.recoverable <= 1).all()
+    assert np.isfinite(result.video_tokens.score).all()
 
 
 def test_a_pruner_between_layers_keeps_in_part(session):
@@ -76,18 +77,20 @@ def test_a_pruner_between_layers_keeps_in_part(session):
     pruner, budget = registry.make("fastv"), plan(stream, 0.5)
     selection = pruner.select(stream, budget)
     depth = torch.linspace(0, 1, len(stream))
-    told = run("fastv", 0.5, pruner, stream, budget, selection, depth, ())
-    assert np.allclose(told.cells.kept, depth[stream.modality == VIDEO]) and np.allclose(
-        told.sounds.kept, depth[stream.modality == AUDIO]
+    result = make_result("fastv", 0.5, pruner, stream, budget, selection, depth, ())
+    assert np.allclose(result.video_tokens.kept, depth[stream.modality == VIDEO]) and np.allclose(
+        result.audio_tokens.kept, depth[stream.modality == AUDIO]
     )
-    assert (stream.modality == TEXT).sum() + len(told.cells.kept) + len(told.sounds.kept) == len(stream)
+    assert (stream.modality == TEXT).sum() + len(result.video_tokens.kept) + len(result.audio_tokens.kept) == len(
+        stream
+    )
 
 
 def test_kept_cells_are_the_frames_to_the_bit_and_the_others_are_not():
     rng = np.random.default_rng(0)
     frame = rng.integers(1, 255, (41, 64, 3), dtype=np.uint8)  # cells of unequal height
     level, merged = np.array([[1.0, 0.0, 0.0, 0.5]] * 3), np.array([[False, False, True, False]] * 3)
-    painted = Veil(level, merged, colour(1), 41, 64).over(frame)
+    painted = GridOverlay(level, merged, segment_colour(1), 41, 64).blend(frame)
     grey = frame @ np.array((0.299, 0.587, 0.114))
     assert (painted[:, :16] == frame[:, :16]).all()
     assert np.abs(painted[:, 16:32] - DIM * grey[:, 16:32, None]).max() <= 0.51
@@ -99,11 +102,11 @@ def test_kept_cells_are_the_frames_to_the_bit_and_the_others_are_not():
 @pytest.mark.parametrize(("pruner", "keep"), [("contextguard", 0.45), ("random", 0.25), ("uniform", 0.6)])
 def test_the_pixels_of_a_sheet_are_the_selection(session, pruner, keep):
     scene = scene_of(session, SAMPLES / "drum.mp4", (pruner, keep))
-    image, told = np.asarray(sheet.draw(scene)).astype(int), scene.runs[0]
+    image, result = np.asarray(sheet.draw(scene)).astype(int), scene.results[0]
     size = sheet._frame_size(scene, scene.grids)
     across = (sheet.WIDTH - 2 * sheet.MARGIN + sheet.GAP) // (size[0] + sheet.GAP)
-    top = sheet.MARGIN + 44 + sheet.LINE * len(sheet._words(scene, told)) + sheet.GAP
-    level, wrong = scene.level(told), 0
+    top = sheet.MARGIN + 44 + sheet.LINE * len(sheet._text_lines(scene, result)) + sheet.GAP
+    level, wrong = scene.kept_map(result), 0
     for grid in range(scene.grids):
         x0, y0 = (
             sheet.MARGIN + grid % across * (size[0] + sheet.GAP),
@@ -125,16 +128,16 @@ def test_grids_of_a_long_clip_are_chosen_by_segment():
     class Long:
         grids = 300
 
-    class Told:
+    class Result:
         segment = np.repeat(np.arange(5), [10, 100, 3, 150, 37])
 
-    chosen = sheet.choose(Long, Told)
+    chosen = sheet.choose(Long, Result)
     assert len(chosen) == sheet.FRAMES and chosen == sorted(set(chosen)) and {0, 10, 110, 113, 263} <= set(chosen)
     assert max(np.diff([*chosen, 300])) <= 25
-    Told.segment = np.arange(300) // 3  # a hundred segments
-    assert len(sheet.choose(Long, Told)) == sheet.FRAMES
-    Long.grids, Told.segment = 7, None
-    assert sheet.choose(Long, Told) == list(range(7))
+    Result.segment = np.arange(300) // 3  # a hundred segments
+    assert len(sheet.choose(Long, Result)) == sheet.FRAMES
+    Long.grids, Result.segment = 7, None
+    assert sheet.choose(Long, Result) == list(range(7))
 
 
 def frames_of(path: Path) -> tuple[list[Fraction], list[np.ndarray], float]:
@@ -157,7 +160,7 @@ def test_an_overlay_is_the_clip_with_the_selection_on_it(session, tmp_path):
     times, frames, sound = frames_of(tmp_path / "kept.mp4")
     own_times, own, own_sound = frames_of(source)
     assert times == own_times and abs(sound - own_sound) < 0.05  # same length, with its sound
-    level, paint = scene.level(scene.runs[0]), overlay.painter(scene)
+    level, paint = scene.kept_map(scene.results[0]), overlay.frame_overlay(scene)
     for number in range(0, len(frames), 12):
         expected = paint(own[number], float(times[number])).astype(int)
         assert np.abs(frames[number] - expected).mean() < 6  # what the encoder changes
@@ -166,7 +169,7 @@ def test_an_overlay_is_the_clip_with_the_selection_on_it(session, tmp_path):
         assert (expected[clear] == own[number][clear]).all() and clear.sum() == 28 * 28 * level[grid].sum()
         assert np.abs(frames[number] - own[number].astype(int)).mean() > 20 * (
             1 - level[grid].mean()
-        )  # the rest is veiled
+        )  # the rest is under the overlay
     assert not list(tmp_path.glob(".*"))  # nothing half-written is left
 
 
@@ -185,7 +188,7 @@ def test_an_overlay_of_a_rotated_film_whose_sound_comes_first(session, tmp_path)
     times, frames, sound = frames_of(tmp_path / "kept.mp4")
     upright = [np.rot90(pixels) for pixels in frames_of(tmp_path / "clip.mp4")[1]]
     assert len(times) == 16 and abs(sound - 2) < 0.2
-    paint = overlay.painter(scene)
+    paint = overlay.frame_overlay(scene)
     for time, pixels, own in zip(times, frames, upright, strict=True):
         assert np.abs(pixels - paint(np.ascontiguousarray(own), float(time)).astype(int)).mean() < 8
 
@@ -260,9 +263,9 @@ def test_batch_draws_a_sheet_a_video_and_a_sheet_that_fails_loses_no_answer(cg, 
         "--show-dir",
         str(folder),
     )
-    found = [json.loads(line) for line in out.read_text().splitlines()]
-    assert code == 3 and len(found) == 2
-    good = next(record for record in found if record["ok"])
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert code == 3 and len(records) == 2
+    good = next(record for record in records if record["ok"])
     assert Path(good["shown"]).parent == folder and Image.open(good["shown"]).size[0] == sheet.WIDTH
     assert len(list(folder.iterdir())) == 1
     blocked = tmp_path / "file"
