@@ -14,12 +14,12 @@ from cg_cli.backbones import cost
 from cg_cli.errors import UsageError
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning import registry
-from cg_cli.pruning.base import rows_of
-from cg_cli.pruning.methods.contextguard import ContextGuard, _ordinary
+from cg_cli.pruning.methods.contextguard import ContextGuard, contextual_tokens
 from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
 from cg_cli.pruning.ops import grids as grids_module
 from cg_cli.pruning.ops.grids import merge_nearest, table
 from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.ops.segments import depth, segments
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
@@ -143,7 +143,7 @@ def test_the_ordinary_ones_are_evenly_spaced_among_the_less_detailed_half():
     rows = rows_of(stream)
     grids = table(stream, rows, stream.embeddings[rows.video])
     length = grids.point.norm(dim=-1)
-    chosen = _ordinary(grids, torch.tensor([0, 1, 3, 6, 99]))
+    chosen = contextual_tokens(grids, torch.tensor([0, 1, 3, 6, 99]))
     assert chosen.sum(1).tolist() == [0, 1, 3, 6, 6]
     for grid in range(5):
         half = length[grid].argsort()[:6].sort().values.tolist()

@@ -11,12 +11,12 @@ from helpers.hand import at_angles, by_grid, cells, cosine, even, kept_video, me
 from helpers.synthetic_stream import make_stream
 from torch.utils.flop_counter import FlopCounterMode
 
-from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.methods import omnizip
 from cg_cli.pruning.methods.omnizip import OmniZip, chunk_weight, fold, peaks, saliency, thin
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import chunks
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
 
 

@@ -9,9 +9,9 @@ import torch
 from helpers.hand import shared
 from helpers.synthetic_stream import make_stream
 
-from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import apportion, best, chunks, ranks
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.stream import Selection, apply
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from cg_cli.pruning.base import ModalityPruner, Rows, mask_to_index
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import PAIRS, table
+from cg_cli.pruning.ops.indexing import mask_to_index
 from cg_cli.pruning.ops.parts import apportion
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -32,7 +34,8 @@ class DivPrune(ModalityPruner):
         window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
     """
 
-    words: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
+    name: ClassVar[str] = "divprune"
+    reasons: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
 
     window: int = 8
 

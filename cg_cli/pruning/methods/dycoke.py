@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import ModalityPruner, Rows, evenly_spaced, mask_to_index
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.ops.indexing import evenly_spaced, mask_to_index
 from cg_cli.pruning.ops.parts import apportion, ranks
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 GROUP = 4  # frames
@@ -32,7 +34,8 @@ class DyCoke(ModalityPruner):
     publicly.
     """
 
-    words: ClassVar[tuple[str, str]] = (
+    name: ClassVar[str] = "dycoke"
+    reasons: ClassVar[tuple[str, str]] = (
         "changed since the grid that its group keeps whole",
         "like the grid that its group keeps whole",
     )

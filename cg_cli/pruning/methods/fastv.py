@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import mask_to_index
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
+from cg_cli.pruning.ops.indexing import mask_to_index
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class FastV(DecoderPruner):
             before its last.
     """
 
-    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
+    name: ClassVar[str] = "fastv"
+    reasons: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     layer: int = 2
 

@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import assemble, check_fits, mask_to_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.methods.dycoke import DyCoke
 from cg_cli.pruning.methods.omnizip import saliency
+from cg_cli.pruning.ops.indexing import mask_to_index
+from cg_cli.pruning.ops.rows import assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Selection, TokenStream
 
 VIDEO_ENTERS, AUDIO_ENTERS = 0.4, 0.7  # of either modality
@@ -43,7 +44,8 @@ class OmniDrop(DecoderPruner):
         middle: depth, 0..1, at which the sigmoid is half way.
     """
 
-    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
+    name: ClassVar[str] = "omnidrop"
+    reasons: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     first: float = 0.0
     last: float = 0.2

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import Grids, table
 from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -28,7 +29,8 @@ class OmniSift(ModalityPruner):
     chunk has more grids than two, they take turns; where it has one, that is a first one.
     """
 
-    words: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
+    name: ClassVar[str] = "omnisift"
+    reasons: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = stream.embeddings[rows.video]

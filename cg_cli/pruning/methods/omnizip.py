@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, complement, evenly_spaced_index, rows_of
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget, wide
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import PAIRS, Grids, table
+from cg_cli.pruning.ops.indexing import complement, evenly_spaced_index
 from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
 HEARD = 0.7  # of the audio stays as dominant tokens in the published setting for 45 % (rho_a = 0.3) ...
@@ -45,7 +47,8 @@ class OmniZip(Pruner):
     in attention what merged into it.
     """
 
-    words: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
+    name: ClassVar[str] = "omnizip"
+    reasons: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         pairs = grids * (-(-video // grids)) ** 2 if 0 < budget.video < video else 0

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from cg_cli.pruning.base import assemble, mask_to_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.methods.divprune import DivPrune, far_apart
+from cg_cli.pruning.ops.indexing import mask_to_index
 from cg_cli.pruning.ops.parts import apportion
+from cg_cli.pruning.ops.rows import assemble, rows_of
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream
 
 ENTERS = 1.4  # times the budget
@@ -41,7 +42,8 @@ class Seats(DecoderPruner):
     there are fewer such layers.
     """
 
-    words: ClassVar[tuple[str, str]] = (
+    name: ClassVar[str] = "seats"
+    reasons: ClassVar[tuple[str, str]] = (
         "far from what enters, and attended to",
         "near to what enters, or attended to less",
     )

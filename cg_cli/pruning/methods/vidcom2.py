@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import apportion, best
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the Gaussians, in squared distance of unit vectors
@@ -31,7 +32,8 @@ class VidCom2(ModalityPruner):
     with fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
     """
 
-    words: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
+    name: ClassVar[str] = "vidcom2"
+    reasons: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grids = table(stream, rows, still_channels(stream.embeddings[rows.video].to(torch.float32)))

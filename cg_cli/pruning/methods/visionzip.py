@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import (
-    Pruner,
-    assemble,
-    check_fits,
-    complement,
-    evenly_spaced,
-    evenly_spaced_index,
-    mask_to_index,
-    rows_of,
-)
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import Grids, table
+from cg_cli.pruning.ops.indexing import complement, evenly_spaced, evenly_spaced_index, mask_to_index
 from cg_cli.pruning.ops.parts import apportion, ranks
+from cg_cli.pruning.ops.rows import assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
 CONTEXTUAL = 10 / 64  # of a grid's kept tokens; the public settings are 54 dominant + 10 contextual, and multiples
@@ -42,7 +35,8 @@ class VisionZip(Pruner):
     are lost. Audio is thinned evenly.
     """
 
-    words: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
+    name: ClassVar[str] = "visionzip"
+    reasons: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         if not 0 < budget.video < video:
