@@ -41,5 +41,5 @@ class FastV(DecoderPruner):
         last = view.attention(torch.tensor([len(view.modality) - 1], device=view.modality.device))[0]
         score = last.masked_fill(~view.media, -1.0)
         best = torch.sort(score, descending=True, stable=True).indices[: budget.count]
-        stays = (~view.media).scatter(0, best, True)
-        return mask_to_index(stays, len(stays) - int(view.media.sum()) + budget.count)
+        kept = (~view.media).scatter(0, best, True)
+        return mask_to_index(kept, len(kept) - int(view.media.sum()) + budget.count)

@@ -1,4 +1,4 @@
-"""No pruning: the full stream, as the yardstick for every other method."""
+"""No pruning: the full stream, the reference of every other method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random choice: the baseline that any method has to beat."""
+"""Random selection, seeded: the baseline that any method has to beat."""
 
 from __future__ import annotations
 

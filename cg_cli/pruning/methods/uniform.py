@@ -1,4 +1,4 @@
-"""Even thinning in time: what sampling fewer frames would give, at an exact token count."""
+"""Uniform sampling in time: what sampling fewer frames would give, at an exact token count."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cg_cli.pruning.stream import TokenStream
 
 @dataclass(frozen=True)
 class Uniform(ModalityPruner):
-    """Keep evenly spaced grids whole, as far as the budget goes, and spread what is left of it over the other grids.
+    """Keep evenly spaced grids whole, as far as the budget goes, and spread the remainder over the other grids.
 
-    Looks at no embedding. Audio is thinned evenly.
+    Reads no embedding. Audio is thinned evenly.
     """
 
     name: ClassVar[str] = "uniform"
