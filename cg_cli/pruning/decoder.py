@@ -1,4 +1,5 @@
-"""The contract of pruners that act between the layers of the language model, where the question is read, too."""
+"""The contract of layer-wise pruners, which drop tokens between the layers of the language model and may read the
+question."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.ops.parts import CHUNK_S
+from cg_cli.pruning.ops.windows import CHUNK_S, window_number
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """What a pruner sees when a layer has run. ``n`` rows are left, the clip's and then the question's.
+    """The state after a layer has run. ``n`` rows are left, the clip's and then the question's.
 
     Attributes:
         layer, layers: the layer that has run, from 0, and how many there are.
@@ -49,15 +50,15 @@ class LayerView:
 
     @property
     def chunk(self) -> Tensor:
-        """[n] int64, below n: the 2 s that each row of audio and video belongs to, in any order of the others."""
-        return (self.time_s.clamp_min(0) / CHUNK_S + 1e-4).long().clamp_max(len(self.time_s) - 1)
+        """[n] int64, below n: the chunk of 2 s that each row of audio and video belongs to; for text, any."""
+        return window_number(self.time_s, CHUNK_S).clamp_max(len(self.time_s) - 1)
 
 
 @dataclass(frozen=True)
 class DecoderPruner(Pruner):
-    """Lets rows go between layers. Of the budget only the sum counts: audio and video are ranked together.
+    """Drops rows between layers. Of the budget only the sum counts: audio and video are ranked together.
 
-    A prefix made with one question serves no other, so every question pays for a prefill of its own.
+    The prefix depends on the question, so every question pays for a prefill of its own.
     """
 
     stage: ClassVar[Literal["input", "decoder"]] = "decoder"
@@ -70,7 +71,7 @@ class DecoderPruner(Pruner):
 
     @abstractmethod
     def after(self, view: LayerView, budget: Budget) -> Tensor | None:
-        """The rows that go on to the next layer, ascending [m] int64, or None for all. Text rows always go on; in the
+        """Row numbers that the next layer reads, ascending [m] int64, or None for all. Text rows always stay; in the
         end exactly ``budget.count`` of audio and video were ``kept``."""
 
     @classmethod
@@ -80,5 +81,5 @@ class DecoderPruner(Pruner):
         if cls.counted == "last_layer":
             return media[-1]
         video, both = (sum(counts) for counts in zip(*((v, v + a) for v, a in media)))
-        seen = math.floor(video / len(media) + 0.5)
-        return seen, max(0, math.floor(both / len(media) + 0.5) - seen)
+        mean_video = math.floor(video / len(media) + 0.5)
+        return mean_video, max(0, math.floor(both / len(media) + 0.5) - mean_video)

@@ -61,7 +61,7 @@ class A2VPredictor(nn.Module):
 
     def __init__(self, card: PredictorMetadata):
         super().__init__()
-        self.card = card
+        self.metadata = card
         width, hidden, components = card.width, card.hidden, card.components
         self.down = nn.Linear(width, hidden)
         self.attention = nn.Linear(hidden, card.queries)
@@ -124,7 +124,7 @@ class A2VPredictor(nn.Module):
     def flops(self, audio: int, video: int, windows: int) -> int:
         """Operations for ``audio`` and ``video`` tokens in ``windows`` windows, a multiplication and an addition as
         two."""
-        card = self.card
+        card = self.metadata
         per_audio = card.width * card.hidden + 2 * card.hidden * card.queries
         per_window = card.queries * card.hidden * card.hidden + card.hidden * card.components
         return 2 * (audio * per_audio + windows * per_window + video * card.width * card.components)
@@ -132,7 +132,7 @@ class A2VPredictor(nn.Module):
 
 def save(predictor: A2VPredictor, path: Path) -> None:
     """Write weights and card as one safetensors file."""
-    metadata = {"format": FORMAT, "card": json.dumps(asdict(predictor.card))}
+    metadata = {"format": FORMAT, "card": json.dumps(asdict(predictor.metadata))}
     save_file({k: v.contiguous() for k, v in predictor.state_dict().items()}, path, metadata)
 
 
@@ -176,7 +176,7 @@ def load(path: Path, name: str = "") -> A2VPredictor:
 def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:
     """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its
     width)."""
-    card = predictor.card
+    card = predictor.metadata
     if card.width != width or (card.backbone != backbone and card.revision != revision):
         raise UsageError(
             f"predictor {name} was trained for {card.backbone} (tokens of {card.width}), not for {backbone} (tokens of "

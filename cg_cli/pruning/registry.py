@@ -5,11 +5,14 @@ A package outside this one adds a pruner by an entry point ``name = "module:Clas
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields
-from importlib import metadata
+from inspect import get_annotations
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cg_cli.errors import UsageError
+from cg_cli.util import plugins
 from cg_cli.util.text import closest
 
 if TYPE_CHECKING:
@@ -19,24 +22,17 @@ GROUP = "cg_cli.pruners"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(plugins.Entry):
     """One pruner: where its class is (``module:Class``), what it does in one line, and which package brings it."""
 
-    target: str
-    summary: str
-    package: str = "cg-cli"
-
-    def load(self) -> type[Pruner]:
+    def load(self, kind: str = "pruner") -> type[Pruner]:
         """Import the class. UsageError when that fails, or when it is no Pruner."""
         from cg_cli.pruning.base import Pruner
 
-        try:
-            found = metadata.EntryPoint(name="", value=self.target, group=GROUP).load()
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"pruner {self.target} of package {self.package} cannot be imported: {error}") from error
-        if not (isinstance(found, type) and issubclass(found, Pruner)):
+        cls = super().load(kind)
+        if not (isinstance(cls, type) and issubclass(cls, Pruner)):
             raise UsageError(f"{self.target} of package {self.package} is not a subclass of cg_cli.pruning.base.Pruner")
-        return found
+        return cls
 
 
 MANIFEST: dict[str, Entry] = {
@@ -83,28 +79,21 @@ MANIFEST: dict[str, Entry] = {
 }
 
 
+REGISTRY = plugins.Registry(kind="pruner", group=GROUP, bundled=MANIFEST)
+
+
 def known() -> dict[str, Entry]:
     """Every pruner by name: the bundled ones, then those of installed packages in alphabetical order.
 
     UsageError if two of them claim one name: which one an answer came from must not depend on install order.
     """
-    found = dict(MANIFEST)
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
-        package = point.dist.name if point.dist else "(unknown)"
-        if point.name in found:
-            raise UsageError(
-                f"packages {found[point.name].package} and {package} both bring a pruner '{point.name}': uninstall one"
-            )
-        found[point.name] = Entry(point.value, f"from package {package}", package)
-    return found
+    return {name: Entry(entry.target, entry.summary, entry.package) for name, entry in REGISTRY.entries().items()}
 
 
 def find(name: str) -> Entry:
     """The entry of ``name``. UsageError for an unknown one, with the closest and all known names."""
-    entries = known()
-    if name not in entries:
-        raise UsageError(f"no pruner '{name}'{closest(name, entries)}; known: {', '.join(entries)}")
-    return entries[name]
+    entry = REGISTRY.find(name)
+    return Entry(entry.target, entry.summary, entry.package)
 
 
 def make(name: str, /, **options: Any) -> Pruner:
@@ -117,12 +106,20 @@ def make(name: str, /, **options: Any) -> Pruner:
                 f"pruner '{name}' has no option '{option}'{closest(option, allowed)}; "
                 f"its options: {', '.join(allowed) or 'none'}"
             )
-    hints = get_type_hints(cls, include_extras=True)
-    checked = {option: _typed(name, option, hints[option], value) for option, value in options.items()}
+    checked = {option: _typed(name, option, _hint(cls, option), value) for option, value in options.items()}
     try:
         return cls(**checked)
     except (TypeError, ValueError) as error:  # a required option is missing, or the class refuses a value
         raise UsageError(f"pruner '{name}': {error}") from error
+
+
+def _hint(cls: type, option: str) -> Any:
+    """The type of one option. ``get_type_hints`` of the class would evaluate all annotations, those too that name what
+    only type checkers import."""
+    owner = next(base for base in cls.__mro__ if option in get_annotations(base))
+    annotation = SimpleNamespace(__annotations__={option: get_annotations(owner)[option]})
+    names = vars(sys.modules[owner.__module__])
+    return get_type_hints(annotation, names, dict(vars(owner)), include_extras=True)[option]
 
 
 def _typed(name: str, option: str, hint: Any, value: Any) -> Any:

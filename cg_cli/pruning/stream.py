@@ -19,14 +19,15 @@ class TokenStream:
         modality: [L] int64, TEXT, VIDEO or AUDIO.
         grid: [L] int64, temporal patch of a video token; -1 for others.
         row, column: [L] int64, place of a video token inside its grid; -1 for others.
-        time_s: [L] float32, start of what the token stands for on the clip's clock, seconds; -1 for text.
+        time_s: [L] float32, when what the token shows or sounds starts on the clip's clock, seconds; -1 for text.
         positions: [3, L] int64, or float32 where time runs in fractions; multimodal rotary positions (time, height,
             width).
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
         carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like
             embeddings.
-        merge_size: [L] float32, how many tokens each row stands for; None where nothing was merged. A backbone lets a
-            row weigh as many in attention (proportional attention: ToMe, arXiv 2210.09461, section 3).
+        merge_size: [L] float32, how many tokens were merged into each row, itself included; None where nothing was
+            merged. Its log is added to the row's attention logits (proportional attention: ToMe, arXiv 2210.09461,
+            section 3).
     """
 
     embeddings: Tensor
@@ -46,10 +47,10 @@ class TokenStream:
 
 @dataclass(frozen=True)
 class Merge:
-    """Dropped rows folded into kept ones.
+    """Token merging: dropped rows folded into kept ones.
 
-    A kept row becomes ``(1 * own + sum(weight * dropped)) / (1 + sum(weight))``: with all weights 1 it is the mean of
-    the rows it stands for. From then on it stands for ``1 + sum(weight)`` tokens.
+    A kept row becomes ``(1 * own + sum(weight * dropped)) / (1 + sum(weight))``: with all weights 1 the mean of the
+    rows merged into it and itself. Its merge size is ``1 + sum(weight)``.
 
     Attributes:
         dropped: [M] int64, rows of the unpruned stream that are not kept, each at most once.
@@ -71,40 +72,37 @@ class Selection:
 
 
 def apply(stream: TokenStream, selection: Selection) -> TokenStream:
-    """The pruned stream: kept rows in order, with their original positions; merged rows averaged in float32.
+    """The pruned stream [K]: kept rows in order, with their original positions; merged rows averaged in float32.
 
     A selection that keeps every row returns ``stream`` itself, untouched. ValueError for a merge into a stream that has
-    been merged before: whom its rows would stand for is not known.
+    been merged before: its rows would have to be weighted by their merge sizes.
     """
     if len(selection.indices) == len(stream):
         return stream
-    kept, merge = selection.indices, selection.merge
-    weight = total = None
+    kept, merge, merge_size = selection.indices, selection.merge, stream.merge_size
+    if merge is not None and merge_size is not None:
+        raise ValueError("this stream has been merged before")
     if merge is not None:
-        if stream.merge_size is not None:
-            raise ValueError("this stream has been merged before")
-        weight = merge.weight.to(torch.float32)
-        total = torch.ones(len(stream), device=weight.device).index_add_(0, merge.into, weight)[kept]
+        merge_size = torch.ones(len(stream), device=merge.weight.device)
+        merge_size = merge_size.index_add_(0, merge.into, merge.weight.to(torch.float32))
 
-    def rows(source: Tensor) -> Tensor:
-        if merge is None:
+    def gather(source: Tensor) -> Tensor:
+        if merge is None or merge_size is None:
             return source[kept]
         shape = (-1,) + (1,) * (source.dim() - 1)
-        summed = source.to(torch.float32).index_add(
-            0, merge.into, source[merge.dropped].to(torch.float32) * weight.view(shape)
-        )
-        return (summed[kept] / total.view(shape)).to(source.dtype)
+        weighted = source[merge.dropped].to(torch.float32) * merge.weight.to(torch.float32).view(shape)
+        summed = source.to(torch.float32).index_add(0, merge.into, weighted)
+        return (summed[kept] / merge_size[kept].view(shape)).to(source.dtype)
 
-    merge_size = stream.merge_size if stream.merge_size is None else stream.merge_size[kept]
     return replace(
         stream,
-        embeddings=rows(stream.embeddings),
+        embeddings=gather(stream.embeddings),
         modality=stream.modality[kept],
         grid=stream.grid[kept],
         row=stream.row[kept],
         column=stream.column[kept],
         time_s=stream.time_s[kept],
         positions=stream.positions[:, kept],
-        carry={name: rows(value) for name, value in stream.carry.items()},
-        merge_size=merge_size if merge is None else total,
+        carry={name: gather(value) for name, value in stream.carry.items()},
+        merge_size=None if merge_size is None else merge_size[kept],
     )

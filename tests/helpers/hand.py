@@ -82,18 +82,18 @@ def even(items: list[int], count: int) -> list[int]:
     return [item for item, before, after in zip(items, steps, steps[1:], strict=False) if after > before]
 
 
-def shared(wish: list[float], held: list[int], total: int) -> list[int]:
-    """Parts of ``total`` in proportion to ``wish``: fill up those that overflow, one round after the other, then the
+def shared(weight: list[float], capacity: list[int], total: int) -> list[int]:
+    """Parts of ``total`` in proportion to ``weight``: fill up those that overflow, one round after the other, then the
     largest remainders."""
-    share, open_, left = [0.0] * len(wish), set(range(len(wish))), float(total)
-    while open_:
-        factor = left / sum(wish[i] for i in open_)
-        full = {i for i in open_ if wish[i] * factor >= held[i]}
-        for i in full or open_:
-            share[i] = held[i] if full else wish[i] * factor
-        left -= sum(held[i] for i in full)
-        open_ = open_ - full if full else set()
+    share, unfilled, left = [0.0] * len(weight), set(range(len(weight))), float(total)
+    while unfilled:
+        factor = left / sum(weight[i] for i in unfilled)
+        full = {i for i in unfilled if weight[i] * factor >= capacity[i]}
+        for i in full or unfilled:
+            share[i] = capacity[i] if full else weight[i] * factor
+        left -= sum(capacity[i] for i in full)
+        unfilled = unfilled - full if full else set()
     whole = [math.floor(x + 1e-9) for x in share]
-    for i in sorted(range(len(wish)), key=lambda i: (-round(share[i] - whole[i], 9), i))[: total - sum(whole)]:
+    for i in sorted(range(len(weight)), key=lambda i: (-round(share[i] - whole[i], 9), i))[: total - sum(whole)]:
         whole[i] += 1
     return whole

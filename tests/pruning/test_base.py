@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cg_cli.pruning.base import evenly_spaced_index, evenly_spaced_mask, mask_to_index
+from cg_cli.pruning.ops.indexing import evenly_spaced_index, evenly_spaced_mask, mask_to_index
 
 
 def test_evenly_is_exact_and_as_even_as_whole_numbers_allow():

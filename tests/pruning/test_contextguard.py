@@ -14,12 +14,12 @@ from cg_cli.backbones import cost
 from cg_cli.errors import UsageError
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning import registry
-from cg_cli.pruning.base import rows_of
-from cg_cli.pruning.methods.contextguard import ContextGuard, _ordinary
+from cg_cli.pruning.methods.contextguard import ContextGuard, contextual_tokens
 from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
 from cg_cli.pruning.ops import grids as grids_module
 from cg_cli.pruning.ops.grids import merge_nearest, table
 from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.ops.segments import depth, segments
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
@@ -49,10 +49,10 @@ def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, A2VPredictor]:
         picture[grid, :3, 8 + kind] += 1.0
     stream = make_stream(len(kinds), HEIGHT, WIDTH, dim=DIM, video=picture.view(-1, DIM), seed=seed)
     sound = torch.zeros(len(stream), DIM)
-    heard = stream.modality == AUDIO
+    is_audio = stream.modality == AUDIO
     for grid, kind in enumerate(kinds):
-        sound[heard & (stream.time_s >= grid - 1e-4) & (stream.time_s < grid + 1 - 1e-4), kind] = 1.0
-    rows = torch.where(heard[:, None], sound, stream.embeddings)
+        sound[is_audio & (stream.time_s >= grid - 1e-4) & (stream.time_s < grid + 1 - 1e-4), kind] = 1.0
+    rows = torch.where(is_audio[:, None], sound, stream.embeddings)
     return replace(stream, embeddings=rows), predictor
 
 
@@ -75,7 +75,7 @@ def test_what_the_sound_predicts_is_dropped_and_a_detail_beside_it_stays():
     assert {cell for _, cell in kept_video(stream, without)} <= {0, 1, 2}
 
 
-def test_a_prediction_that_the_picture_does_not_bear_out_costs_nothing():
+def test_a_prediction_that_disagrees_with_the_picture_costs_nothing():
     stream, predictor = world([0, 0, 1, 1])
     wrong = stream.embeddings.clone()
     late = (stream.modality == AUDIO) & (stream.time_s >= 2)
@@ -85,7 +85,7 @@ def test_a_prediction_that_the_picture_does_not_bear_out_costs_nothing():
     [(grid, cell)] = kept_video(dubbed, ContextGuard().with_predictor(predictor).select(dubbed, one))
     assert grid >= 2 and cell < 3  # the one thing that no sound tells
     [(_, cell)] = kept_video(stream, ContextGuard().with_predictor(predictor).select(stream, one))
-    assert cell >= 3  # where all things are told, what is left of them is less than the background
+    assert cell >= 3  # where sound predicts all things, what is left of them is less than the background
 
 
 def test_a_thing_of_many_cells_is_kept_once_before_anything_is_kept_twice():
@@ -95,7 +95,7 @@ def test_a_thing_of_many_cells_is_kept_once_before_anything_is_kept_twice():
     assert sorted(grid // 4 for grid, _ in kept) == [0, 1] and all(cell < 3 for _, cell in kept)
 
 
-def test_merged_rows_are_the_mean_of_what_they_stand_for_and_weigh_as_many():
+def test_merged_rows_are_the_mean_of_their_tokens_with_their_number_as_merge_size():
     still = torch.randn(1, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(1)).expand(4, -1, -1)
     noise = torch.randn(4, HEIGHT * WIDTH, DIM, generator=torch.Generator().manual_seed(2)) * 0.01
     stream = make_stream(4, HEIGHT, WIDTH, dim=DIM, video=(still + noise).reshape(-1, DIM))
@@ -138,12 +138,12 @@ def test_every_dropped_token_goes_to_the_nearest_kept_one_of_its_run(pairs, monk
     assert not expected
 
 
-def test_the_ordinary_ones_are_evenly_spaced_among_the_less_detailed_half():
+def test_contextual_tokens_are_evenly_spaced_among_the_less_detailed_half():
     stream = make_stream(5, HEIGHT, WIDTH, dim=DIM)
     rows = rows_of(stream)
     grids = table(stream, rows, stream.embeddings[rows.video])
     length = grids.point.norm(dim=-1)
-    chosen = _ordinary(grids, torch.tensor([0, 1, 3, 6, 99]))
+    chosen = contextual_tokens(grids, torch.tensor([0, 1, 3, 6, 99]))
     assert chosen.sum(1).tolist() == [0, 1, 3, 6, 6]
     for grid in range(5):
         half = length[grid].argsort()[:6].sort().values.tolist()
@@ -152,7 +152,7 @@ def test_the_ordinary_ones_are_evenly_spaced_among_the_less_detailed_half():
     assert [half.index(p) for p in chosen[4].nonzero()[:, 0].tolist()] == list(range(6))
 
 
-def test_what_is_ordinary_keeps_its_part_of_the_budget():
+def test_contextual_tokens_keep_their_part_of_the_budget():
     stream, predictor = world([0, 1, 2, 3])
     rows = stream.embeddings.clone()
     video = (stream.modality == VIDEO).nonzero()[:, 0]
@@ -173,15 +173,17 @@ def test_a_regression_inside_the_clip_equals_one_fitted_anew_for_each_window():
     window = torch.tensor([0, 0, 1, 2, 2, 2, 4, 5])  # window 3 is silent
     audio, picture = torch.randn(8, DIM, generator=generator), torch.randn(6, 5, generator=generator)
     sound = torch.stack([audio[window == w].mean(0) if (window == w).any() else torch.zeros(DIM) for w in range(6)])
-    heard = [0, 1, 2, 4, 5]
-    x, y = sound[heard] - sound[heard].mean(0), picture[heard] - picture[heard].mean(0)
+    audible = [0, 1, 2, 4, 5]
+    x, y = sound[audible] - sound[audible].mean(0), picture[audible] - picture[audible].mean(0)
     penalty = RIDGE * x.square().sum(1).mean()
-    found = leave_one_out(audio, window, picture)
-    assert (found[3] == 0).all()
-    for i, w in enumerate(heard):
+    predicted = leave_one_out(audio, window, picture)
+    assert (predicted[3] == 0).all()
+    for i, w in enumerate(audible):
         rest = [j for j in range(5) if j != i]
         weights = torch.linalg.solve(x[rest].T @ x[rest] + penalty * torch.eye(DIM), x[rest].T @ y[rest])
-        torch.testing.assert_close(found[w], torch.nn.functional.normalize(x[i] @ weights, dim=0), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            predicted[w], torch.nn.functional.normalize(x[i] @ weights, dim=0), atol=1e-4, rtol=1e-3
+        )
 
 
 def test_a_stream_refuses_what_needs_the_whole_clip():
@@ -218,9 +220,9 @@ def test_audio_that_must_shrink_merges_with_its_neighbours():
     stream = make_stream(2, 1, 1, audio_per_chunk=20)
     budget = budgets.plan(stream, 0.3)
     selection = registry.make("contextguard").select(stream, budget)
-    heard = (stream.modality[selection.merge.dropped] == AUDIO).nonzero()[:, 0]
-    assert len(heard) == 20 - budget.audio and (selection.merge.weight[heard] == 1).all()
-    gap = (selection.merge.dropped - selection.merge.into)[heard].abs()
+    audio = (stream.modality[selection.merge.dropped] == AUDIO).nonzero()[:, 0]
+    assert len(audio) == 20 - budget.audio and (selection.merge.weight[audio] == 1).all()
+    gap = (selection.merge.dropped - selection.merge.into)[audio].abs()
     assert gap.max() <= 20 // budget.audio + 1
 
 
@@ -240,10 +242,10 @@ def test_online_a_prefix_of_the_video_gives_a_prefix_of_the_selection(keep, soun
         )
         rows = inside.nonzero()[:, 0]
         part = apply(whole, Selection(rows))
-        seen = pruner.select(part, budgets.plan(part, keep))
-        assert seen.indices.tolist() == [i for i in selection.indices.tolist() if i < len(rows)]
-        early = apply(part, seen).embeddings
-        torch.testing.assert_close(early, apply(whole, selection).embeddings[: len(early)])
+        early = pruner.select(part, budgets.plan(part, keep))
+        assert early.indices.tolist() == [i for i in selection.indices.tolist() if i < len(rows)]
+        prefix = apply(part, early).embeddings
+        torch.testing.assert_close(prefix, apply(whole, selection).embeddings[: len(prefix)])
 
 
 def test_online_every_window_gets_its_share():

@@ -49,15 +49,15 @@ def reference(stream, window: int, count: int) -> set[int]:
     windows = [
         [i for g in grids if g // window == number for i in grids[g]] for number in range(-(-len(grids) // window))
     ]
-    sizes = [len(held) for held in windows]
+    sizes = [len(members) for members in windows]
     out: set[int] = set()
-    for held, quota in zip(windows, shared(sizes, sizes, count), strict=True):
-        distance = {(i, j): 1 - cosine(rows[i], rows[j]) for i in held for j in held}
+    for members, quota in zip(windows, shared(sizes, sizes, count), strict=True):
+        distance = {(i, j): 1 - cosine(rows[i], rows[j]) for i in members for j in members}
         picked: list[int] = []
         for _ in range(quota):
             to = {
-                i: min((distance[i, j] for j in picked or held if j != i), default=math.inf)
-                for i in held
+                i: min((distance[i, j] for j in picked or members if j != i), default=math.inf)
+                for i in members
                 if i not in picked
             }
             picked.append(max(to, key=lambda i: (to[i], -i)))

@@ -38,19 +38,19 @@ def reference(stream, count: int) -> set[int]:
     """The rows of the ``count`` video tokens that stay, one token after the other."""
     rows, where, grids = tokens(stream), cells(stream), by_grid(stream)
     at = {cell: i for i, cell in where.items()}
-    whole = [len(held) if grid % 4 == 0 else 0 for grid, held in grids.items()]
-    rest = [len(held) if grid % 4 else 0 for grid, held in grids.items()]
+    whole = [len(members) if grid % 4 == 0 else 0 for grid, members in grids.items()]
+    rest = [len(members) if grid % 4 else 0 for grid, members in grids.items()]
     leads = shared([x or 1e-9 for x in whole], whole, min(count, sum(whole)))
-    others = shared([x or 1e-9 for x in rest], rest, max(count - sum(whole), 0))
+    changed = shared([x or 1e-9 for x in rest], rest, max(count - sum(whole), 0))
     out: set[int] = set()
-    for grid, held in grids.items():
+    for grid, members in grids.items():
         if grid % 4 == 0:
-            out |= set(even(held, leads[grid]))
+            out |= set(even(members, leads[grid]))
             continue
         back = {1: 1, 2: 2, 3: 1}[grid % 4]
-        before = {i: at.get((grid - back, *where[i][1:])) for i in held}
+        before = {i: at.get((grid - back, *where[i][1:])) for i in members}
         out |= top(
-            {i: 1 - cosine(rows[i], rows[b]) if b is not None else math.inf for i, b in before.items()}, others[grid]
+            {i: 1 - cosine(rows[i], rows[b]) if b is not None else math.inf for i, b in before.items()}, changed[grid]
         )
     return out
 

@@ -18,7 +18,7 @@ def run_down(pruner: OmniDrop, entered: int, layers: int, count: int) -> list[in
     """How many are read by each layer."""
     read = [entered]
     for layer in range(layers - 1):
-        read.append(pruner.left(read[-1], layer, layers, count))
+        read.append(pruner.next_count(read[-1], layer, layers, count))
     return read
 
 
@@ -77,13 +77,13 @@ def view(layer: int, attention: list[float], time_s: list[float]) -> LayerView:
 
 
 class Losing(OmniDrop):
-    """Lets a given number of rows go at every layer."""
+    """Drops a fixed number of rows at every layer."""
 
     def __init__(self, rows: int):
         object.__setattr__(self, "rows", rows)
 
-    def left(self, here: int, layer: int, layers: int, count: int) -> int:
-        return here - self.rows
+    def next_count(self, count: int, layer: int, layers: int, final: int) -> int:
+        return count - self.rows
 
 
 def test_before_the_middle_attention_alone_decides():

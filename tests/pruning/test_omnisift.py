@@ -36,14 +36,14 @@ def reference(stream, count: int) -> set[int]:
     """The rows of the ``count`` video tokens that stay, one token after the other."""
     rows, where, grids = tokens(stream), cells(stream), by_grid(stream)
     at = {cell: i for i, cell in where.items()}
-    sizes = [len(held) for held in grids.values()]
+    sizes = [len(members) for members in grids.values()]
     out: set[int] = set()
-    for (grid, held), quota in zip(grids.items(), shared(sizes, sizes, count), strict=True):
+    for (grid, members), quota in zip(grids.items(), shared(sizes, sizes, count), strict=True):
         if grid % 2 == 0:
-            middle = mean(rows[i] for i in held)
-            score = {i: 1 - cosine(rows[i], middle) for i in held}
+            middle = mean(rows[i] for i in members)
+            score = {i: 1 - cosine(rows[i], middle) for i in members}
         else:
-            before = {i: [at[g, *where[i][1:]] for g in range(grid) if (g, *where[i][1:]) in at] for i in held}
+            before = {i: [at[g, *where[i][1:]] for g in range(grid) if (g, *where[i][1:]) in at] for i in members}
             score = {i: 1 - cosine(rows[i], rows[b[-1]]) if b else math.inf for i, b in before.items()}
         out |= top(score, quota)
     return out

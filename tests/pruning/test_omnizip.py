@@ -11,12 +11,12 @@ from helpers.hand import at_angles, by_grid, cells, cosine, even, kept_video, me
 from helpers.synthetic_stream import make_stream
 from torch.utils.flop_counter import FlopCounterMode
 
-from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.methods import omnizip
 from cg_cli.pruning.methods.omnizip import OmniZip, chunk_weight, fold, peaks, saliency, thin
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import chunks
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
 
 
@@ -57,11 +57,11 @@ def test_merging_by_hand():
     parts = [math.exp(math.sin(math.radians(x))) for x in (40, 20, 30)]
     expected = {102: (100, 0.0), 104: (101, 1.0)}
     expected |= {row: (100, part / sum(parts)) for row, part in zip((103, 105, 106), parts, strict=True)}
-    found = {
+    targets = {
         d: (i, w) for d, i, w in zip(merge.dropped.tolist(), merge.into.tolist(), merge.weight.tolist(), strict=True)
     }
-    assert found.keys() == expected.keys()
-    for row, (into, weight) in found.items():
+    assert targets.keys() == expected.keys()
+    for row, (into, weight) in targets.items():
         assert into == expected[row][0] and weight == pytest.approx(expected[row][1], abs=1e-6)
 
 
@@ -73,8 +73,8 @@ def test_chunks_whose_sound_is_salient_keep_more_by_hand():
     """
     stream = make_stream(grids=6, height=1, width=2)
     grids = picture(stream)
-    wish = chunk_weight(grids, chunks(grids)[0], torch.tensor([0.0, 1.9, 2.0, 3.0]), torch.tensor([0, 1, 3]))
-    torch.testing.assert_close(wish, 2 * torch.tensor([13 / 11, 13 / 11, 9 / 11, 9 / 11, 1, 1], dtype=torch.float64))
+    ideal = chunk_weight(grids, chunks(grids)[0], torch.tensor([0.0, 1.9, 2.0, 3.0]), torch.tensor([0, 1, 3]))
+    torch.testing.assert_close(ideal, 2 * torch.tensor([13 / 11, 13 / 11, 9 / 11, 9 / 11, 1, 1], dtype=torch.float64))
 
 
 def test_sound_that_stays_whole_guides_as_if_it_were_thinned_by_hand():
@@ -108,16 +108,16 @@ def test_density_peaks_by_hand():
     torch.testing.assert_close(short.flat(peaks(short)), torch.tensor([*expected, 0]))
 
 
-def _peak(rows: dict[int, list[float]], held: list[int]) -> dict[int, float]:
-    apart = {(i, j): 1 - cosine(rows[i], rows[j]) for i in held for j in held if i != j}
+def _peak(rows: dict[int, list[float]], members: list[int]) -> dict[int, float]:
+    apart = {(i, j): 1 - cosine(rows[i], rows[j]) for i in members for j in members if i != j}
     density = {}
-    for i in held:
-        near = sorted(apart[i, j] for j in held if j != i)[:5]
+    for i in members:
+        near = sorted(apart[i, j] for j in members if j != i)[:5]
         density[i] = math.exp(-sum(near) / max(len(near), 1))
     out = {}
-    for i in held:
-        denser = [apart[i, j] for j in held if density[j] > density[i]]
-        out[i] = density[i] * (min(denser) if denser else max((apart[i, j] for j in held if j != i), default=0))
+    for i in members:
+        denser = [apart[i, j] for j in members if density[j] > density[i]]
+        out[i] = density[i] * (min(denser) if denser else max((apart[i, j] for j in members if j != i), default=0))
     return out
 
 
@@ -140,15 +140,15 @@ def reference(stream: TokenStream, budget: Budget) -> tuple[set[int], dict[int, 
         came = [i for i in audio if chunk_of[i] == grid // 2]
         if came:
             kept[grid] = 1 - (0.75 - 0.40 * sum(i in salient for i in came) / len(came))
-    heard = sum(len(grids[g]) for g in kept)
-    share = {g: kept[g] / (sum(kept[g] * len(grids[g]) for g in kept) / heard) if g in kept else 1.0 for g in grids}
-    sizes = [len(held) for held in grids.values()]
+    audible = sum(len(grids[g]) for g in kept)
+    share = {g: kept[g] / (sum(kept[g] * len(grids[g]) for g in kept) / audible) if g in kept else 1.0 for g in grids}
+    sizes = [len(members) for members in grids.values()]
     out: set[int] = set()
-    wish = [share[g] * len(grids[g]) for g in grids]
-    for (grid, held), quota in zip(grids.items(), shared(wish, sizes, budget.video), strict=True):
-        worth = _peak(video, held)
+    ideal = [share[g] * len(grids[g]) for g in grids]
+    for (grid, members), quota in zip(grids.items(), shared(ideal, sizes, budget.video), strict=True):
+        worth = _peak(video, members)
         if grid % 2:
-            before = {i: [at[g, *where[i][1:]] for g in range(grid) if (g, *where[i][1:]) in at] for i in held}
+            before = {i: [at[g, *where[i][1:]] for g in range(grid) if (g, *where[i][1:]) in at] for i in members}
             worth = {i: 1 - cosine(video[i], video[b[-1]]) if b else math.inf for i, b in before.items()}
         out |= top(worth, quota)
 
@@ -156,13 +156,13 @@ def reference(stream: TokenStream, budget: Budget) -> tuple[set[int], dict[int, 
     out |= {*dominant, *anchors}
     merged: dict[int, tuple[int, float]] = {}
     takes: dict[int, list[int]] = {a: [] for a in anchors}
-    said = {i: max(cosine(x, v) for v in video.values()) for i, x in audio.items()}
+    likeness = {i: max(cosine(x, v) for v in video.values()) for i, x in audio.items()}
     for i in set(audio) - out if anchors else ():
         takes[max(anchors, key=lambda a: cosine(audio[i], audio[a]))].append(i)
     for anchor, those in takes.items():
-        those = sorted(those, key=lambda i: -said[i])
-        total = sum(math.exp(said[i]) for i in those[:3])
-        merged |= {i: (anchor, math.exp(said[i]) / total if i in those[:3] else 0.0) for i in those}
+        those = sorted(those, key=lambda i: -likeness[i])
+        total = sum(math.exp(likeness[i]) for i in those[:3])
+        merged |= {i: (anchor, math.exp(likeness[i]) / total if i in those[:3] else 0.0) for i in those}
     return out, merged
 
 
@@ -177,9 +177,9 @@ def test_as_token_by_token(budget: Budget, ragged: bool):
     rows, merged = reference(stream, budget)
     assert {i for i in selection.indices.tolist() if stream.modality[i] != TEXT} == rows
     parts = [getattr(selection.merge, x).tolist() if selection.merge else [] for x in ("dropped", "into", "weight")]
-    found = {d: (i, w) for d, i, w in zip(*parts, strict=True)}
-    assert found.keys() == merged.keys()
-    for dropped, (into, weight) in found.items():
+    targets = {d: (i, w) for d, i, w in zip(*parts, strict=True)}
+    assert targets.keys() == merged.keys()
+    for dropped, (into, weight) in targets.items():
         assert into == merged[dropped][0] and weight == pytest.approx(merged[dropped][1], abs=1e-5)
 
 

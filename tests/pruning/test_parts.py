@@ -9,9 +9,9 @@ import torch
 from helpers.hand import shared
 from helpers.synthetic_stream import make_stream
 
-from cg_cli.pruning.base import rows_of
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import apportion, best, chunks, ranks
+from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.stream import Selection, apply
 
 
@@ -20,7 +20,7 @@ def ints(*values: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("wish", "held", "total", "expected"),
+    ("weight", "capacity", "total", "expected"),
     [
         ([1, 1, 1], [5, 5, 5], 7, [3, 2, 2]),  # 2 1/3 each; the earliest of equals gets the odd one
         ([1, 2, 3], [9, 9, 9], 8, [1, 3, 4]),  # 1 1/3, 2 2/3, 4
@@ -37,21 +37,21 @@ def ints(*values: int) -> torch.Tensor:
         ([5, 1], [2, 2], 0, [0, 0]),
     ],
 )
-def test_apportion_by_hand(wish: list[int], held: list[int], total: int, expected: list[int]):
-    assert apportion(ints(*wish), ints(*held), total).tolist() == expected
-    assert apportion(ints(*wish), ints(*held), torch.tensor(total)).tolist() == expected
+def test_apportion_by_hand(weight: list[int], capacity: list[int], total: int, expected: list[int]):
+    assert apportion(ints(*weight), ints(*capacity), total).tolist() == expected
+    assert apportion(ints(*weight), ints(*capacity), torch.tensor(total)).tolist() == expected
 
 
 def test_apportion_is_exact_and_as_shared_by_rounds():
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         parts = int(torch.randint(1, 9, (), generator=generator))
-        wish = torch.rand(parts, generator=generator, dtype=torch.float64) + 0.01
-        held = torch.randint(0, 7, (parts,), generator=generator)
-        total = int(torch.randint(0, int(held.sum()) + 1, (), generator=generator))
-        found = apportion(wish, held, total)
-        assert int(found.sum()) == total and (found >= 0).all() and (found <= held).all()
-        assert found.tolist() == shared(wish.tolist(), held.tolist(), total)
+        weight = torch.rand(parts, generator=generator, dtype=torch.float64) + 0.01
+        capacity = torch.randint(0, 7, (parts,), generator=generator)
+        total = int(torch.randint(0, int(capacity.sum()) + 1, (), generator=generator))
+        quota = apportion(weight, capacity, total)
+        assert int(quota.sum()) == total and (quota >= 0).all() and (quota <= capacity).all()
+        assert quota.tolist() == shared(weight.tolist(), capacity.tolist(), total)
 
 
 def test_ranks_and_best_by_hand():

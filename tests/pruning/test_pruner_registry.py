@@ -44,7 +44,7 @@ def plug_in(monkeypatch: pytest.MonkeyPatch):
         for point in points:
             vars(point)["dist"] = FakePackage()
         monkeypatch.setattr(
-            registry.metadata, "entry_points", lambda group: points if group == registry.GROUP else pytest.fail(group)
+            metadata, "entry_points", lambda group: points if group == registry.GROUP else pytest.fail(group)
         )
 
     return install

@@ -202,7 +202,7 @@ def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monke
 
     With what one window picks it may, where picks depend on each other; see that method's own test for how far.
     """
-    seen = []
+    operations = []
     for scale in (1, 5):
         stream = make_stream(grids=4 * scale, height=3 * scale)
         budget = plan(stream, 1.0 if case.whole_only else 0.15)  # video and audio shrink at either scale
@@ -210,8 +210,8 @@ def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monke
         with counted_reads(monkeypatch) as reads, CountOperations() as counter:
             pruner.select(stream, budget)
         assert reads.total() + counter.waits <= 1
-        seen.append(counter.operations)
-    assert case.in_turn or seen[0] == seen[1] > 0
+        operations.append(counter.operations)
+    assert case.in_turn or operations[0] == operations[1] > 0
 
 
 def test_the_counters_of_the_test_above_can_count(monkeypatch: pytest.MonkeyPatch):

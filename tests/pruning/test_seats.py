@@ -48,11 +48,11 @@ def test_the_layers_above_the_papers_bare_ones_fill_up_when_nothing_else_is_left
 def test_what_enters_is_the_published_pair(keep: float, video: int, audio: int):
     v, a = 8640, 1500  # a minute at 144 tokens a grid, as published: R is of all of them, about
     count = round(v * video / 100 + a * audio / 100)
-    seen, heard = Seats.entering(v, a, count)
-    assert seen + heard == round(1.4 * count)
-    assert heard / (1.4 * a) == pytest.approx(audio / 100, abs=0.012) and seen / (1.4 * v) == pytest.approx(
-        video / 100, abs=0.01
-    )
+    video_count, audio_count = Seats.entering(v, a, count)
+    assert video_count + audio_count == round(1.4 * count)
+    assert audio_count / (1.4 * a) == pytest.approx(audio / 100, abs=0.012) and video_count / (
+        1.4 * v
+    ) == pytest.approx(video / 100, abs=0.01)
 
 
 def test_what_enters_never_exceeds_what_there_is():
@@ -126,7 +126,7 @@ def test_a_layer_drops_by_hand():
 
 def reference(score, kinds, chunk, video, count) -> list[int]:
     """The rows that stay, chunk by chunk."""
-    held = {
+    members = {
         (c, k): [i for i in range(len(score)) if chunk[i] == c and kinds[i] == k]
         for c in set(chunk)
         for k in (VIDEO, AUDIO)
@@ -134,24 +134,24 @@ def reference(score, kinds, chunk, video, count) -> list[int]:
     weight = {}
     for kind in (VIDEO, AUDIO):
         e = {
-            c: math.exp(sum(score[i] for i in held[c, kind]) / len(held[c, kind]) / 0.1)
+            c: math.exp(sum(score[i] for i in members[c, kind]) / len(members[c, kind]) / 0.1)
             for c in set(chunk)
-            if held[c, kind]
+            if members[c, kind]
         }
         weight |= {(c, kind): e.get(c, 0.0) / sum(e.values()) if e else 0.0 for c in set(chunk)}
     order = sorted(set(chunk))
     quota = shared(
         [weight[c, VIDEO] + weight[c, AUDIO] for c in order],
-        [len(held[c, VIDEO]) + len(held[c, AUDIO]) for c in order],
+        [len(members[c, VIDEO]) + len(members[c, AUDIO]) for c in order],
         count,
     )
     out = []
     for c, n in zip(order, quota, strict=True):
         both = weight[c, VIDEO] * video, weight[c, AUDIO] * (count - video)
-        seen = round(n * both[0] / sum(both)) if sum(both) else 0
-        seen = min(max(seen, n - len(held[c, AUDIO])), len(held[c, VIDEO]), n)
-        for kind, m in ((VIDEO, seen), (AUDIO, n - seen)):
-            out += sorted(held[c, kind], key=lambda i: (-score[i], i))[:m]
+        video_count = round(n * both[0] / sum(both)) if sum(both) else 0
+        video_count = min(max(video_count, n - len(members[c, AUDIO])), len(members[c, VIDEO]), n)
+        for kind, m in ((VIDEO, video_count), (AUDIO, n - video_count)):
+            out += sorted(members[c, kind], key=lambda i: (-score[i], i))[:m]
     return sorted(out)
 
 

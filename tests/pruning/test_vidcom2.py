@@ -50,16 +50,18 @@ def reference(stream, count: int) -> set[int]:
         return sum(math.exp(-(math.dist(a, b) ** 2) / (2 * 2**k)) for k in range(-3, 2))
 
     video = mean(unit.values())
-    frame = {grid: mean(unit[i] for i in held) for grid, held in grids.items()}
-    of = [math.exp(-sum(like(unit[i], video) for i in held) / len(held) / 0.01) for held in grids.values()]
+    frame = {grid: mean(unit[i] for i in members) for grid, members in grids.items()}
+    of = [math.exp(-sum(like(unit[i], video) for i in members) / len(members) / 0.01) for members in grids.values()]
     ratio = count / len(rows)
-    wish = [len(held) * ratio * (1 + u / sum(of) - 1 / len(of)) for held, u in zip(grids.values(), of, strict=True)]
+    ideal = [
+        len(members) * ratio * (1 + u / sum(of) - 1 / len(of)) for members, u in zip(grids.values(), of, strict=True)
+    ]
     least = int(count >= len(grids))
-    sizes = [len(held) - least for held in grids.values()]
-    more = shared([max(x - least, 1e-9) for x in wish], sizes, count - least * len(grids))
+    sizes = [len(members) - least for members in grids.values()]
+    more = shared([max(x - least, 1e-9) for x in ideal], sizes, count - least * len(grids))
     out: set[int] = set()
-    for (grid, held), extra in zip(grids.items(), more, strict=True):
-        out |= top({i: -like(unit[i], video) - like(unit[i], frame[grid]) for i in held}, least + extra)
+    for (grid, members), extra in zip(grids.items(), more, strict=True):
+        out |= top({i: -like(unit[i], video) - like(unit[i], frame[grid]) for i in members}, least + extra)
     return out
 
 

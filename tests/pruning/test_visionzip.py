@@ -29,12 +29,12 @@ def test_by_hand():
     stream = make_stream(grids=1, height=1, width=13, audio_per_chunk=4, text=(1, 1), video=video)
     pruned = apply(stream, VisionZip().select(stream, Budget(10, 4)))
     assert kept_video(VisionZip(), stream, 10) == [(0, cell) for cell in (1, 2, 3, 4, 6, 7, 8, 9, 11, 12)]
-    shown = pruned.modality == VIDEO
-    assert pruned.merge_size[shown].tolist() == [1, 1, 2, 1, 1, 1, 3, 1, 1, 1]
+    is_video = pruned.modality == VIDEO
+    assert pruned.merge_size[is_video].tolist() == [1, 1, 2, 1, 1, 1, 3, 1, 1, 1]
     merged = {2: at_angles([[0, 10]]).mean(0), 6: at_angles([[80, 90, 60]]).mean(0)}
-    for i, row in enumerate(pruned.embeddings[shown]):
+    for i, row in enumerate(pruned.embeddings[is_video]):
         torch.testing.assert_close(row, merged.get(i, video[[1, 2, 3, 4, 6, 7, 8, 9, 11, 12][i]]))
-    assert (pruned.merge_size[~shown] == 1).all()
+    assert (pruned.merge_size[~is_video] == 1).all()
 
 
 @pytest.mark.parametrize(("count", "merge_size"), [(2, [1, 3]), (1, [1])])
@@ -50,12 +50,12 @@ def test_a_grid_that_keeps_two_has_one_that_the_rest_merges_into(count: int, mer
 def reference(stream, count: int) -> dict[int, list[int]]:
     """The row of each video token that stays: those that merge into it."""
     rows, grids = tokens(stream), by_grid(stream)
-    sizes = [len(held) for held in grids.values()]
+    sizes = [len(members) for members in grids.values()]
     out: dict[int, list[int]] = {}
-    for held, quota in zip(grids.values(), shared(sizes, sizes, count), strict=True):
+    for members, quota in zip(grids.values(), shared(sizes, sizes, count), strict=True):
         contextual = max(0, min(max(1, math.floor(quota * 10 / 64 + 0.5)), quota - 1))
-        dominant = top({i: math.hypot(*rows[i]) for i in held}, quota - contextual)
-        rest = [i for i in held if i not in dominant]
+        dominant = top({i: math.hypot(*rows[i]) for i in members}, quota - contextual)
+        rest = [i for i in members if i not in dominant]
         anchors = even(rest, contextual)
         out |= {i: [] for i in [*dominant, *anchors]}
         for i in rest:
@@ -72,13 +72,13 @@ def test_as_token_by_token(count: int, ragged: bool):
     expected = reference(stream, count)
     assert set(kept_rows(VisionZip(), stream, count)) == set(expected)
     selection = VisionZip().select(stream, Budget(count, int((stream.modality == AUDIO).sum())))
-    found: dict[int, list[int]] = {i: [] for i in expected}
+    targets: dict[int, list[int]] = {i: [] for i in expected}
     for dropped, into, weight in zip(
         *(getattr(selection.merge, x).tolist() for x in ("dropped", "into", "weight")), strict=True
     ):
-        assert weight in (0, 1) and into in found
-        found[into] += [dropped] * int(weight)
-    assert {i: sorted(merged) for i, merged in found.items()} == expected
+        assert weight in (0, 1) and into in targets
+        targets[into] += [dropped] * int(weight)
+    assert {i: sorted(merged) for i, merged in targets.items()} == expected
 
 
 @pytest.mark.parametrize("count", [8, 60, 200])

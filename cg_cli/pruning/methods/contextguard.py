@@ -2,47 +2,54 @@
 
 The paper's abstract and outline are public, its formulas are not; where it is silent, this is our reading, chosen by
 measurements on nano (README, "ContextGuard, measured"; NOTES.md). Everything happens in the coarse visual space of the
-predictor:
+audio-to-visual predictor:
 
-1. *Recoverable first.* The direction that the sound predicts is taken out of every video token of its window, as far as
-   the window's picture bears the prediction out: what sound already says adds nothing to a token's worth.
-2. *Detail stays.* What is left of a token is its detail: its length ranks the tokens, so that a sounding thing's colour
-   or a silent thing beside it stays although the window is recoverable.
-3. *Nothing twice.* A token counts less for what a longer one near it in its grid, or any near it in the grid before in
-   the same depth-score segment, holds already. The budget goes to the highest ranks of the whole video.
-4. *The ordinary is not forgotten.* A quarter of the budget is for evenly spaced tokens of the less detailed half of
-   each grid (VisionZip, arXiv 2412.04467, calls such tokens contextual).
-5. *Similar tokens merge.* Each dropped token is averaged into the kept one of its segment that is nearest to it, which
-   from then on weighs in attention as many tokens as it stands for. Where audio must shrink, neighbouring tokens merge.
+1. *Recoverability.* The direction that the sound predicts is projected out of every video token of its window, in
+   proportion to the cosine agreement between the predicted and the actual mean picture of the window.
+2. *Saliency.* Tokens are ranked by the norm of what is left (detail), so that a sounding thing's colour or a silent
+   thing beside it stays although the window is recoverable.
+3. *Redundancy.* A token's score is multiplied by its novelty: one less its cosine with a nearby token of larger norm in
+   its grid, or with a nearby token of the grid before in the same depth-score segment. The budget goes to the highest
+   scores of the whole video.
+4. *Contextual tokens* (VisionZip, arXiv 2412.04467). A quarter of the budget is for evenly spaced tokens of the half of
+   each grid with the smaller norms.
+5. *Token merging.* ``merge_nearest`` folds each dropped token into the nearest kept one of its segment, with
+   proportional attention (ToMe, arXiv 2210.09461). Where audio must shrink, neighbouring tokens merge.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, check_fits, complement, evenly_spaced, evenly_spaced_index, rows_of
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
 from cg_cli.pruning.ops.grids import PAIRS, Grids, merge_nearest, similarity, table
+from cg_cli.pruning.ops.indexing import bincount, complement, evenly_spaced, evenly_spaced_index
 from cg_cli.pruning.ops.ridge import leave_one_out
+from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
 from cg_cli.pruning.ops.segments import segments
-from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.pruning.ops.windows import EPSILON, window_index
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
+
+if TYPE_CHECKING:
+    from cg_cli.pruning.predictor import A2VPredictor
 
 COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
-# How much of a token is known from the grid before when all of it was there: still things are kept again at times
-MEMORY = 0.7
-REACH = 0.25 + 1e-4  # of the picture's sides; what is farther away is another thing, however much it looks the same
-CONTEXT = 0.25  # of the video budget, for the ordinary
+# Weight of the cosine with a token of the grid before. Below 1, so that a still thing is kept again now and then.
+TEMPORAL_WEIGHT = 0.7
+# Of the picture's sides; a token farther away is another thing, however alike.
+NEIGHBOURHOOD = 0.25 + 1e-4
+CONTEXTUAL = 0.25  # of the video budget
 # What ``explain`` says of a token.
-WHY = ("kept", "dropped", "detail", "ordinary", "recoverable", "repeated", "little detail", "no room")
+REASONS = ("kept", "dropped", "detail", "ordinary", "recoverable", "repeated", "little detail", "no room")
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,16 @@ class ContextGuard(Pruner):
     """Offline ContextGuard. The options are there for ablations and controls.
 
     Attributes:
-        recover: take out what the sound predicts.
-        detail: rank by detail; without it, by how little is recoverable.
-        novelty: rank down what a token beside it, or the grid before, shows already.
-        merge: average dropped tokens into the nearest kept ones, and let these weigh as many.
-        confident: weigh a prediction by how far the picture bears it out; without it, believe all alike.
+        recover: project out what the sound predicts.
+        detail: score by the norm of what is left; without it, by how little is recoverable.
+        novelty: score down a token that is like one beside it or in the grid before.
+        merge: average dropped tokens into the nearest kept ones, with proportional attention.
+        confident: weigh a prediction by its cosine agreement with the picture; without it, trust all alike.
         prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token;
             or, as if there were no predictor, "ridge", a regression inside the clip, or "none".
     """
 
+    name: ClassVar[str] = "contextguard"
     needs_predictor: ClassVar[bool] = True
     causal: ClassVar[bool] = False
 
@@ -70,104 +78,80 @@ class ContextGuard(Pruner):
     prediction: Literal["predictor", "oracle", "audio", "ridge", "none"] = "predictor"
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
+        """As ``Pruner.select``; dropped rows are merged into kept ones unless ``merge`` is off."""
         rows = rows_of(stream)
         check_fits(rows, budget)
-        shares = self._shares(stream, rows, budget)
-        video, video_merge = self._video(stream, rows, budget, shares)
-        audio, audio_merge = self._audio(rows, budget, shares)
+        allocation = self._allocate(stream, rows, budget)
+        video, video_merge = self._video(stream, allocation)
+        audio, audio_merge = allocation.audio()
         merges = [m for m in (video_merge, audio_merge) if m and self.merge]
         joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
-        return Selection(torch.cat([rows.text, video, audio]).sort().values, Merge(*joined) if merges else None)
+        return Selection(assemble(rows, video, audio).indices, Merge(*joined) if merges else None)
 
     def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
-        """A dropped token's reason is the first step that took it below the least of those that were kept by rank."""
+        """A dropped token's reason is the first step that took its score below the least of those kept by score."""
         rows = rows_of(stream)
-        stays = torch.zeros(len(stream), dtype=torch.bool, device=stream.modality.device).scatter_(
-            0, selection.indices, True
-        )
-        reason = torch.where(stays, WHY.index("kept"), WHY.index("dropped"))
+        kept = torch.zeros(len(stream), dtype=torch.bool, device=stream.modality.device)
+        kept = kept.scatter_(0, selection.indices, True)
+        reason = torch.where(kept, REASONS.index("kept"), REASONS.index("dropped"))
         if not 0 < budget.video < len(rows.video):
-            return Explanation(reason, WHY)
+            return Explanation(reason, REASONS)
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
-        context = grids.flat(
-            _ordinary(grids, (CONTEXT * self._per_grid(rows, budget, self._shares(stream, rows, budget))).long())
+        allocation = self._allocate(stream, rows, budget)
+        contextual = grids.flat(contextual_tokens(grids, (CONTEXTUAL * allocation.per_grid()).long()))
+        confidence = self._recoverable(stream, rows, grids)[1] if self.recover else None
+        steps = ((False, False), (self.recover, False), (self.recover, self.novelty))
+        norm, unpredicted, score = (
+            grids.flat(self._score(stream, rows, grids, segment, recover, novelty)) for recover, novelty in steps
         )
-        share = self._recoverable(stream, rows, grids)[1] if self.recover else None
-        plain, heard = (
-            replace(self, recover=recover, novelty=False).with_predictor(self.predictor)
-            for recover in (False, self.recover)
-        )
-        steps = [grids.flat(pruner._rank(stream, rows, grids, segment)) for pruner in (plain, heard, self)]
-        kept = stays[rows.video]
-        least = steps[-1].masked_fill(~kept | context, torch.inf).amin()
-        why = [
-            torch.full_like(rows.video, WHY.index(word))
-            for word in ("ordinary", "detail", "little detail", "recoverable", "repeated", "no room")
-        ]
-        dropped = torch.where(
-            steps[0] < least,
-            why[2],
-            torch.where(steps[1] < least, why[3], torch.where(steps[2] < least, why[4], why[5])),
-        )
-        reason[rows.video] = torch.where(kept, torch.where(context, why[0], why[1]), dropped)
-        score = torch.full((len(stream),), torch.nan, device=reason.device)
-        score[rows.video] = steps[-1].float()
-        return Explanation(reason, WHY, score, share, segment)
+        kept = kept[rows.video]
+        least = score.masked_fill(~kept | contextual, torch.inf).amin()
+        code = {word: torch.full_like(rows.video, number) for number, word in enumerate(REASONS)}
+        dropped = torch.where(score < least, code["repeated"], code["no room"])
+        dropped = torch.where(unpredicted < least, code["recoverable"], dropped)
+        dropped = torch.where(norm < least, code["little detail"], dropped)
+        reason[rows.video] = torch.where(kept, torch.where(contextual, code["ordinary"], code["detail"]), dropped)
+        scores = torch.full((len(stream),), torch.nan, device=reason.device)
+        scores[rows.video] = score.float()
+        return Explanation(reason, REASONS, scores, confidence, segment)
 
     @property
     def _space(self) -> A2VPredictor | None:
         """The predictor whose coarse space is used, if any."""
         return None if self.prediction in ("ridge", "none") else self.predictor
 
+    @property
+    def _window_s(self) -> float:
+        """Seconds of sound that one prediction is made from."""
+        return self._space.metadata.window_s if self._space else WINDOW_S
+
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         if self._space:
-            coarse, size = self._space.flops(audio, video, grids), self._space.card.components
+            coarse, size = self._space.flops(audio, video, grids), self._space.metadata.components
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
         # Each token is compared with its grid and the one before; a dropped one with all that are kept.
-        compared = (
-            2 * video * -(-video // max(grids, 1)) * self.novelty + (video - budget.video) * budget.video * self.merge
-        )
-        return coarse + 2 * size * compared
+        novelty = 2 * video * -(-video // max(grids, 1)) * self.novelty
+        merging = (video - budget.video) * budget.video * self.merge
+        return coarse + 2 * size * (novelty + merging)
 
-    def _video(self, stream: TokenStream, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
-        """The video rows that stay, and where the others go."""
-        total, count = len(rows.video), budget.video
-        if not 0 < count < total:
+    def _allocate(self, stream: TokenStream, rows: Rows, budget: Budget) -> Allocation:
+        """How ``budget`` is spread over the clip."""
+        return Allocation(rows, budget)
+
+    def _video(self, stream: TokenStream, allocation: Allocation) -> tuple[Tensor, Merge | None]:
+        """The kept video rows [budget.video], and where the others go."""
+        rows, count = allocation.rows, allocation.budget.video
+        if not 0 < count < len(rows.video):
             return rows.video[:count], None
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
-        context = _ordinary(grids, (CONTEXT * self._per_grid(rows, budget, shares)).long())
-        rank = self._rank(stream, rows, grids, segment).masked_fill(context, torch.inf)
-        kept = self._best(grids.flat(rank), rows, budget, shares).sort().values
-        merge = merge_nearest(grids, rows, kept, self._runs(segment, shares)) if self.merge else None
+        contextual = contextual_tokens(grids, (CONTEXTUAL * allocation.per_grid()).long())
+        score = self._score(stream, rows, grids, segment, self.recover, self.novelty)
+        kept = allocation.best(grids.flat(score.masked_fill(contextual, torch.inf))).sort().values
+        merge = merge_nearest(grids, rows, kept, allocation.runs(segment)) if self.merge else None
         return rows.video[kept], merge
-
-    def _shares(self, stream: TokenStream, rows: Rows, budget: Budget) -> Any:
-        """How the budget is spread over time, for the methods below; None where it is one for the whole video."""
-        return None
-
-    def _per_grid(self, rows: Rows, budget: Budget, shares: Any) -> Tensor:
-        """Tokens that each grid would keep [G] if all the grids that share a budget kept the same number."""
-        return torch.full((rows.grids,), budget.video / rows.grids, device=rows.video.device)
-
-    def _best(self, rank: Tensor, rows: Rows, budget: Budget, shares: Any) -> Tensor:
-        """Places in ``rows.video`` of those that stay [budget.video], by their ``rank`` [V]."""
-        return torch.sort(rank, descending=True, stable=True).indices[: budget.video]
-
-    def _runs(self, segment: Tensor, shares: Any) -> Tensor:
-        """Number of the run of grids [G] inside which tokens may merge."""
-        return segment
-
-    def _audio(self, rows: Rows, budget: Budget, shares: Any) -> tuple[Tensor, Merge | None]:
-        """The audio rows that stay, evenly spaced; each of the others merges into the last one before it."""
-        total, count = len(rows.audio), budget.audio
-        if not 0 < count < total:
-            return rows.audio[:count], None
-        return merge_neighbours(
-            rows.audio, evenly_spaced_index(total, count, rows.audio.device), torch.zeros_like(rows.audio)
-        )
 
     def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
         """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the
@@ -179,40 +163,43 @@ class ContextGuard(Pruner):
         return self._centred(grids)
 
     def _centred(self, grids: Grids) -> Grids:
+        """``grids`` less the clip's mean point."""
         mean = grids.point.sum((0, 1)) / grids.total
         return replace(grids, point=(grids.point - mean) * grids.mask[:, :, None])
 
-    def _rank(self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor) -> Tensor:
-        """How much each video token is worth [G, P]."""
+    def _score(
+        self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor, recover: bool, novelty: bool
+    ) -> Tensor:
+        """Score of each video token [G, P], the highest kept first; ``recover`` and ``novelty`` as the options."""
         point = grids.point
-        if self.recover:
-            direction, share = self._recoverable(stream, rows, grids)
+        if recover:
+            direction, confidence = self._recoverable(stream, rows, grids)
             along = (point * direction[:, None]).sum(-1, keepdim=True)
             if not self.detail:
-                return 1 - share[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
-            point = point - share[:, None, None] * along * direction[:, None]
-        length = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
-        # Whether two tokens show the same thing is told by all of both, what sound says included.
-        return length * _novelty(grids, length, segment) if self.novelty else length
+                return 1 - confidence[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
+            point = point - confidence[:, None, None] * along * direction[:, None]
+        norm = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
+        # Redundancy is judged on whole tokens, what sound predicts included.
+        return norm * _novelty(grids, norm, segment) if novelty else norm
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
-        """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and how far to
-        believe it [G], 0..1."""
-        window = windows(grids.start_s, self._space.card.window_s if self._space else WINDOW_S)
-        count = window.new_zeros(rows.grids).index_add_(0, window, torch.ones_like(window))
+        """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and the
+        confidence in it [G], 0..1, from the cosine agreement between predicted and actual picture."""
+        window = window_index(grids.start_s, self._window_s)
+        count = bincount(window, rows.grids)
         mean = grids.mean()
         actual = torch.zeros_like(mean).index_add_(0, window, mean) / count.clamp_min(1)[:, None]
         predicted = self._predict(stream, rows, grids, window, actual)
         if predicted is None:
             return torch.zeros_like(actual), actual.new_zeros(rows.grids)
-        share = torch.ones_like(actual[:, 0])
+        confidence = torch.ones_like(actual[:, 0])
         if self.confident:
             cosine = (predicted * normalize(actual, dim=-1)).sum(-1)
-            share = self._space.confidence(cosine) if self._space else cosine.clamp(0, 1)
-        return predicted[window], share[window]
+            confidence = self._space.confidence(cosine) if self._space else cosine.clamp(0, 1)
+        return predicted[window], confidence[window]
 
     def _predict(self, stream: TokenStream, rows: Rows, grids: Grids, window: Tensor, actual: Tensor) -> Tensor | None:
-        """Each window's picture as its sound has it [G, k], unit length or 0; None where nothing tells it.
+        """Each window's picture as predicted from its sound [G, k], unit length or 0; None without sound or predictor.
 
         Args:
             window: [G] int64, the window of each grid.
@@ -220,63 +207,96 @@ class ContextGuard(Pruner):
         """
         if self.prediction == "oracle":
             return normalize(actual, dim=-1)
-        if self.prediction == "none" or not len(rows.audio) or (self.predictor is None and self.prediction != "ridge"):
+        if self.prediction == "none" or not len(rows.audio):
             return None
-        heard = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + 1e-4, right=True).clamp_min(1) - 1
-        audio, of = stream.embeddings[rows.audio], window[heard]
+        grid = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + EPSILON, right=True).clamp_min(1) - 1
+        audio, audio_window = stream.embeddings[rows.audio], window[grid]
         if self.prediction == "ridge":
-            return leave_one_out(audio, of, actual)
-        guess = self.predictor.raw_audio if self.prediction == "audio" else self.predictor
-        return guess(audio, of, rows.grids)
+            return leave_one_out(audio, audio_window, actual)
+        if self.predictor is None:
+            return None
+        if self.prediction == "audio":
+            return self.predictor.raw_audio(audio, audio_window, rows.grids)
+        return self.predictor(audio, audio_window, rows.grids)
 
 
-def _ordinary(grids: Grids, count: Tensor) -> Tensor:
-    """Of each grid ``count`` [G] tokens, evenly spaced among the half of its tokens with less detail: [G, P] bool."""
-    length = grids.point.norm(dim=-1).masked_fill(~grids.mask, torch.inf)
-    by_length = torch.argsort(torch.argsort(length, dim=1, stable=True), dim=1)
-    half = by_length < -(-grids.mask.sum(1, keepdim=True) // 2)
+@dataclass(frozen=True)
+class Allocation:
+    """How a budget is spread over time: here as one for the whole clip."""
+
+    rows: Rows
+    budget: Budget
+
+    def per_grid(self) -> Tensor:
+        """Tokens that each grid would keep [G] if all the grids that share a budget kept the same number."""
+        return torch.full((self.rows.grids,), self.budget.video / self.rows.grids, device=self.rows.video.device)
+
+    def best(self, score: Tensor) -> Tensor:
+        """Places in ``rows.video`` of the video tokens that are kept [budget.video], by their ``score`` [V]."""
+        return torch.sort(score, descending=True, stable=True).indices[: self.budget.video]
+
+    def runs(self, segment: Tensor) -> Tensor:
+        """Number of the run of grids [G] inside which tokens may merge, from their ``segment`` [G]."""
+        return segment
+
+    def audio(self) -> tuple[Tensor, Merge | None]:
+        """The audio rows that are kept [budget.audio], evenly spaced; each of the others merges into the last one
+        before it."""
+        total, count = len(self.rows.audio), self.budget.audio
+        if not 0 < count < total:
+            return self.rows.audio[:count], None
+        return merge_neighbours(self.rows.audio, *self._spaced_audio())
+
+    def _spaced_audio(self) -> tuple[Tensor, Tensor]:
+        """Places in ``rows.audio`` that are kept [budget.audio], and the window [A] inside which tokens may merge."""
+        audio = self.rows.audio
+        return evenly_spaced_index(len(audio), self.budget.audio, audio.device), torch.zeros_like(audio)
+
+
+def contextual_tokens(grids: Grids, count: Tensor) -> Tensor:
+    """Of each grid ``count`` [G] tokens, evenly spaced among the half of its tokens with the smaller norms: [G, P]
+    bool."""
+    norm = grids.point.norm(dim=-1).masked_fill(~grids.mask, torch.inf)
+    rank = torch.argsort(torch.argsort(norm, dim=1, stable=True), dim=1)
+    half = rank < -(-grids.mask.sum(1, keepdim=True) // 2)
     place, size = half.cumsum(1), half.sum(1, keepdim=True).clamp_min(1)
     count = torch.minimum(count[:, None], size)
     return half & evenly_spaced(place, count, size)
 
 
-def _novelty(grids: Grids, length: Tensor, segment: Tensor) -> Tensor:
-    """What a token adds [G, P], 0..1: one less its largest cosine, within REACH, with one of its grid whose ``length``
-    [G, P] is greater, and MEMORY of that with any of the grid before where that belongs to the same segment."""
+def _novelty(grids: Grids, norm: Tensor, segment: Tensor) -> Tensor:
+    """Novelty of each token [G, P], 0..1: one less its largest cosine, within NEIGHBOURHOOD, with a token of its grid
+    of larger ``norm`` [G, P], or TEMPORAL_WEIGHT of that with one of the grid before, if in the same segment."""
     unit, place, mask = normalize(grids.point, dim=-1), grids.place, grids.mask
-    goes_on = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
-    known = torch.empty_like(length)
-    step = max(1, PAIRS // length.shape[1] ** 2)
-    for first in range(0, len(length), step):
+    continues = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
+    redundancy = torch.empty_like(norm)
+    step = max(1, PAIRS // norm.shape[1] ** 2)
+    for first in range(0, len(norm), step):
         this = slice(first, first + step)
-        before = torch.arange(first, min(first + step, len(length)), device=unit.device).sub(1).clamp_min(0)
-        alike = _cosine_near(unit[this], place[this], unit[this], place[this])
-        longer = (length[this, None, :] > length[this, :, None]) & mask[this, None, :]
-        earlier = _cosine_near(unit[this], place[this], unit[before], place[before]).amax(-1) * goes_on[this, None]
-        known[this] = torch.maximum((alike * longer).amax(-1), MEMORY * earlier)
-    return 1 - known.clamp(0, 1)
+        before = torch.arange(first, min(first + step, len(norm)), device=unit.device).sub(1).clamp_min(0)
+        spatial = _nearby_cosine(unit[this], place[this], unit[this], place[this])
+        larger = (norm[this, None, :] > norm[this, :, None]) & mask[this, None, :]
+        temporal = _nearby_cosine(unit[this], place[this], unit[before], place[before]).amax(-1)
+        temporal = temporal * continues[this, None]
+        redundancy[this] = torch.maximum((spatial * larger).amax(-1), TEMPORAL_WEIGHT * temporal)
+    return 1 - redundancy.clamp(0, 1)
 
 
-def _cosine_near(unit: Tensor, place: Tensor, others: Tensor, their_place: Tensor) -> Tensor:
-    """Cosine [g, P, P] of each token with each of ``others`` that is within REACH of it; 0 for those farther away."""
-    distance = (place[:, :, None] - their_place[:, None]).abs().amax(-1)
-    return (unit @ others.mT) * (distance <= REACH)
-
-
-def windows(start_s: Tensor, seconds: float) -> Tensor:
-    """Number of each grid's window of sound [G] int64: grids that start in the same ``seconds`` share one."""
-    whole = (start_s / seconds + 1e-4).long()
-    return torch.cat([whole.new_zeros(1), (whole[1:] != whole[:-1]).cumsum(0)])
+def _nearby_cosine(unit: Tensor, place: Tensor, other_unit: Tensor, other_place: Tensor) -> Tensor:
+    """Cosine [g, P, P] of each token with each of the other grid that is within NEIGHBOURHOOD of it; 0 for those
+    farther away. ``unit`` [g, P, k] are unit vectors, ``place`` [g, P, 2] as in ``Grids``."""
+    distance = (place[:, :, None] - other_place[:, None]).abs().amax(-1)
+    return (unit @ other_unit.mT) * (distance <= NEIGHBOURHOOD)
 
 
 def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tensor, Merge]:
     """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept
     one before it, or, where none is, the first, if both are in one ``window`` [A]."""
-    everyone = torch.arange(len(audio), device=audio.device)
-    taker = kept[torch.searchsorted(kept, everyone, right=True).clamp_min(1) - 1]
-    out = complement(len(audio), kept)
-    weight = (window[out] == window[taker[out]]).to(torch.float32)
-    return audio[kept], Merge(audio[out], audio[taker[out]], weight)
+    places = torch.arange(len(audio), device=audio.device)
+    into = kept[torch.searchsorted(kept, places, right=True).clamp_min(1) - 1]
+    dropped = complement(len(audio), kept)
+    weight = (window[dropped] == window[into[dropped]]).to(torch.float32)
+    return audio[kept], Merge(audio[dropped], audio[into[dropped]], weight)
 
 
 @lru_cache(maxsize=4)

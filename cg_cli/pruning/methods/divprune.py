@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from cg_cli.pruning.base import ModalityPruner, Rows, mask_to_index
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import PAIRS, table
+from cg_cli.pruning.ops.indexing import mask_to_index
 from cg_cli.pruning.ops.parts import apportion
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -24,15 +26,15 @@ class DivPrune(ModalityPruner):
     picked, earlier ones first among equals.
 
     Where it differs: the paper solves one problem an image, which over a whole video is O(k n^2); here, as in SEATS
-    (arXiv
-    2605.20035), each window of grids is one, all windows side by side, with its share of the budget by its tokens.
-    Audio is thinned evenly.
+    (arXiv 2605.20035), each window of grids is one, all windows side by side, with its share of the budget by its
+    tokens. Audio is thinned evenly.
 
     Args:
         window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
     """
 
-    words: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
+    name: ClassVar[str] = "divprune"
+    reasons: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
 
     window: int = 8
 
@@ -55,7 +57,7 @@ class DivPrune(ModalityPruner):
 
 def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
     """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which
-    keeps its share by its tokens.
+    keeps in proportion to its tokens.
 
     Args:
         unit: [n + 1, D] float32, unit vectors; the last stands for no token.
@@ -64,19 +66,19 @@ def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
     """
     total, size = len(unit) - 1, index.shape[1]
     mask = index < total
-    held = mask.sum(1)
-    quota = apportion(held, held, count)
+    capacity = mask.sum(1)
+    quota = apportion(capacity, capacity, count)
     most = min(size, -(-count * size // total))  # no quota is larger; which the largest is, only the device knows
     step = max(1, PAIRS // size**2)
     pieces = zip(index.split(step), mask.split(step), strict=True)
-    turn = torch.cat([diverse(unit[piece], held_here, most) for piece, held_here in pieces])
-    stays = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
-    stays.index_copy_(0, index.flatten(), (turn < quota[:, None]).flatten())
-    return mask_to_index(stays[:-1], count)
+    order = torch.cat([diverse(unit[piece], piece_mask, most) for piece, piece_mask in pieces])
+    kept = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
+    kept.index_copy_(0, index.flatten(), (order < quota[:, None]).flatten())
+    return mask_to_index(kept[:-1], count)
 
 
 def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:
-    """The turn at which each token is picked, in each window on its own.
+    """Farthest point sampling: the order in which tokens are picked, in each window on its own.
 
     Args:
         unit: [W, n, D] float32, unit vectors; where ``mask`` [W, n] bool is False there is no token.
@@ -86,18 +88,16 @@ def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:
         [W, n] int64, from 0; ``picks`` for those that are not picked.
     """
     distance = 1 - unit @ unit.mT
-    oneself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
-    nearest = distance.masked_fill(oneself | ~mask[:, None], torch.inf).amin(-1)
+    diagonal = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
+    nearest = distance.masked_fill(diagonal | ~mask[:, None], torch.inf).amin(-1)
     pick = nearest.masked_fill(~mask, -torch.inf).argmax(1, keepdim=True)
-    closest = torch.full_like(nearest, torch.inf).masked_fill(
-        ~mask, -torch.inf
-    )  # to what was picked; then picked itself
-    turn = torch.full_like(mask, picks, dtype=torch.int64)
+    # Distance to the nearest picked token; -inf for one that is picked itself.
+    closest = torch.full_like(nearest, torch.inf).masked_fill(~mask, -torch.inf)
+    order = torch.full_like(mask, picks, dtype=torch.int64)
     for i in range(picks):
-        turn.scatter_reduce_(
-            1, pick, torch.full_like(pick, i), "amin"
-        )  # a window that has run out picks again, to no effect
-        to_pick = distance.gather(1, pick[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
-        closest = torch.minimum(closest, to_pick).scatter_(1, pick, -torch.inf)
+        # A window that has run out of tokens picks again, to no effect.
+        order.scatter_reduce_(1, pick, torch.full_like(pick, i), "amin")
+        distance_to_pick = distance.gather(1, pick[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
+        closest = torch.minimum(closest, distance_to_pick).scatter_(1, pick, -torch.inf)
         pick = closest.argmax(1, keepdim=True)
-    return turn
+    return order

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows, evenly_spaced_mask
+from cg_cli.pruning.base import ModalityPruner
+from cg_cli.pruning.ops.indexing import evenly_spaced_mask
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -22,7 +24,8 @@ class Evs(ModalityPruner):
     kept tokens keep their positions. Audio, which EVS does not treat, is thinned evenly.
     """
 
-    words: ClassVar[tuple[str, str]] = ("differs from the grid before", "like the grid before")
+    name: ClassVar[str] = "evs"
+    reasons: ClassVar[tuple[str, str]] = ("differs from the grid before", "like the grid before")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = rows.video

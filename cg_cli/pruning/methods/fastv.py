@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import mask_to_index
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
+from cg_cli.pruning.ops.indexing import mask_to_index
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class FastV(DecoderPruner):
             before its last.
     """
 
-    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
+    name: ClassVar[str] = "fastv"
+    reasons: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     layer: int = 2
 
@@ -40,5 +41,5 @@ class FastV(DecoderPruner):
         last = view.attention(torch.tensor([len(view.modality) - 1], device=view.modality.device))[0]
         score = last.masked_fill(~view.media, -1.0)
         best = torch.sort(score, descending=True, stable=True).indices[: budget.count]
-        stays = (~view.media).scatter(0, best, True)
-        return mask_to_index(stays, len(stays) - int(view.media.sum()) + budget.count)
+        kept = (~view.media).scatter(0, best, True)
+        return mask_to_index(kept, len(kept) - int(view.media.sum()) + budget.count)

@@ -1,4 +1,4 @@
-"""OmniDrop: layer by layer, let go what the question attends to least (arXiv 2605.14458)."""
+"""OmniDrop: layer by layer, drop what the question attends to least (arXiv 2605.14458)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import assemble, check_fits, mask_to_index, rows_of
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
 from cg_cli.pruning.methods.dycoke import DyCoke
 from cg_cli.pruning.methods.omnizip import saliency
+from cg_cli.pruning.ops.indexing import mask_to_index
+from cg_cli.pruning.ops.rows import assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Selection, TokenStream
 
 VIDEO_ENTERS, AUDIO_ENTERS = 0.4, 0.7  # of either modality
@@ -43,7 +44,8 @@ class OmniDrop(DecoderPruner):
         middle: depth, 0..1, at which the sigmoid is half way.
     """
 
-    words: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
+    name: ClassVar[str] = "omnidrop"
+    reasons: ClassVar[tuple[str, str]] = ("attended to by the question", "attended to less")
 
     first: float = 0.0
     last: float = 0.2
@@ -56,18 +58,18 @@ class OmniDrop(DecoderPruner):
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
         check_fits(rows, budget)
-        video, audio = self.entering(len(rows.video), len(rows.audio), budget.count)
-        seen, heard = rows.video, rows.audio
-        if 0 < video < len(seen):
-            seen = seen[DyCoke().pick_video(stream, rows, video)]
-        if audio < len(heard):
-            salient = saliency(stream.embeddings[heard].to(torch.float32))
-            heard = heard[torch.argsort(salient, descending=True, stable=True)[:audio]]
-        return assemble(rows, seen[:video], heard)
+        video, audio = rows.video, rows.audio
+        video_count, audio_count = self.entering(len(video), len(audio), budget.count)
+        if 0 < video_count < len(video):
+            video = video[DyCoke().pick_video(stream, rows, video_count)]
+        if audio_count < len(audio):
+            salient = saliency(stream.embeddings[audio].to(torch.float32))
+            audio = audio[torch.argsort(salient, descending=True, stable=True)[:audio_count]]
+        return assemble(rows, video[:video_count], audio)
 
     @staticmethod
     def entering(video: int, audio: int, count: int) -> tuple[int, int]:
-        """How many of ``video`` and ``audio`` tokens enter the language model, of which ``count`` are to be left."""
+        """How many of ``video`` and ``audio`` tokens enter the language model, which keeps ``count`` to the end."""
         enter_video, enter_audio = math.ceil(VIDEO_ENTERS * video), math.ceil(AUDIO_ENTERS * audio)
         short = count - enter_video - enter_audio
         if short > 0:  # spread over what was left out, in proportion
@@ -78,42 +80,44 @@ class OmniDrop(DecoderPruner):
 
     def after(self, view: LayerView, budget: Budget) -> Tensor | None:
         media = view.media
-        here = int(media.sum())
-        left = self.left(here, view.layer, view.layers, budget.count)
-        if left == here:
+        count = int(media.sum())
+        next_count = self.next_count(count, view.layer, view.layers, budget.count)
+        if next_count == count:
             return None
-        asked = torch.arange(len(media) - view.question, len(media), device=media.device)
-        score = _unit(view.attention(asked).mean(0), media)
+        question = torch.arange(len(media) - view.question, len(media), device=media.device)
+        score = _min_max(view.attention(question).mean(0), media)
         if view.layer >= DIVERSE_FROM * view.layers:
-            score = score + self._spared(score, view, here - left)
-        order = torch.sort(score.masked_fill(~media, -torch.inf), descending=True, stable=True).indices[:left]
-        stays = (~media).scatter(0, order, True)
-        return mask_to_index(stays, len(media) - here + left)
+            score = score + self._diversity(score, view, count - next_count)
+        order = torch.sort(score.masked_fill(~media, -torch.inf), descending=True, stable=True).indices[:next_count]
+        kept = (~media).scatter(0, order, True)
+        return mask_to_index(kept, len(media) - count + next_count)
 
-    def left(self, here: int, layer: int, layers: int, count: int) -> int:
-        """Of ``here`` audio and video tokens that ``layer`` has read, how many go on; ``count`` after the last layer
-        that drops."""
+    def next_count(self, count: int, layer: int, layers: int, final: int) -> int:
+        """Of ``count`` audio and video tokens that ``layer`` has read, how many the next one reads; ``final`` after the
+        last layer that drops."""
         end = max(layers - 2, 1)  # layers that drop
-        if layer >= end or here <= count:
-            return here
-        rate = [-math.log1p(-self._share(number, layers)) + 1e-9 for number in range(layer, end)]
-        return max(count, round(here * (count / here) ** (rate[0] / sum(rate)))) if layer < end - 1 else count
+        if layer >= end or count <= final:
+            return count
+        rate = [-math.log1p(-self._drop_rate(each, layers)) + 1e-9 for each in range(layer, end)]
+        return max(final, round(count * (final / count) ** (rate[0] / sum(rate)))) if layer < end - 1 else final
 
-    def _share(self, layer: int, layers: int) -> float:
+    def _drop_rate(self, layer: int, layers: int) -> float:
+        """Share of its tokens that ``layer`` drops, before scaling to the budget: a sigmoid over depth."""
         return self.first + (self.last - self.first) / (1 + math.exp(-STEEPNESS * (layer / layers - self.middle)))
 
-    def _spared(self, score: Tensor, view: LayerView, going: int) -> Tensor:
-        """What is added to the scores [n] of the 2 ``going`` candidates with the lowest."""
+    def _diversity(self, score: Tensor, view: LayerView, drops: int) -> Tensor:
+        """Diversity bonus [n], for the 2 ``drops`` candidates with the lowest ``score`` [n]: their distance in time
+        from the chunk with the highest."""
         media, chunk = view.media, view.chunk
         total = torch.zeros(len(media), device=media.device).index_add_(0, chunk, score * media)
         key = total.argmax()
-        far = _unit((chunk - key).abs().float(), media)
-        order = torch.sort(score.masked_fill(~media, torch.inf), stable=True).indices[: 2 * going]
+        distance = _min_max((chunk - key).abs().float(), media)
+        order = torch.sort(score.masked_fill(~media, torch.inf), stable=True).indices[: 2 * drops]
         candidate = torch.zeros_like(media).scatter(0, order, True) & media
-        return DIVERSITY * far * candidate
+        return DIVERSITY * distance * candidate
 
 
-def _unit(values: Tensor, media: Tensor) -> Tensor:
-    """``values`` [n] float32 so that those of ``media`` span 0..1; all 0 if they are equal."""
+def _min_max(values: Tensor, media: Tensor) -> Tensor:
+    """``values`` [n] float32 scaled so that those of ``media`` span 0..1; all 0 if they are equal."""
     low, high = values.masked_fill(~media, torch.inf).amin(), values.masked_fill(~media, -torch.inf).amax()
     return ((values - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)

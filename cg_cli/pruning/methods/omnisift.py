@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import Grids, table
 from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 
@@ -22,25 +23,26 @@ class OmniSift(ModalityPruner):
     like the token at the same place of the first; by cosine, every grid the same share.
 
     Only the rule for video: OmniSIFT trains a selector that picks audio by the kept video, and fine-tunes the language
-    model with it. Neither is here, so audio is thinned evenly_spaced_index, and the paper's figures do not apply.
+    model with it. Neither is included, so audio is thinned evenly, and the paper's figures do not apply.
 
     Where it differs besides: the share follows from the budget, the same for all grids to within one token. Where a
-    chunk has more grids than two, they take turns; where it has one, that is a first one.
+    chunk has more grids than two, they alternate; where it has one, that is a first one.
     """
 
-    words: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
+    name: ClassVar[str] = "omnisift"
+    reasons: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = stream.embeddings[rows.video]
         grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
         grids = table(stream, rows, video.to(torch.float32))
-        _, turn = chunks(grids)
-        score = torch.where((turn % 2 == 0)[grid], detail(grids), change(video, grid, row, column))
-        held = grids.mask.sum(1)
-        return best(grids, score, apportion(held, held, count), count)
+        _, number = chunks(grids)
+        score = torch.where((number % 2 == 0)[grid], detail(grids), change(video, grid, row, column))
+        capacity = grids.mask.sum(1)
+        return best(grids, score, apportion(capacity, capacity, count), count)
 
 
 def detail(grids: Grids) -> Tensor:
-    """How little each token is like the mean token of its grid: 1 - cosine [V] float32."""
+    """Distinctness of each token in its grid: 1 - cosine with the grid's mean token, [V] float32."""
     mean = normalize(grids.mean(), dim=-1)
     return 1 - grids.flat((normalize(grids.point, dim=-1) * mean[:, None]).sum(-1))

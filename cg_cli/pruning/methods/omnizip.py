@@ -1,5 +1,5 @@
-"""OmniZip: audio says how much of each chunk's video stays (arXiv 2511.14582, CVPR 2026), without its attention
-maps."""
+"""OmniZip: audio saliency decides how much of each chunk's video is kept (arXiv 2511.14582, CVPR 2026), here without
+attention maps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Pruner, Rows, assemble, check_fits, complement, evenly_spaced_index, rows_of
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget, wide
 from cg_cli.pruning.methods.evs import change
 from cg_cli.pruning.ops.grids import PAIRS, Grids, table
+from cg_cli.pruning.ops.indexing import bincount, complement, evenly_spaced_index
 from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
+from cg_cli.pruning.ops.windows import EPSILON
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
-HEARD = 0.7  # of the audio stays as dominant tokens in the published setting for 45 % (rho_a = 0.3) ...
+DOMINANT = 0.7  # of the audio is kept as dominant tokens in the published setting for 45 % (rho_a = 0.3) ...
 ANCHORS = 0.05  # ... and so much of it as anchors
 MERGED = 3  # tokens that merge into an anchor (G)
-DROP_MOST, DROP_LEAST = 0.75, 0.35  # of a chunk's video, where none and all of its audio stays
+DROP_MOST, DROP_LEAST = 0.75, 0.35  # of a chunk's video, where none and all of its audio is kept
 NEIGHBOURS = 5  # of the density peaks
 
 
@@ -41,11 +44,12 @@ class OmniZip(Pruner):
     audio. Here the counts are the budget's, as for every other pruner: where that keeps more audio than OmniZip does at
     45 %, the chunks are still judged by what OmniZip would keep. Anchors are at most half of the audio that stays.
     OmniZip scales the chunks' rates but for the smallest and the largest until the total is near, within 0.35..0.75;
-    here all shares of tokens kept are scaled by one factor, so that the total is exact at any budget. An anchor weighs
-    in attention what merged into it.
+    here all shares of tokens kept are scaled by one factor, so that the total is exact at any budget. An anchor gets
+    proportional attention by what merged into it.
     """
 
-    words: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
+    name: ClassVar[str] = "omnizip"
+    reasons: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         pairs = grids * (-(-video // grids)) ** 2 if 0 < budget.video < video else 0
@@ -55,29 +59,31 @@ class OmniZip(Pruner):
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
         check_fits(rows, budget)
-        sound, picture = (normalize(stream.embeddings[x].to(torch.float32), dim=-1) for x in (rows.audio, rows.video))
+        unit_audio, unit_video = (
+            normalize(stream.embeddings[index].to(torch.float32), dim=-1) for index in (rows.audio, rows.video)
+        )
         salient = saliency(stream.embeddings[rows.audio].to(torch.float32))
         video = rows.video[: budget.video]
         if 0 < budget.video < len(rows.video):
-            heard = torch.cat(thin(salient, min(budget.audio, int((HEARD + ANCHORS) * len(salient) + 0.5))))
-            video = rows.video[_video(stream, rows, table(stream, rows, picture), heard, budget.video)]
+            salient_audio = torch.cat(thin(salient, min(budget.audio, int((DOMINANT + ANCHORS) * len(salient) + 0.5))))
+            video = rows.video[_video(stream, rows, table(stream, rows, unit_video), salient_audio, budget.video)]
         dominant, anchor = thin(salient, budget.audio)
         audio = rows.audio[torch.cat([dominant, anchor])]
         merge = (
-            fold(rows.audio, sound, picture, dominant, anchor)
-            if 0 < budget.audio < len(sound) and len(anchor)
+            fold(rows.audio, unit_audio, unit_video, dominant, anchor)
+            if 0 < budget.audio < len(unit_audio) and len(anchor)
             else None
         )
         return Selection(assemble(rows, video, audio).indices, merge)
 
 
-def _video(stream: TokenStream, rows: Rows, grids: Grids, heard: Tensor, count: int) -> Tensor:
-    """Places in ``rows.video`` [count] of those that stay, from the places ``heard`` [m] in ``rows.audio`` that do."""
+def _video(stream: TokenStream, rows: Rows, grids: Grids, salient_audio: Tensor, count: int) -> Tensor:
+    """Places in ``rows.video`` [count] of the kept tokens, from the places ``salient_audio`` [m] in ``rows.audio``."""
     grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
-    chunk, turn = chunks(grids)
-    quota = apportion(chunk_weight(grids, chunk, stream.time_s[rows.audio], heard), grids.mask.sum(1), count)
+    chunk, number = chunks(grids)
+    quota = apportion(chunk_weight(grids, chunk, stream.time_s[rows.audio], salient_audio), grids.mask.sum(1), count)
     moved = change(stream.embeddings[rows.video], grid, row, column)
-    return best(grids, torch.where((turn % 2 == 0)[grid], grids.flat(peaks(grids)), moved), quota, count)
+    return best(grids, torch.where((number % 2 == 0)[grid], grids.flat(peaks(grids)), moved), quota, count)
 
 
 def saliency(audio: Tensor) -> Tensor:
@@ -87,7 +93,7 @@ def saliency(audio: Tensor) -> Tensor:
 
 
 def anchor_count(audio: int, count: int) -> int:
-    """How many of the ``count`` tokens that stay of ``audio`` are anchors."""
+    """How many of the ``count`` kept tokens of ``audio`` are anchors."""
     return min(int(ANCHORS * audio + 0.5), count // 2)
 
 
@@ -99,52 +105,52 @@ def thin(salient: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return dominant, rest[evenly_spaced_index(len(rest), anchors, rest.device)]
 
 
-def fold(rows: Tensor, sound: Tensor, picture: Tensor, dominant: Tensor, anchor: Tensor) -> Merge:
-    """Merge audio tokens that go into the anchors: of those most like an anchor, the MERGED most like any video token.
+def fold(rows: Tensor, unit_audio: Tensor, unit_video: Tensor, dominant: Tensor, anchor: Tensor) -> Merge:
+    """Merge dropped audio tokens into the anchors: of those most like an anchor, the MERGED most like any video token.
 
     Args:
         rows: [A] int64, the audio's rows in the stream.
-        sound, picture: [A, D] and [V, D] float32, audio and video tokens at unit length.
-        dominant, anchor: places in ``rows`` of what stays; there has to be an anchor.
+        unit_audio, unit_video: [A, D] and [V, D] float32, audio and video tokens at unit length.
+        dominant, anchor: places in ``rows`` of what is kept; there has to be an anchor.
     """
     out = complement(len(rows), torch.cat([dominant, anchor]))
-    taker = (sound[out] @ sound[anchor].T).argmax(1)
-    said = sound.new_zeros(len(out))
-    if len(picture):
-        pieces = out.split(max(1, PAIRS // len(picture)))
-        said = torch.cat([(sound[piece] @ picture.T).amax(1) for piece in pieces])
-    order = torch.argsort(said, descending=True, stable=True)
-    order = order[torch.argsort(taker[order], stable=True)]
-    out, taker, said = out[order], taker[order], said[order]
-    rank = torch.arange(len(out), device=out.device) - torch.searchsorted(taker, taker)
+    into = (unit_audio[out] @ unit_audio[anchor].T).argmax(1)
+    cosine = unit_audio.new_zeros(len(out))
+    if len(unit_video):
+        pieces = out.split(max(1, PAIRS // len(unit_video)))
+        cosine = torch.cat([(unit_audio[piece] @ unit_video.T).amax(1) for piece in pieces])
+    order = torch.argsort(cosine, descending=True, stable=True)
+    order = order[torch.argsort(into[order], stable=True)]
+    out, into, cosine = out[order], into[order], cosine[order]
+    rank = torch.arange(len(out), device=out.device) - torch.searchsorted(into, into)
     lost = len(anchor) * MERGED
-    slot = torch.where(rank < MERGED, taker * MERGED + rank, lost)
-    weight = said.new_full((lost + 1,), -torch.inf).scatter_(0, slot, said)[:-1].view(-1, MERGED).softmax(1)
+    slot = torch.where(rank < MERGED, into * MERGED + rank, lost)
+    weight = cosine.new_full((lost + 1,), -torch.inf).scatter_(0, slot, cosine)[:-1].view(-1, MERGED).softmax(1)
     weight = torch.cat([weight.flatten(), weight.new_zeros(1)])[slot]
-    return Merge(rows[out], rows[anchor[taker]], weight)
+    return Merge(rows[out], rows[anchor[into]], weight)
 
 
-def chunk_weight(grids: Grids, chunk: Tensor, time_s: Tensor, heard: Tensor) -> Tensor:
-    """How many tokens each grid would keep [G] float64, in proportion.
+def chunk_weight(grids: Grids, chunk: Tensor, time_s: Tensor, salient_audio: Tensor) -> Tensor:
+    """Weight of each grid [G] float64 in sharing out the video's budget.
 
     Args:
         chunk: [G] int64, the chunk of each grid.
         time_s: [A], when each audio token starts; it belongs to the grid that is shown then.
-        heard: [m] int64, which of the audio tokens are salient.
+        salient_audio: [m] int64, which of the audio tokens are salient.
     """
-    shown = torch.searchsorted(grids.start_s.cummax(0).values, time_s + 1e-4, right=True).clamp_min(1) - 1
-    of = chunk[shown]
-    came, stayed = (chunk.new_zeros(len(chunk)).index_add_(0, x, torch.ones_like(x)) for x in (of, of[heard]))
-    audible, held = (came > 0)[chunk], wide(grids.mask.sum(1))
-    kept = 1 - DROP_MOST + (DROP_MOST - DROP_LEAST) * (wide(stayed) / came.clamp_min(1))[chunk]
-    tokens = held * audible
+    grid = torch.searchsorted(grids.start_s.cummax(0).values, time_s + EPSILON, right=True).clamp_min(1) - 1
+    audio_chunk = chunk[grid]
+    total, salient = (bincount(x, len(chunk)) for x in (audio_chunk, audio_chunk[salient_audio]))
+    audible, capacity = (total > 0)[chunk], wide(grids.mask.sum(1))
+    kept = 1 - DROP_MOST + (DROP_MOST - DROP_LEAST) * (wide(salient) / total.clamp_min(1))[chunk]
+    tokens = capacity * audible
     mean = (kept * tokens).sum() / tokens.sum().clamp_min(1)
-    return held * torch.where(audible, kept / mean, 1.0)
+    return capacity * torch.where(audible, kept / mean, 1.0)
 
 
 def peaks(grids: Grids) -> Tensor:
-    """How much of a density peak each token is in its grid [G, P] (DPC-KNN), on 1 - cosine; ``grids`` hold unit
-    vectors. Places without a token hold anything.
+    """DPC-KNN score of each token in its grid [G, P], on the distance 1 - cosine; ``grids`` hold unit vectors. Places
+    without a token hold anything.
 
     Density, exp(- mean distance to the NEIGHBOURS nearest others), times the distance to the nearest token that is
     denser, an earlier one among equals; for the densest, to the farthest token.
@@ -155,9 +161,9 @@ def peaks(grids: Grids) -> Tensor:
 
 def _peaks(unit: Tensor, mask: Tensor) -> Tensor:
     distance = 1 - unit @ unit.mT
-    oneself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
-    none = oneself | ~mask[:, :, None] | ~mask[:, None]
-    near = distance.masked_fill(none, torch.inf).topk(min(NEIGHBOURS, len(oneself) - 1), largest=False).values
+    diagonal = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
+    none = diagonal | ~mask[:, :, None] | ~mask[:, None]
+    near = distance.masked_fill(none, torch.inf).topk(min(NEIGHBOURS, len(diagonal) - 1), largest=False).values
     real = near < torch.inf
     density = torch.exp(-near.masked_fill(~real, 0).sum(-1) / real.sum(-1).clamp_min(1)).masked_fill(~mask, -torch.inf)
     rank = torch.argsort(torch.argsort(density, dim=1, descending=True, stable=True), dim=1)

@@ -1,4 +1,4 @@
-"""Random choice: the baseline that any method has to beat."""
+"""Random selection, seeded: the baseline that any method has to beat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.base import ModalityPruner
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 SEEDS = 2**63  # torch takes more, but JSON readers and numpy do not
@@ -25,7 +26,8 @@ class Random(ModalityPruner):
         seed: 0 <= seed < 2**63. ValueError outside.
     """
 
-    words: ClassVar[tuple[str, str]] = ("drawn by lot", "not drawn")
+    name: ClassVar[str] = "random"
+    reasons: ClassVar[tuple[str, str]] = ("drawn by lot", "not drawn")
 
     seed: int = 0
 

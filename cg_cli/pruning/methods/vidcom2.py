@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import ModalityPruner, Rows
+from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.ops.grids import table
 from cg_cli.pruning.ops.parts import apportion, best
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the Gaussians, in squared distance of unit vectors
@@ -31,17 +32,18 @@ class VidCom2(ModalityPruner):
     with fewer tokens than grids, some grids keep none. Audio, which VidCom2 does not treat, is thinned evenly.
     """
 
-    words: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
+    name: ClassVar[str] = "vidcom2"
+    reasons: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         grids = table(stream, rows, still_channels(stream.embeddings[rows.video].to(torch.float32)))
         video = grids.point.sum((0, 1)) / grids.total
         like_video = likeness(grids.point, video) * grids.mask
         like_frame = likeness(grids.point, grids.mean()[:, None])
-        held = grids.mask.sum(1)
-        wish = held * shares(like_video.sum(1) / held.clamp_min(1), held > 0) * count / grids.total
-        least = ((held > 0) & (count >= (held > 0).sum())).long()
-        quota = least + apportion((wish - least).clamp_min(0), held - least, count - least.sum())
+        capacity = grids.mask.sum(1)
+        ideal = capacity * shares(like_video.sum(1) / capacity.clamp_min(1), capacity > 0) * count / grids.total
+        least = ((capacity > 0) & (count >= (capacity > 0).sum())).long()
+        quota = least + apportion((ideal - least).clamp_min(0), capacity - least, count - least.sum())
         return best(grids, -grids.flat(like_video + like_frame), quota, count)
 
 
@@ -58,8 +60,8 @@ def likeness(point: Tensor, centre: Tensor) -> Tensor:
     return torch.stack([torch.exp(-squared / (2 * width)) for width in WIDTHS]).sum(0)
 
 
-def shares(like_video: Tensor, shown: Tensor) -> Tensor:
-    """What each grid keeps, relative to the clip's keep ratio [G], from its mean likeness to the video [G]; its mean
-    over the grids that are ``shown`` [G] bool, which have tokens, is 1."""
-    unique = torch.softmax((-like_video / TEMPERATURE).masked_fill(~shown, -torch.inf), dim=0)
-    return 1 + unique - 1 / shown.sum()
+def shares(like_video: Tensor, filled: Tensor) -> Tensor:
+    """Frame budgets [G], relative to the clip's keep ratio, from the mean likeness of each grid to the video [G]; their
+    mean over the grids that have tokens, ``filled`` [G] bool, is 1."""
+    unique = torch.softmax((-like_video / TEMPERATURE).masked_fill(~filled, -torch.inf), dim=0)
+    return 1 + unique - 1 / filled.sum()

@@ -1,4 +1,4 @@
-"""VisionZip: a few dominant tokens, and contextual ones that stand for the rest (arXiv 2412.04467)."""
+"""VisionZip: a few dominant tokens, and contextual ones that the rest merges into (arXiv 2412.04467)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import (
-    Pruner,
-    assemble,
-    check_fits,
-    complement,
-    evenly_spaced,
-    evenly_spaced_index,
-    mask_to_index,
-    rows_of,
-)
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.ops.grids import Grids, table
+from cg_cli.pruning.ops.indexing import complement, evenly_spaced, evenly_spaced_index, mask_to_index
 from cg_cli.pruning.ops.parts import apportion, ranks
+from cg_cli.pruning.ops.rows import assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
 CONTEXTUAL = 10 / 64  # of a grid's kept tokens; the public settings are 54 dominant + 10 contextual, and multiples
@@ -35,14 +28,15 @@ class VisionZip(Pruner):
     Every dropped token is averaged into the contextual token of its grid that is most like it by cosine.
 
     Where it differs: VisionZip ranks by the attention that a token receives in the vision encoder and compares keys.
-    There are no attention maps here, so the feature norm ranks, as in the public port to Qwen2.5-Omni (VidCom2, branch
-    omni), and embeddings are compared. A merged token also weighs in attention as many as it stands for, which
-    VisionZip's do not: ``Merge`` knows no averaging without that. Every grid is an image and keeps the same share to
-    within one token, at least one of two or more being contextual; where a grid keeps none or one, its dropped tokens
-    are lost. Audio is thinned evenly.
+    A stream carries no attention maps, so the feature norm ranks, as in the public port to Qwen2.5-Omni (VidCom2,
+    branch omni), and embeddings are compared. Merged tokens get proportional attention, which VisionZip's do not:
+    ``Merge`` knows no averaging without that. Every grid is an image and keeps the same share to within one token, at
+    least one of two or more being contextual; where a grid keeps none or one, its dropped tokens are lost. Audio is
+    thinned evenly.
     """
 
-    words: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
+    name: ClassVar[str] = "visionzip"
+    reasons: ClassVar[tuple[str, str]] = ("dominant, or stands for others", "stood for by another")
 
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         if not 0 < budget.video < video:
@@ -58,26 +52,26 @@ class VisionZip(Pruner):
         if not 0 < count < total:
             return assemble(rows, rows.video[:count], audio)
         grids = table(stream, rows, stream.embeddings[rows.video].to(torch.float32))
-        dominant, anchor = chosen(grids, count)
+        dominant, anchor = dominant_and_contextual(grids, count)
         kept = mask_to_index(grids.flat(dominant | anchor), count)
-        into, weight = takers(grids, anchor, _contextual_at_most(count, total, rows.cells))
+        into, weight = merge_targets(grids, anchor, _contextual_at_most(count, total, rows.cells))
         dropped = complement(total, kept)
         into, weight = into[dropped], weight[dropped]
-        into = torch.where(weight > 0, into, kept[0])  # of a grid without anchors: lost, whoever the taker
+        into = torch.where(weight > 0, into, kept[0])  # of a grid without anchors: lost, with weight 0
         merge = Merge(rows.video[dropped], rows.video[into], weight)
         return Selection(assemble(rows, rows.video[kept], audio).indices, merge)
 
 
 def _contextual_at_most(count: int, total: int, cells: int) -> int:
-    """Contextual tokens of a grid of ``cells`` of ``total`` tokens where ``count`` stay; no grid has more. At least
-    1."""
+    """Contextual tokens of a grid of ``cells`` of ``total`` tokens where ``count`` are kept; no grid has more. At
+    least 1."""
     return max(1, int(CONTEXTUAL * -(-count * cells // total) + 0.5))
 
 
-def chosen(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
-    """The dominant and the contextual tokens, [G, P] bool each; together ``count``, every grid its share."""
-    held = grids.mask.sum(1)
-    quota = apportion(held, held, count)[:, None]
+def dominant_and_contextual(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
+    """The dominant and the contextual tokens, [G, P] bool each; together ``count``, the same share of every grid."""
+    capacity = grids.mask.sum(1)
+    quota = apportion(capacity, capacity, count)[:, None]
     contextual = torch.minimum((CONTEXTUAL * quota + 0.5).long().clamp_min(1), quota - 1).clamp_min(0)
     dominant = ranks(grids, grids.flat(grids.point.norm(dim=-1))) < quota - contextual
     rest = grids.mask & ~dominant
@@ -85,7 +79,7 @@ def chosen(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
     return dominant, anchor
 
 
-def takers(grids: Grids, anchor: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def merge_targets(grids: Grids, anchor: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """For each token the place in ``rows.video`` [V] int64 of the ``anchor`` [G, P] of its grid most like it, and 1 or,
     in a grid without any, 0 [V] float32. No grid has more than ``most`` anchors."""
     unit = normalize(grids.point, dim=-1)

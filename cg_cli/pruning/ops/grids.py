@@ -1,4 +1,4 @@
-"""A stream's video tokens as a table, one grid a row, in a coarse space in which they are compared cheaply."""
+"""The video tokens of a stream as a table, one grid a row: cosine between grids, and token merging."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.base import Rows, complement
+from cg_cli.pruning.ops.indexing import complement
+from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import Merge, TokenStream
 
 PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
@@ -22,7 +23,7 @@ class Grids:
         index: [G, P] int64, places in ``rows.video``; V, the number of video tokens, where a grid has fewer.
         point: [G, P, k] float32, the tokens in the coarse space, centred; 0 where there is none.
         place: [G, P, 2] float32, where in the picture each token is: down and right, 0..1 of its sides.
-        start_s: [G] float32, when each grid starts, seconds.
+        start_s: [G] float32, when each grid starts, seconds; 0 for one without tokens.
         total: V.
     """
 
@@ -48,7 +49,7 @@ class Grids:
 
 
 def table(stream: TokenStream, rows: Rows, point: Tensor) -> Grids:
-    """The table of ``stream``'s video tokens, at ``point`` [V, k], which stand in ``rows.video``; V > 0."""
+    """The table of ``stream``'s video tokens; ``point`` [V, k] are these in the order of ``rows.video``, V > 0."""
     grid, total, device = stream.grid[rows.video], len(rows.video), point.device
     place = torch.arange(total, device=device)
     order = torch.argsort(grid, stable=True)  # streams come in this order already; nothing here relies on it
@@ -57,10 +58,10 @@ def table(stream: TokenStream, rows: Rows, point: Tensor) -> Grids:
     index = torch.full((rows.grids, rows.cells), total, device=device)
     index[grid, rank - first[grid]] = place
     start = torch.zeros(rows.grids, device=device).scatter_reduce(0, grid, stream.time_s[rows.video], "amax")
-    where = torch.stack([stream.row[rows.video], stream.column[rows.video]], dim=1).to(torch.float32)
-    where = where / (where.amax(0) + 1)
-    padded = [torch.cat([values, values.new_zeros(1, values.shape[1])])[index] for values in (point, where)]
-    return Grids(index, *padded, start, total)
+    cell = torch.stack([stream.row[rows.video], stream.column[rows.video]], dim=1).to(torch.float32)
+    cell = cell / (cell.amax(0) + 1)
+    padded_point, padded_cell = (torch.cat([x, x.new_zeros(1, x.shape[1])])[index] for x in (point, cell))
+    return Grids(index, padded_point, padded_cell, start, total)
 
 
 def similarity(grids: Grids) -> Tensor:
@@ -71,8 +72,8 @@ def similarity(grids: Grids) -> Tensor:
 
 
 def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
-    """Fold each dropped token into the kept one of its run of grids that is nearest to it in the coarse space; where
-    none of its run is kept, it is lost.
+    """Fold each dropped token into the nearest kept one of its run of grids, by distance in the coarse space; where
+    none of its run is kept, it is lost (weight 0).
 
     Args:
         kept: [K] int64, places in ``rows.video``, K > 0.
@@ -81,12 +82,11 @@ def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
     point = grids.flat(grids.point)
     run = grids.flat(run[:, None].expand_as(grids.index))
     dropped = complement(grids.total, kept)
-    into, found = [], []
+    into, merged = [], []
     for piece in dropped.split(max(1, PAIRS // len(kept))):
-        far = (
-            point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T
-        )  # squared, less the token's own length's square
-        best = far.masked_fill(run[piece][:, None] != run[kept], torch.inf).min(1)
+        # Squared distance, less the dropped token's own squared norm.
+        distance = point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T
+        best = distance.masked_fill(run[piece][:, None] != run[kept], torch.inf).min(1)
         into.append(kept[best.indices])
-        found.append(best.values < torch.inf)
-    return Merge(rows.video[dropped], rows.video[torch.cat(into)], torch.cat(found).to(torch.float32))
+        merged.append(best.values < torch.inf)
+    return Merge(rows.video[dropped], rows.video[torch.cat(into)], torch.cat(merged).to(torch.float32))

@@ -1,23 +1,22 @@
-"""Parts of a video, grids or windows or chunks of them: how many tokens each part keeps, and which of a grid's."""
+"""Quotas: how many tokens each part of a video keeps, a grid or a window, and which of a grid's."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from cg_cli.pruning.base import mask_to_index
 from cg_cli.pruning.budget import wide
-from cg_cli.pruning.methods.contextguard import windows
 from cg_cli.pruning.ops.grids import Grids
-
-CHUNK_S = 2.0  # seconds; Qwen2.5-Omni interleaves sound and picture in chunks of this length
+from cg_cli.pruning.ops.indexing import mask_to_index
+from cg_cli.pruning.ops.windows import CHUNK_S, window_index
 
 
 def apportion(weight: Tensor, capacity: Tensor, total: int | Tensor) -> Tensor:
-    """Whole numbers [n] int64 whose sum is exactly ``total``, in proportion to ``weight`` as far as ``capacity`` goes round.
+    """Share out ``total``: whole numbers [n] int64 with exactly this sum, in proportion to ``weight`` within
+    ``capacity``.
 
-    What a part cannot hold goes to the others in proportion, and fractions by largest remainder, to earlier parts among
-    equals. A part that wishes for nothing gets what nobody else can hold. Never waits for the device.
+    What exceeds the capacity of a part goes to the others in proportion, and fractions by largest remainder, to earlier
+    parts among equals. A part of weight 0 gets what no other has room for. Never waits for the device.
 
     Args:
         weight: [n], >= 0, of any scale.
@@ -25,11 +24,10 @@ def apportion(weight: Tensor, capacity: Tensor, total: int | Tensor) -> Tensor:
         total: 0 <= total <= sum of ``capacity``.
     """
     weight, capacity = wide(weight).clamp_min(1e-9), wide(capacity)
-    order = torch.argsort(capacity / weight, stable=True)  # those that are full first come first
+    order = torch.argsort(capacity / weight, stable=True)  # the parts that fill up first
     full = capacity[order].cumsum(0) - capacity[order]
     rest = weight[order].flip(0).cumsum(0).flip(0)
-    # Were the first k parts full, the others would get this times their weight: it grows in k as long as the next is full
-    # too.
+    # Were the first k parts full, the others would get this times their weight: it grows in k while the next is full.
     factor = ((total - full) / rest).amax()
     share = torch.minimum(weight * factor, capacity)
     whole = share.floor()
@@ -40,8 +38,8 @@ def apportion(weight: Tensor, capacity: Tensor, total: int | Tensor) -> Tensor:
 def ranks(grids: Grids, score: Tensor) -> Tensor:
     """Rank [G, P] int64 of each token in its grid by ``score`` [V]: the highest is 0, earlier ones first among equals,
     places without a token last."""
-    laid = torch.cat([score, score.new_full((1,), -torch.inf)])[grids.index]
-    return torch.argsort(torch.argsort(laid, dim=1, descending=True, stable=True), dim=1)
+    by_cell = torch.cat([score, score.new_full((1,), -torch.inf)])[grids.index]
+    return torch.argsort(torch.argsort(by_cell, dim=1, descending=True, stable=True), dim=1)
 
 
 def best(grids: Grids, score: Tensor, quota: Tensor, count: int) -> Tensor:
@@ -53,7 +51,7 @@ def best(grids: Grids, score: Tensor, quota: Tensor, count: int) -> Tensor:
 
 
 def chunks(grids: Grids) -> tuple[Tensor, Tensor]:
-    """Number of the 2 s chunk of each grid [G] int64, never falling, and the grid's turn in its chunk [G] int64, from
+    """Number of the 2 s chunk of each grid [G] int64, never falling, and the grid's number in its chunk [G] int64, from
     0."""
-    chunk = windows(grids.start_s.cummax(0).values, CHUNK_S)  # a grid without tokens tells no time
+    chunk = window_index(grids.start_s.cummax(0).values, CHUNK_S)  # a grid without tokens has no time
     return chunk, torch.arange(len(chunk), device=chunk.device) - torch.searchsorted(chunk, chunk)

@@ -1,7 +1,7 @@
-"""What a clip's own sound tells about its picture, without training: ridge regression inside the clip.
+"""Leave-one-out ridge regression inside one clip: picture from sound, without a trained predictor.
 
-Each window's picture is predicted from its sound by a regression that was fitted to the other windows (leave-one-out,
-in closed form). Works on any backbone, but knows only what repeats in this one clip.
+Each window's picture is predicted from its sound by a regression that was fitted to the other windows, in closed form.
+Works on any backbone, but knows only what repeats in this one clip.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def leave_one_out(audio: Tensor, window: Tensor, picture: Tensor) -> Tensor:
         picture: [W, k] float32, mean picture of each window.
 
     Returns:
-        [W, k] float32, unit length: how the window's picture departs from the clip's mean, as its sound has it; zeros
-        for a window without sound.
+        [W, k] float32, unit length: the predicted departure of the window's picture from the clip's mean; zeros for a
+        window without sound.
     """
     count = picture.new_zeros(len(picture)).index_add_(0, window, torch.ones_like(window, dtype=picture.dtype))
-    heard = (count > 0).to(picture.dtype)[:, None]
-    total = heard.sum().clamp_min(1)
+    audible = (count > 0).to(picture.dtype)[:, None]
+    total = audible.sum().clamp_min(1)
     sound = (
         picture.new_zeros(len(picture), audio.shape[1]).index_add_(0, window, audio.float())
         / count.clamp_min(1)[:, None]
     )
-    sound = (sound - sound.sum(0) / total) * heard
-    picture = (picture - (picture * heard).sum(0) / total) * heard
+    sound = (sound - sound.sum(0) / total) * audible
+    picture = (picture - (picture * audible).sum(0) / total) * audible
     gram = sound @ sound.T
     scale = (gram.diagonal().sum() / total).clamp_min(1e-6)
     inverse = torch.linalg.inv_ex(gram / scale + RIDGE * torch.eye(len(gram), device=gram.device)).inverse
-    return normalize(picture - (inverse @ picture) / inverse.diagonal()[:, None], dim=-1) * heard
+    return normalize(picture - (inverse @ picture) / inverse.diagonal()[:, None], dim=-1) * audible

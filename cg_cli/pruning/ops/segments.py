@@ -1,4 +1,4 @@
-"""Cuts of a video by depth score: how deep the similarity of neighbouring grids dips between its peaks.
+"""Segments of a video by depth score: how deep the similarity of neighbouring grids dips between its peaks.
 
 TextTiling's score, as VideoLLaMB uses it for scenes. ContextGuard names depth-score merging (arXiv 2605.11605, section
 2.3) without a public formula; the online form, left peak only, is the causal half of it.
@@ -14,7 +14,7 @@ SHALLOW = 0.02  # no dip below this is a cut, or a still video would be cut at i
 
 
 def _peaks(similarity: Tensor) -> Tensor:
-    """For each gap the value reached by climbing to the left for as long as it does not go down."""
+    """For each gap [G - 1] the value reached by climbing to the left for as long as it does not go down."""
     place = torch.arange(len(similarity), device=similarity.device)
     rises = torch.ones_like(similarity, dtype=torch.bool)
     rises[1:] = similarity[1:] > similarity[:-1]
@@ -22,7 +22,8 @@ def _peaks(similarity: Tensor) -> Tensor:
 
 
 def depth(similarity: Tensor, causal: bool) -> Tensor:
-    """Depth of the dip at each gap: [G - 1], from the similarity of the two grids beside it."""
+    """Depth score [G - 1] of each gap, from the ``similarity`` [G - 1] of the two grids beside it; ``causal`` counts
+    the peak to the left only."""
     left = _peaks(similarity) - similarity
     return left if causal else left + _peaks(similarity.flip(0)).flip(0) - similarity
 
@@ -42,9 +43,9 @@ def segments(similarity: Tensor, causal: bool) -> Tensor:
         return start
     dip = depth(similarity, causal)
     if causal:
-        seen = torch.arange(1, len(dip) + 1, device=dip.device)
-        mean = dip.cumsum(0) / seen
-        spread = (dip.square().cumsum(0) / seen - mean.square()).clamp_min(0).sqrt()
+        count = torch.arange(1, len(dip) + 1, device=dip.device)
+        mean = dip.cumsum(0) / count
+        spread = (dip.square().cumsum(0) / count - mean.square()).clamp_min(0).sqrt()
     else:
         mean, spread = dip.mean(), dip.std(correction=0)
     cut = (dip > mean + ALPHA * spread) & (dip > SHALLOW)
