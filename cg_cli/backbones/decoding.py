@@ -13,6 +13,7 @@ from torch import Tensor
 from cg_cli.errors import ItemError, UsageError
 
 HALF_CHARACTER = "\ufffd"  # what a decoder puts for bytes that are not (yet) a character
+DECODE_VERSION = 1  # part of a record's key: raised when the same logits become another text
 
 
 def check(max_new_tokens: int, temperature: float) -> None:

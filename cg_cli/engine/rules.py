@@ -8,7 +8,7 @@ from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.decoding import DECODE_VERSION
 from cg_cli.engine.inputs import AnswerInputs, Sampling
 from cg_cli.media.clip import MEDIA_VERSION, DecodeOptions
-from cg_cli.pruning.base import Pruner, fingerprint
+from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.stream import MERGE_VERSION
 
 
@@ -40,7 +40,7 @@ def answer_inputs(
         weights=weights,
         dtype=dtype,
         quantize=quantize,
-        pruner=fingerprint(type(pruner)),
+        pruner=pruner.fingerprint(),
         pruner_version=pruner.version,
         pruner_options=pruner.options(),
         keep=keep,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 TEXT, VIDEO, AUDIO = 0, 1, 2  # values of TokenStream.modality
+MERGE_VERSION = 1  # part of a record's key: raised when ``apply`` folds the same selection in another way
 
 
 @dataclass(frozen=True)
