@@ -36,7 +36,9 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
     name = models.choose(settings.model, settings.device)
     backbone, revision = backbones.inspect_config(models.source(name), offline=settings.offline)
     found = (
-        lookup.locate(settings.predictor, name, revision, offline=settings.offline) if pruner.needs_predictor else None
+        lookup.locate_predictor(settings.predictor, name, revision, offline=settings.offline)
+        if pruner.needs_predictor
+        else None
     )
     how = recipe(settings, backbone, name, revision, pruner, found.label if found else None)
     options = decode_options(settings, backbone)

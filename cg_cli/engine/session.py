@@ -86,7 +86,11 @@ class Session:
         )
         if known and known.warning:
             warnings.append(known.warning)
-        found = lookup.find(settings.predictor, backbone, offline=settings.offline) if pruner.needs_predictor else None
+        found = (
+            lookup.find_predictor(settings.predictor, backbone, offline=settings.offline)
+            if pruner.needs_predictor
+            else None
+        )
         if found:
             pruner = pruner.with_predictor(found.predictor)
             warnings += found.notes

@@ -65,7 +65,7 @@ class Judge:
         torch.set_grad_enabled(False)
         torch.set_num_threads(threads)
         self.backbone = models.load(model, device="auto", dtype="auto", offline=True)
-        find = lru_cache(maxsize=None)(lambda path: lookup.find(path, self.backbone, offline=True))
+        find = lru_cache(maxsize=None)(lambda path: lookup.find_predictor(path, self.backbone, offline=True))
         self.conditions = [(c, _pruner(c, find)) for c in conditions]
         self.options = DecodeOptions(
             side_multiple=self.backbone.side_multiple, frame_multiple=self.backbone.frame_multiple

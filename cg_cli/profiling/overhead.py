@@ -66,7 +66,7 @@ def decoder(layers: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
 def predictor_of(width: int, device: torch.device) -> A2VPredictor:
     """A predictor with random weights, in the sizes that ``cg train-predictor`` makes."""
     predictor = A2VPredictor(PredictorMetadata("random weights", "none", "none", width)).to(device)
-    predictor.basis.copy_(torch.linalg.qr(torch.randn(width, predictor.card.components)).Q)
+    predictor.basis.copy_(torch.linalg.qr(torch.randn(width, predictor.metadata.components)).Q)
     return predictor.requires_grad_(False).eval()
 
 

@@ -184,7 +184,7 @@ def _pruners(
     def predictor() -> tuple[A2VPredictor | None, str | None]:
         if random:
             return predictor_of(backbone.hidden_size, backbone.device), "random weights"
-        found = lookup.find(settings.predictor, backbone, offline=settings.offline)
+        found = lookup.find_predictor(settings.predictor, backbone, offline=settings.offline)
         for note in found.notes if found else ():
             listener.note(note)
         return (found.predictor, found.label) if found else (None, None)

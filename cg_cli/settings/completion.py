@@ -38,7 +38,7 @@ def dtypes(incomplete: str) -> list[str]:
 def predictors(incomplete: str) -> list[str]:
     from cg_cli.predictors import installed, sources
 
-    names = ("auto", *sources.known(), *(found.name for found in installed.everything()))
+    names = ("auto", *sources.known(), *(predictor.name for predictor in installed.installed_predictors()))
     return [name for name in names if name.startswith(incomplete)]
 
 

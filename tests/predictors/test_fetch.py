@@ -23,22 +23,21 @@ import torch
 from helpers.fetch_servers import Server, serving
 from rich.console import Console
 
-from cg_cli.console.output import Fetching, Talk
+from cg_cli.console.output import Fetching, Reporter
 from cg_cli.errors import UsageError
-from cg_cli.predictors import installed, lookup, publish, sources, web
-from cg_cli.pruning import predictor as a2v
+from cg_cli.predictors import files, installed, lookup, publish, sources, web
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.settings import models, presets
 
-CARD = PredictorMetadata(
+METADATA = PredictorMetadata(
     "qwen2.5-omni-7b", "rev-1", "qwen2_5_omni", 64, hidden=32, queries=2, components=16, clips=90, windows=700,
     validation={"cosine": 0.4, "cosine_shuffled": 0.05, "recall_at_1": 0.2, "chance": 0.1},
 )  # fmt: skip
 
 
-def made(path: Path, card: PredictorMetadata = CARD, seed: int = 0) -> Path:
+def made(path: Path, metadata: PredictorMetadata = METADATA, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    a2v.save(A2VPredictor(card), path)
+    files.save(A2VPredictor(metadata), path)
     return path
 
 
@@ -56,7 +55,7 @@ def server(weights, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(web, "PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(web, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
     with serving(Server()) as running:
         running.files["/a2v.safetensors"] = weights
         yield running
@@ -67,7 +66,7 @@ def here(name: str = "a2v"):
 
 
 def nothing_installed() -> bool:
-    return installed.everything() == [] and not list(installed.root().glob("*/*.safetensors"))
+    return installed.installed_predictors() == [] and not list(installed.root().glob("*/*.safetensors"))
 
 
 def fails(cg, code: int, says: str, *arguments: str) -> None:
@@ -82,8 +81,8 @@ def fails(cg, code: int, says: str, *arguments: str) -> None:
 
 def test_the_list_is_a_table_or_one_object_a_predictor(cg, tmp_path):
     code, out, err = cg("fetch-predictor")
-    assert code == 0 and out.splitlines()[0].split() == ["name", "backbone", "size", "source", "installed"]
-    assert out.splitlines()[1].split() == ["nano", "nano", "1.4", "MiB", "built", "in", "yes"]
+    assert code == 0 and out.splitlines()[0].split() == ["name", "backbone", "size", "source", "installed", "default"]
+    assert out.splitlines()[1].split() == ["nano", "nano", "1.4", "MiB", "built", "in", "yes", "yes"]
     assert (
         "no predictor for Qwen2.5-Omni or video-SALMONN 2+ is published" in err
         and "cg train-predictor" in err
@@ -102,7 +101,7 @@ def test_the_list_is_a_table_or_one_object_a_predictor(cg, tmp_path):
 
 def test_the_known_predictors_are_there_and_none_is_taken_for_a_preset():
     known = sources.known()
-    assert Path(known["nano"].where) == Path(models.NANO.predictor) and "predictors" not in presets.names()
+    assert Path(known["nano"].location) == Path(models.NANO.predictor) and "predictors" not in presets.names()
     assert all(s.kind == sources.BUILT_IN or (s.sha256 and s.size) for s in known.values())
 
 
@@ -163,6 +162,65 @@ def test_a_file_is_installed_under_its_name_with_what_it_is(cg, tmp_path, weight
     assert cg("fetch-predictor", "a2v")[0] == 4  # its own name: nothing to do
 
 
+def test_one_predictor_a_model_is_the_default_and_only_when_told_to_be(cg, tmp_path):
+    first, second = (str(made(tmp_path / f"{name}.safetensors", seed=seed)) for seed, name in enumerate("ab"))
+    defaults = lambda: [predictor.name for predictor in installed.installed_predictors() if predictor.is_default]
+    code, out, err = cg("fetch-predictor", first, "--json")
+    assert code == 0 and json.loads(out)["default"] is False and "`--predictor a` uses it" in err and defaults() == []
+    code, out, err = cg("fetch-predictor", "a", "--default", "--json")  # it is there: only the mark
+    assert code == 0 and json.loads(out)["default"] is True and defaults() == ["a"]
+    assert "the default of qwen2.5-omni-7b now" in err
+    assert cg("fetch-predictor", second, "--default")[0] == 0 and defaults() == ["b"]
+    other = made(tmp_path / "c.safetensors", replace(METADATA, backbone="qwen2.5-omni-3b"))
+    assert cg("fetch-predictor", str(other), "--default")[0] == 0 and defaults() == ["b", "c"]
+    assert cg("fetch-predictor", second)[0] == 0 and defaults() == ["b", "c"]  # fetched again: the mark stays
+    table = cg("fetch-predictor")[1].splitlines()
+    assert [line.split()[-1] for line in table] == ["default", "no", "yes", "yes", "yes"]
+    fails(cg, 2, "--default marks one predictor: name it", "--default")
+
+
+def test_a_predictor_that_was_refused_is_no_default(cg, tmp_path):
+    (tmp_path / "page.safetensors").write_text("<html>log in first</html>")
+    fails(cg, 2, "cannot be read", str(tmp_path / "page.safetensors"), "--default")
+    assert installed.default_of("qwen2.5-omni-7b") is None
+
+
+def test_an_installed_predictor_is_removed_with_its_mark(cg, tmp_path):
+    file = str(made(tmp_path / "a2v.safetensors"))
+    cg("fetch-predictor", file, "--default")
+    code, out, err = cg("fetch-predictor", "--remove", "a2v", "--json")
+    assert code == 0 and json.loads(out) == {"name": "a2v", "installed": False} and err == "cg: removed: a2v\n"
+    assert nothing_installed() and not installed.folder("a2v").exists()
+    assert installed.default_of("qwen2.5-omni-7b") is None
+    fails(cg, 2, "no predictor 'a2v' is installed", "--remove", "a2v")
+    cg("fetch-predictor", file)
+    assert not here().is_default
+    fails(cg, 2, "did you mean 'a2v'", "--remove", "a2w")
+    (here().path.parent / "predictor.json").write_text("{")  # even what cannot be read
+    assert cg("fetch-predictor", "--remove", "a2v", "-q") == (0, "", "") and nothing_installed()
+
+
+@pytest.mark.parametrize("name", ["../a2v", "/tmp", "", ".locks", "someone/else@v1"])
+def test_only_a_name_is_removed(cg, name):
+    fails(cg, 2, f"no predictor '{name}' is installed", "--remove", name)
+
+
+def test_what_is_built_in_stays(cg):
+    fails(cg, 2, "is built in and cannot be removed", "--remove", "nano")
+    fails(cg, 2, "takes no SOURCE", "nano", "--remove", "nano")
+    fails(cg, 2, "takes no SOURCE", "--default", "--remove", "nano")
+
+
+def test_a_removal_waits_for_a_fetch(cg, tmp_path):
+    cg("fetch-predictor", str(made(tmp_path / "a2v.safetensors")))
+    with installed.locked("a2v", lambda message: None):
+        process = subprocess.Popen([*COMMAND, "--remove", "a2v"], stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        assert here().intact
+    assert "waiting for it" in process.communicate(timeout=60)[1] and process.returncode == 0 and here() is None
+
+
 def test_a_newer_file_from_the_same_place_replaces_it_and_another_does_not(cg, tmp_path, weights):
     file = tmp_path / "a2v.safetensors"
     file.write_bytes(weights)
@@ -206,14 +264,14 @@ def test_what_is_no_predictor_is_refused_before_it_has_a_name(cg, tmp_path, weig
     save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
     (tmp_path / "page.safetensors").write_text("<html>log in first</html>")
     (tmp_path / "cut.safetensors").write_bytes(weights[:-1])
-    predictor = A2VPredictor(CARD)
-    predictor.card = replace(CARD, width=10**12)  # sizes that no memory has
-    a2v.save(predictor, tmp_path / "lies.safetensors")
-    predictor.card = replace(CARD, backbone="a\x1b[2Jb")
-    a2v.save(predictor, tmp_path / "screen.safetensors")
-    predictor.card = CARD
+    predictor = A2VPredictor(METADATA)
+    predictor.metadata = replace(METADATA, width=10**12)  # sizes that no memory has
+    files.save(predictor, tmp_path / "lies.safetensors")
+    predictor.metadata = replace(METADATA, backbone="a\x1b[2Jb")
+    files.save(predictor, tmp_path / "screen.safetensors")
+    predictor.metadata = METADATA
     predictor.basis[0, 0] = torch.nan
-    a2v.save(predictor, tmp_path / "nan.safetensors")
+    files.save(predictor, tmp_path / "nan.safetensors")
     for name, says in (("other", "is no predictor"), ("page", "cannot be read"), ("cut", "cannot be read"), ("lies", "is damaged"),
                        ("screen", "is damaged"), ("nan", "no numbers")):  # fmt: skip
         fails(cg, 2, says, str(tmp_path / f"{name}.safetensors"))
@@ -245,7 +303,7 @@ def test_an_installed_file_that_changed_is_not_used(cg, tmp_path, weights):
     cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))
     here().path.write_bytes(weights[:-1])
     with pytest.raises(UsageError, match="no longer what was installed"):
-        lookup.locate("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label
+        lookup.locate_predictor("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label
     assert cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))[0] == 0 and here().intact
     (here().path.parent / "predictor.json").write_text("{")
     fails(cg, 2, "remove the folder")
@@ -257,7 +315,7 @@ def test_an_installed_file_that_changed_is_not_used(cg, tmp_path, weights):
 def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_path):
     file, folder = made(tmp_path / "own.safetensors"), tmp_path / "a2v-7b"
     publish.check(folder)
-    publish.write(file, CARD, folder)
+    publish.write(file, METADATA, folder)
     publish.check(folder)  # again: a new one replaces it
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "predictor.json", "predictor.safetensors"]
     card = (folder / "README.md").read_text()
@@ -352,7 +410,7 @@ def test_a_redirect_is_followed_but_not_to_where_anybody_can_change_it(cg, serve
     assert cg("fetch-predictor", f"{server.url}/old.safetensors")[0] == 0 and here("old").path.read_bytes() == weights
     server.faults["/loop.safetensors"] = [("redirect", "/loop.safetensors")] * 30
     fails(cg, 1, "redirected without end", f"{server.url}/loop.safetensors")
-    monkeypatch.setattr(web, "plain", lambda url: url.endswith("/a2v.safetensors"))
+    monkeypatch.setattr(web, "is_plain_http", lambda url: url.endswith("/a2v.safetensors"))
     server.faults["/new.safetensors"] = [("redirect", f"{server.url}/a2v.safetensors")] * 2
     fails(cg, 2, "plain http", f"{server.url}/new.safetensors")
     assert (
@@ -369,7 +427,7 @@ def test_what_a_server_sends_is_checked_like_any_file(cg, server, tmp_path, weig
 
 
 def test_what_is_far_too_large_is_not_downloaded(cg, server, monkeypatch):
-    monkeypatch.setattr(web, "MOST", 5000)
+    monkeypatch.setattr(web, "MAX_BYTES", 5000)
     fails(cg, 2, "is no predictor: it is larger", f"{server.url}/a2v.safetensors")
     assert nothing_installed() and not list(installed.root().glob("*/.*.part"))
 
@@ -458,6 +516,6 @@ def test_two_at_once_take_turns(server, online, weights):
 
 def test_a_bar_is_for_people_who_watch():
     watched = lambda terminal, quiet=False: (
-        not Fetching(Talk(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
+        not Fetching(Reporter(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
     )
     assert watched(True) and not watched(False) and not watched(True, quiet=True)

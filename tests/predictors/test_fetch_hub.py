@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import tiny
 from helpers.fetch_servers import COMMIT, Hub, Server, serving
-from test_fetch import CARD, fails, here, made, nothing_installed, sha
+from test_fetch import METADATA, fails, here, made, nothing_installed, sha
 
 from cg_cli.errors import CgError, UsageError
 from cg_cli.nano.script import write_script
@@ -28,7 +28,7 @@ ABOUT = f"/{REPO}/resolve/main/predictor.json"
 @pytest.fixture(scope="session")
 def published(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("published")
-    publish.write(made(folder / "own.safetensors"), CARD, folder / "a2v")
+    publish.write(made(folder / "own.safetensors"), METADATA, folder / "a2v")
     return {path.name: path.read_bytes() for path in (folder / "a2v").iterdir()}
 
 
@@ -45,7 +45,7 @@ def hub(published, monkeypatch, tmp_path):
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(web, "PAUSES_S", (0.0, 0.0, 0.0))
+        monkeypatch.setattr(web, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
         yield running
 
 
@@ -59,7 +59,7 @@ def test_a_repository_is_installed_at_the_commit_that_it_had(cg, hub, published)
         and found.ref == "v1"
     )
     assert found.path.read_bytes() == published["predictor.safetensors"] and err.count("\n") == 1
-    assert [f.name for f in installed.everything()] == [REPO] and REPO in cg("fetch-predictor")[1]
+    assert [f.name for f in installed.installed_predictors()] == [REPO] and REPO in cg("fetch-predictor")[1]
     before = len(hub.seen)
     assert cg("fetch-predictor", f"{REPO}@{COMMIT}")[0] == 0 and len(hub.seen) == before  # it is that commit
 
@@ -96,7 +96,7 @@ def test_weights_that_are_not_those_of_the_metadata_are_refused(cg, hub, tmp_pat
     fails(cg, 1, "published wrongly, or damaged", REPO)
     fails(cg, 1, "published wrongly, or damaged", REPO, "--sha256", sha(hub.files["predictor.safetensors"]))
     with pytest.raises(CgError, match="published wrongly, or damaged"):
-        lookup.locate(REPO, "qwen2.5-omni-7b", "rev-1", offline=False)
+        lookup.locate_predictor(REPO, "qwen2.5-omni-7b", "rev-1", offline=False)
     assert nothing_installed()
 
 
@@ -186,7 +186,7 @@ def test_a_known_predictor_is_fetched_by_name_at_its_revision_and_hash(cg, hub, 
     monkeypatch.setattr(sources.presets, "known", lambda what: {"predictors": {"a2v-7b": known}, "unpublished": []})
     assert "no" in cg("fetch-predictor")[1].splitlines()[1].split()
     with pytest.raises(UsageError, match="not installed: `cg fetch-predictor a2v-7b`"):
-        lookup.locate("a2v-7b", "qwen2.5-omni-7b", "rev-1", offline=False)
+        lookup.locate_predictor("a2v-7b", "qwen2.5-omni-7b", "rev-1", offline=False)
     assert cg("fetch-predictor", "a2v-7b")[0] == 0 and here("a2v-7b").revision == COMMIT
     assert all(f"/{COMMIT}/" in path for _, path, _ in hub.seen)
     seen = hub.connections
@@ -200,39 +200,73 @@ def test_a_known_predictor_is_fetched_by_name_at_its_revision_and_hash(cg, hub, 
 # what a run uses
 
 
-def test_auto_takes_the_one_that_fits_and_says_so_if_several_do(cg, tmp_path):
-    place = lambda asked=None, model="qwen2.5-omni-7b", revision="rev-1", width=64: lookup.locate(
+def test_auto_takes_the_default_of_the_model(cg, tmp_path):
+    place = lambda asked=None, model="qwen2.5-omni-7b", revision="rev-1", width=64: lookup.locate_predictor(
         asked, model, revision, offline=True, width=width
     )
     assert place() is None and place("nano").path == place(model="nano", width=None).path == Path(models.NANO.predictor)
-    cg("fetch-predictor", str(made(tmp_path / "old.safetensors", replace(CARD, revision="rev-0"))))
-    cg(
-        "fetch-predictor",
-        str(made(tmp_path / "other.safetensors", replace(CARD, backbone="qwen2.5-omni-3b", revision="3b"))),
+    install = lambda name, *more, **metadata: cg(
+        "fetch-predictor", str(made(tmp_path / f"{name}.safetensors", replace(METADATA, **metadata))), *more
     )
+    install("old", revision="rev-0")
+    assert place() is None and place("old").name == "old"  # installed, and used when it is named
+    install("old", "--default", revision="rev-0")
+    install("other", "--default", backbone="qwen2.5-omni-3b", revision="3b")
     assert place().name == place("auto").name == "old" and place().notes == ()
     assert (
         place(model="Qwen/Qwen2.5-Omni-7B").name == "old"
         and place(width=128) is None
         and place(model="x", revision="y") is None
     )
-    cg("fetch-predictor", str(made(tmp_path / "new.safetensors", replace(CARD, backbone="Qwen/Qwen2.5-Omni-7B"))))
-    assert place().name == "new" and "2 installed predictors fit" in place().notes[0]
+    install("new", backbone="Qwen/Qwen2.5-Omni-7B")
+    assert place().name == "old"
+    cg("fetch-predictor", "new", "--default")
+    assert place().name == "new" and place().notes == () and not here("old").is_default  # an alias is the same model
+    assert place(model="renamed").name == "new"  # the weights are those of its revision
     assert place("old").name == "old" and place("old").label.startswith("old@")
     assert place(model="nano", width=256).path == Path(models.NANO.predictor)
 
 
+def test_a_model_keeps_its_own_predictor_until_another_is_its_default(cg, tmp_path):
+    place = lambda: lookup.locate_predictor(None, "nano", "rev", offline=True)
+    rows = lambda: map(json.loads, cg("fetch-predictor", "--json")[1].splitlines())
+    default = lambda: [row["name"] for row in rows() if row["default"]]
+    file = str(made(tmp_path / "mine.safetensors", replace(METADATA, backbone="nano")))
+    assert cg("fetch-predictor", file)[0] == 0
+    assert place().path == Path(models.NANO.predictor) and default() == ["nano"]
+    assert cg("fetch-predictor", "mine", "--default")[0] == 0
+    assert place().path == here("mine").path and default() == ["mine"]
+    assert cg("fetch-predictor", "nano", "--default")[0] == 0  # the built-in one, again
+    assert place().path == Path(models.NANO.predictor) and default() == ["nano"]
+
+
+def test_the_full_hash_goes_with_the_label(cg, tmp_path):
+    file = made(tmp_path / "mine.safetensors")
+    cg("fetch-predictor", str(file), "--default")
+    located = lookup.locate_predictor(None, METADATA.backbone, "rev", offline=True)
+    assert located.sha256 == sha(file.read_bytes()) and located.label == f"mine@{located.sha256[:12]}"
+
+
+def test_a_repository_becomes_the_default_without_the_network_once_it_is_installed(cg, hub):
+    assert cg("fetch-predictor", f"{REPO}@v1")[0] == 0 and not here(REPO).is_default
+    connections = hub.connections
+    code, out, _ = cg("fetch-predictor", f"{REPO}@v1", "--default", "--json")
+    assert code == 0 and json.loads(out)["default"] and hub.connections == connections and here(REPO).is_default
+    assert cg("fetch-predictor", "--remove", REPO)[0] == 0 and here(REPO) is None
+    assert cg("fetch-predictor", REPO, "--default")[0] == 0 and here(REPO).is_default
+
+
 def test_a_name_a_path_or_a_repository(cg, hub, tmp_path, monkeypatch):
-    place = lambda asked, offline=False: lookup.locate(asked, "qwen2.5-omni-7b", "rev-1", offline=offline)
+    place = lambda asked, offline=False: lookup.locate_predictor(asked, "qwen2.5-omni-7b", "rev-1", offline=offline)
     file = made(tmp_path / "mine.safetensors")
     folder = tmp_path / "published"
-    publish.write(file, CARD, folder)
+    publish.write(file, METADATA, folder)
     assert (place(str(file)).name, place(str(folder)).name) == ("mine", "published") and place(
         str(folder)
     ).path.parent == folder
     used = place(REPO)
     assert (
-        used.name == REPO and COMMIT in used.notes[0] and installed.everything() == []
+        used.name == REPO and COMMIT in used.notes[0] and installed.installed_predictors() == []
     )  # said in the record; not installed
     assert place(f"{REPO}@main", offline=True).path == used.path
     cg("fetch-predictor", f"{REPO}@v1")
@@ -261,13 +295,15 @@ def test_the_record_says_which_predictor_answered_or_that_there_was_none(cg, hub
     none = ask()
     assert none["pruner"]["predictor"] is None
     assert any("no audio-to-visual predictor" in w and "cg fetch-predictor" in w for w in none["warnings"])
-    card = replace(CARD, backbone=model, width=tiny.HIDDEN)
+    card = replace(METADATA, backbone=model, width=tiny.HIDDEN)
     file = made(tmp_path / "fitting.safetensors", card)
     hub.files = {"predictor.safetensors": file.read_bytes()}
     digest = sha(file.read_bytes())[:12]
     fetched = ask("--predictor", REPO)
     assert fetched["pruner"]["predictor"] == f"{REPO}@{digest}" and any(COMMIT in w for w in fetched["warnings"])
     cg("fetch-predictor", str(file))
+    assert ask("--predictor", "auto")["key"] == none["key"]
+    cg("fetch-predictor", "fitting", "--default")
     auto = ask("--predictor", "auto")
     assert auto["pruner"]["predictor"] == f"fitting@{digest}" and not any("predictor" in w for w in auto["warnings"])
     assert auto["key"] == ask()["key"] == ask("--predictor", "fitting")["key"] != none["key"]
