@@ -16,7 +16,8 @@ def fetch_predictor(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list",
+            help="what to install: a name from the list, OWNER/NAME\\[@REVISION] on the hub, a URL, a file or a folder; "
+            "without it, the list",
         ),
     ] = None,
     default: Annotated[

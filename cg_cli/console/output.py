@@ -195,7 +195,8 @@ class Reporter:
             if folder:
                 self.line(
                     "written",
-                    f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it",
+                    f"{folder}: `cg fetch-predictor {folder} --default` installs it and makes it the model's default; "
+                    f"`hf upload OWNER/NAME {folder}` publishes it",
                 )
 
     def predictors(self, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:

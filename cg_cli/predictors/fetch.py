@@ -46,13 +46,12 @@ def install(
     # 1. the source
     predictor = _installed_as(text)
     if predictor and default and sha256 in (None, predictor.sha256):
-        with installed.locked(predictor.name, listener.note):
-            installed.set_default(predictor.backbone, predictor.name)
+        installed.set_default(predictor.backbone, predictor.name)
         return _installed_row(predictor)
     if predictor and sources.NAME.fullmatch(text):
         raise NothingToDo(
-            f"{text} is installed already; to have it anew, name where it came from: {predictor.source}; `cg fetch-predictor "
-            f"{text} --default` makes it the default of {predictor.backbone}"
+            f"{text} is installed already; to have it anew, name where it came from: {predictor.source}; "
+            f"`cg fetch-predictor {text} --default` makes it the default of {predictor.backbone}"
         )
     source = _pinned(sources.parse(text), sha256)
     if source.kind == BUILT_IN:
@@ -90,8 +89,8 @@ def _install(source: Source, folder: Path, offline: bool, listener: Listener) ->
         for expected in (source.sha256, published):
             if expected not in (None, actual):
                 raise CgError(
-                    f"{source.display} has SHA-256 {actual}, not {expected}: damaged on the way, or changed; nothing was "
-                    "installed"
+                    f"{source.display} has SHA-256 {actual}, not {expected}: damaged on the way, or changed; "
+                    "nothing was installed"
                 )
         # 4. their content
         metadata = _read_metadata(part, source.display)
@@ -199,8 +198,8 @@ def _same_installed(source: Source) -> InstalledPredictor | None:
         return None
     if predictor.source != source.display:
         raise UsageError(
-            f"{source.display}: a predictor {source.name} is installed already, from {predictor.source}: rename the file, or "
-            f"run `cg fetch-predictor --remove {source.name}` first"
+            f"{source.display}: a predictor {source.name} is installed already, from {predictor.source}: rename the "
+            f"file, or run `cg fetch-predictor --remove {source.name}` first"
         )
     same_commit = source.kind == HUB and source.ref == predictor.revision
     same = source.sha256 == predictor.sha256 or (same_commit and not source.sha256)

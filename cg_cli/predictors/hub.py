@@ -59,7 +59,8 @@ def _download_once(source: Source, offline: bool, listener: Listener) -> tuple[P
             commit = metadata.commit_hash
             if not commit:
                 raise CgError(
-                    f"{repository}: {constants.ENDPOINT} does not answer as a hub does: check HF_ENDPOINT and the proxies"
+                    f"{repository}: {constants.ENDPOINT} does not answer as a hub does: check HF_ENDPOINT and the "
+                    "proxies"
                 )
             check_size(metadata.size or 0, f"{repository}: its {WEIGHTS}")
         weights = get(WEIGHTS)

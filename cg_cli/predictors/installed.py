@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cg_cli.errors import UsageError
+from cg_cli.errors import CgError, UsageError
 from cg_cli.settings import models
 from cg_cli.util.atomic import write_atomic
 from cg_cli.util.folders import data_dir
@@ -122,8 +122,11 @@ def locked(name: str, note: Callable[[str], None]) -> Iterator[None]:
 
 
 def record(predictor: InstalledPredictor) -> None:
-    """Make ``predictor``, whose weights are in their place, the one of its name; other weights of that name go."""
+    """Make ``predictor``, whose weights are in their place, the one of its name; other weights of that name go. It is
+    the default of its model only if the one before it was."""
     manifest = {"schema": SCHEMA, **asdict(predictor)}
+    known = predictor.path.with_name(MANIFEST).is_file()
+    _unmark(predictor.name, except_for=predictor.backbone if known else None)
     write_atomic(predictor.path.with_name(MANIFEST), json.dumps(manifest, indent=1) + "\n")
     for weights in predictor.path.parent.glob("*.safetensors"):
         if weights != predictor.path:
@@ -136,28 +139,37 @@ def remove(name: str) -> bool:
     manifest = folder(name) / MANIFEST
     if not manifest.is_file():
         return False
-    for backbone, default in _defaults().items():
-        if default == name:
-            set_default(backbone, None)
+    _unmark(name)
     manifest.unlink()  # first: whoever finds it finds whole weights
     shutil.rmtree(folder(name))
     return True
 
 
 def default_of(backbone: str) -> str | None:
-    """The name of the predictor marked as the default of the model ``backbone``; None if there is none. UsageError if
-    the defaults cannot be read."""
-    return next((name for model, name in _defaults().items() if same_model(model, backbone)), None)
+    """The name of the installed predictor marked as the default of the model ``backbone``; None if there is none.
+    UsageError if the defaults cannot be read."""
+    names = (name for model, name in _defaults().items() if same_model(model, backbone))
+    return next((name for name in names if (folder(name) / MANIFEST).is_file()), None)
 
 
 def set_default(backbone: str, name: str | None) -> None:
-    """Mark the predictor ``name`` as the default of the model ``backbone``, and no other; None: no predictor."""
-    root().mkdir(parents=True, exist_ok=True)
-    with locked(DEFAULTS, lambda message: None):
-        defaults = {model: default for model, default in _defaults().items() if not same_model(model, backbone)}
-        if name is not None:
-            defaults[backbone] = name
-        write_atomic(root() / DEFAULTS, json.dumps(defaults, indent=1) + "\n")
+    """Mark the predictor ``name`` as the default of the model ``backbone``, and no other; None: no predictor. CgError
+    if that cannot be written."""
+    try:
+        with locked(DEFAULTS, lambda message: None):
+            defaults = {model: default for model, default in _defaults().items() if not same_model(model, backbone)}
+            if name is not None:
+                defaults[backbone] = name
+            write_atomic(root() / DEFAULTS, json.dumps(defaults, indent=1) + "\n")
+    except OSError as error:
+        raise CgError(f"cannot write {root() / DEFAULTS}: {error.strerror or error}") from error
+
+
+def _unmark(name: str, except_for: str | None = None) -> None:
+    """Take the mark of the predictor ``name`` away, but for that of the model ``except_for``."""
+    for model, default in _defaults().items():
+        if default == name and not (except_for and same_model(model, except_for)):
+            set_default(model, None)
 
 
 def same_model(first: str, second: str) -> bool:

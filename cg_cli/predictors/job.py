@@ -61,7 +61,8 @@ def train_predictor(
         raise UsageError(f"-o {out}: no such folder {out.parent}")
     if publish_to and shuffled:
         raise UsageError(
-            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out"
+            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one "
+            "of the two out"
         )
     if publish_to:
         publish.check(publish_to)

@@ -33,7 +33,7 @@ def check(folder: Path) -> None:
 
 
 def write(weights: Path, metadata: PredictorMetadata, folder: Path) -> None:
-    """Write the predictor in the file ``weights``, with its ``metadata``, to ``folder``. CgError if that cannot be done."""
+    """Write the predictor in the file ``weights``, with its ``metadata``, to ``folder``. CgError if that fails."""
     manifest = {
         "schema": SCHEMA,
         "sha256": file_sha256(weights),
@@ -58,6 +58,8 @@ def model_card(metadata: PredictorMetadata, name: str) -> str:
     source = models.source(metadata.backbone)
     base = f"base_model: {source}\n" if REPOSITORY.fullmatch(source) else ""
     figures = metadata.validation
+    cosine, shuffled = f"{figures['cosine']:.4f}", f"{figures['cosine_shuffled']:.4f}"
+    recall, chance = f"{figures['recall_at_1']:.1%}", f"{figures['chance']:.1%}"
     return f"""---
 {base}tags:
 - video-question-answering
@@ -67,9 +69,9 @@ def model_card(metadata: PredictorMetadata, name: str) -> str:
 
 # {name}
 
-An audio-to-visual predictor for **{metadata.backbone}** (revision `{metadata.revision}`): the mean video token of
-a moment, predicted from its audio tokens. The ContextGuard pruner of the `cg` command line reads it to choose which audio and video tokens reach the language model.
-It answers nothing by itself, and fits no other model.
+An audio-to-visual predictor for **{metadata.backbone}** (revision `{metadata.revision}`): the mean video token of a
+moment, predicted from its audio tokens. The ContextGuard pruner of the `cg` command line reads it to choose which audio
+and video tokens reach the language model. It answers nothing by itself, and fits no other model.
 
 ```sh
 cg fetch-predictor OWNER/{name} --default
@@ -82,14 +84,15 @@ Measured on the {VALIDATION_SHARE:.0%} of the clips that training did not see:
 
 | figure | value | without sound to go by |
 |---|---:|---:|
-| cosine between predicted and actual picture of a window | {figures["cosine"]:.4f} | {figures["cosine_shuffled"]:.4f} (the sound of another clip) |
-| how often the actual picture is the nearest to the prediction, among windows of other clips | {figures["recall_at_1"]:.1%} | {figures["chance"]:.1%} (chance) |
+| cosine between predicted and actual mean video token of a window | {cosine} | {shuffled} (the sound of another clip) |
+| recall@1: the actual one is the nearest to the prediction, among windows of other clips | {recall} | {chance} (chance) |
 
-What it does to the answers of {metadata.backbone} was not measured: `cg profile labelled.jsonl --model {metadata.backbone}` does.
+What it does to the answers of {metadata.backbone} was not measured; this does:
+`cg profile labelled.jsonl --model {metadata.backbone}`.
 
 ## What it is made of
 
-Trained on {metadata.clips} clips ({metadata.windows} windows of {metadata.window_s:g} s), without labels. `{WEIGHTS}` holds the weights and, as
-metadata, all of this; `{MANIFEST}` its SHA-256. Tokens of {metadata.width}, {metadata.queries} queries of {metadata.hidden}, a visual space of
-{metadata.components} dimensions.
+Trained on {metadata.clips} clips ({metadata.windows} windows of {metadata.window_s:g} s), without labels. `{WEIGHTS}`
+holds the weights and, as metadata, all of this; `{MANIFEST}` its SHA-256. Tokens of {metadata.width},
+{metadata.queries} queries of {metadata.hidden}, a visual space of {metadata.components} dimensions.
 """

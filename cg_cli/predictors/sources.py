@@ -87,21 +87,20 @@ def parse(text: str) -> Source:
         raise UsageError(f"no predictor file or folder {text}")
     if _is_model(text):
         raise UsageError(no_predictor_for(text))
-    if (
-        match := REPOSITORY.fullmatch(text)
-    ) and "--" not in text:  # a hub name has none, and folders of predictors use it
+    match = REPOSITORY.fullmatch(text)
+    if match and "--" not in text:  # a hub name has none, and folders of predictors use it
         return Source(match["repo"], HUB, match["repo"], match["ref"])
     raise UsageError(
-        f"no predictor '{text}'{closest(text, names)}; known: {', '.join(names)} (`cg fetch-predictor` lists them); or give a hub "
-        f"repository OWNER/NAME, an https URL, or a file or folder"
+        f"no predictor '{text}'{closest(text, names)}; known: {', '.join(names)} (`cg fetch-predictor` lists them); "
+        "or give a hub repository OWNER/NAME, an https URL, or a file or folder"
     )
 
 
 def no_predictor_for(model: str) -> str:
     """That nobody has published a predictor for ``model``, and the ways out."""
     return (
-        f"no predictor for {model} is published today: train one from your own clips (`cg train-predictor --help`), or give a "
-        f"repository OWNER/NAME that you trust"
+        f"no predictor for {model} is published today: train one from your own clips (`cg train-predictor --help`), "
+        "or give a repository OWNER/NAME that you trust"
     )
 
 
@@ -127,11 +126,13 @@ def check_name(source: Source) -> None:
     """UsageError unless ``source`` can be installed under its name."""
     if source.kind in (FILE, URL) and (not NAME.fullmatch(source.name) or "--" in source.name):
         raise UsageError(
-            f"{source.display}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and single '-'): rename the file"
+            f"{source.display}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and single "
+            "'-'): rename the file"
         )
     if source.kind in (FILE, URL) and source.name in known():
         raise UsageError(
-            f"{source.display}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): rename the file"
+            f"{source.display}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): "
+            "rename the file"
         )
 
 
@@ -150,7 +151,8 @@ def _file_source(path: Path) -> Source:
     path = path.absolute()
     if path.is_dir() and not (path / WEIGHTS).is_file():
         raise UsageError(
-            f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors file"
+            f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors "
+            "file"
         )
     weights = path / WEIGHTS if path.is_dir() else path
     if not weights.is_file():

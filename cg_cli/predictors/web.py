@@ -135,8 +135,8 @@ def _check_status(source: Source, status: int) -> None:
         raise TransientError(f"{source.display}: HTTP {status}")
     if status in (401, 403):
         raise UsageError(
-            f"{source.display} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, after "
-            "`hf auth login`"
+            f"{source.display} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, "
+            "after `hf auth login`"
         )
     if status in (404, 410):
         raise UsageError(f"{source.display}: no such file (HTTP {status}); check the address")

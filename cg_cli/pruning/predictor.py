@@ -44,8 +44,8 @@ class PredictorMetadata:
 
 
 class A2VPredictor(nn.Module):
-    """Audio tokens of a window to a direction of the coarse visual space, and a confidence from the cosine agreement with
-    the actual video tokens.
+    """Audio tokens of a window to a direction of the coarse visual space, and a confidence from its cosine agreement
+    with the actual video tokens.
 
     Buffers, measured on the training clips: ``audio_mean`` [D] and ``audio_scale`` []; ``video_mean`` [D] and ``basis``
     [D, components], the principal directions of the video tokens; ``matched`` [] and ``shuffled`` [], the mean cosine

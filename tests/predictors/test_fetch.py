@@ -61,7 +61,7 @@ def server(weights, monkeypatch):
         yield running
 
 
-def here(name: str = "a2v"):
+def entry(name: str = "a2v"):
     return installed.find(name)
 
 
@@ -121,7 +121,7 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("source", "says"),
     [
         ("nanoo", "did you mean 'nano'"),
         ("./gone.safetensors", "no predictor file or folder"),
@@ -142,9 +142,9 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
         ("a" * 300, "File name too long"),
     ],
 )
-def test_what_cannot_be_fetched_is_one_line_and_nothing_is_asked_of_anybody(cg, monkeypatch, asked, says):
+def test_what_cannot_be_fetched_is_one_line_and_nothing_is_asked_of_anybody(cg, monkeypatch, source, says):
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("the network was touched"))
-    fails(cg, 2, says, asked)
+    fails(cg, 2, says, source)
 
 
 # files and folders
@@ -154,11 +154,19 @@ def test_a_file_is_installed_under_its_name_with_what_it_is(cg, tmp_path, weight
     file = tmp_path / "a2v.safetensors"
     file.write_bytes(weights)
     code, out, err = cg("fetch-predictor", str(file), "--json", "--sha256", sha(weights).upper())
-    row, found = json.loads(out), here()
+    row, predictor = json.loads(out), entry()
     assert code == 0 and "a2v: for qwen2.5-omni-7b" in err
-    assert row["name"] == "a2v" and row["sha256"] == found.sha256 == sha(weights) and row["path"] == str(found.path)
-    assert found.source == str(file) and found.size == len(weights) and found.card["validation"]["cosine"] == 0.4
-    assert found.path.read_bytes() == weights and found.intact
+    assert (
+        row["name"] == "a2v"
+        and row["sha256"] == predictor.sha256 == sha(weights)
+        and row["path"] == str(predictor.path)
+    )
+    assert (
+        predictor.source == str(file)
+        and predictor.size == len(weights)
+        and predictor.card["validation"]["cosine"] == 0.4
+    )
+    assert predictor.path.read_bytes() == weights and predictor.intact
     assert cg("fetch-predictor", "a2v")[0] == 4  # its own name: nothing to do
 
 
@@ -194,9 +202,14 @@ def test_an_installed_predictor_is_removed_with_its_mark(cg, tmp_path):
     assert installed.default_of("qwen2.5-omni-7b") is None
     fails(cg, 2, "no predictor 'a2v' is installed", "--remove", "a2v")
     cg("fetch-predictor", file)
-    assert not here().is_default
+    assert not entry().is_default
+    cg("fetch-predictor", "a2v", "--default")
+    shutil.rmtree(installed.folder("a2v"))  # by hand: no mark is left for what comes after
+    assert installed.default_of("qwen2.5-omni-7b") is None
+    cg("fetch-predictor", file)
+    assert not entry().is_default
     fails(cg, 2, "did you mean 'a2v'", "--remove", "a2w")
-    (here().path.parent / "predictor.json").write_text("{")  # even what cannot be read
+    (entry().path.parent / "predictor.json").write_text("{")  # even what cannot be read
     assert cg("fetch-predictor", "--remove", "a2v", "-q") == (0, "", "") and nothing_installed()
 
 
@@ -217,8 +230,8 @@ def test_a_removal_waits_for_a_fetch(cg, tmp_path):
         process = subprocess.Popen([*COMMAND, "--remove", "a2v"], stderr=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=4)
-        assert here().intact
-    assert "waiting for it" in process.communicate(timeout=60)[1] and process.returncode == 0 and here() is None
+        assert entry().intact
+    assert "waiting for it" in process.communicate(timeout=60)[1] and process.returncode == 0 and entry() is None
 
 
 def test_a_newer_file_from_the_same_place_replaces_it_and_another_does_not(cg, tmp_path, weights):
@@ -226,11 +239,11 @@ def test_a_newer_file_from_the_same_place_replaces_it_and_another_does_not(cg, t
     file.write_bytes(weights)
     cg("fetch-predictor", str(file))
     made(file, seed=1)
-    assert cg("fetch-predictor", str(file))[0] == 0 and here().sha256 == sha(file.read_bytes()) != sha(weights)
-    assert [path.name for path in here().path.parent.glob("*.safetensors")] == [here().path.name]
+    assert cg("fetch-predictor", str(file))[0] == 0 and entry().sha256 == sha(file.read_bytes()) != sha(weights)
+    assert [path.name for path in entry().path.parent.glob("*.safetensors")] == [entry().path.name]
     (tmp_path / "other").mkdir()
     fails(cg, 2, "is installed already, from", str(made(tmp_path / "other" / "a2v.safetensors", seed=2)))
-    assert here().sha256 == sha(file.read_bytes())
+    assert entry().sha256 == sha(file.read_bytes())
 
 
 def bomb(path: Path) -> Path:
@@ -272,8 +285,14 @@ def test_what_is_no_predictor_is_refused_before_it_has_a_name(cg, tmp_path, weig
     predictor.metadata = METADATA
     predictor.basis[0, 0] = torch.nan
     files.save(predictor, tmp_path / "nan.safetensors")
-    for name, says in (("other", "is no predictor"), ("page", "cannot be read"), ("cut", "cannot be read"), ("lies", "is damaged"),
-                       ("screen", "is damaged"), ("nan", "no numbers")):  # fmt: skip
+    for name, says in (
+        ("other", "is no predictor"),
+        ("page", "cannot be read"),
+        ("cut", "cannot be read"),
+        ("lies", "is damaged"),
+        ("screen", "is damaged"),
+        ("nan", "no numbers"),
+    ):
         fails(cg, 2, says, str(tmp_path / f"{name}.safetensors"))
     assert nothing_installed()
 
@@ -301,11 +320,11 @@ def test_a_full_disk_installs_nothing(cg, tmp_path, weights, monkeypatch):
 def test_an_installed_file_that_changed_is_not_used(cg, tmp_path, weights):
     (tmp_path / "a2v.safetensors").write_bytes(weights)
     cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))
-    here().path.write_bytes(weights[:-1])
+    entry().path.write_bytes(weights[:-1])
     with pytest.raises(UsageError, match="no longer what was installed"):
-        lookup.locate_predictor("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label
-    assert cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))[0] == 0 and here().intact
-    (here().path.parent / "predictor.json").write_text("{")
+        print(lookup.locate_predictor("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label)
+    assert cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))[0] == 0 and entry().intact
+    (entry().path.parent / "predictor.json").write_text("{")
     fails(cg, 2, "remove the folder")
 
 
@@ -320,9 +339,9 @@ def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "predictor.json", "predictor.safetensors"]
     card = (folder / "README.md").read_text()
     assert "base_model: Qwen/Qwen2.5-Omni-7B" in card and "0.4000" in card and "20.0%" in card and "90 clips" in card
-    assert cg("fetch-predictor", str(folder))[0] == 0 and here("a2v-7b").path.read_bytes() == file.read_bytes()
+    assert cg("fetch-predictor", str(folder))[0] == 0 and entry("a2v-7b").path.read_bytes() == file.read_bytes()
     (folder / "predictor.safetensors").write_bytes(made(tmp_path / "new.safetensors", seed=1).read_bytes())
-    fails(cg, 1, "not " + here("a2v-7b").sha256, str(folder))  # weights and metadata of two trainings
+    fails(cg, 1, "not " + entry("a2v-7b").sha256, str(folder))  # weights and metadata of two trainings
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="notes.txt|other things"):
         publish.check(tmp_path)
@@ -338,27 +357,27 @@ def test_a_url_is_downloaded_and_recorded_without_its_secrets(cg, server, weight
     assert (
         (code, out) == (0, "") and err.count("\n") == 1 and "word" not in err and "hidden" not in err
     )  # no bar: no terminal
-    assert here().source == f"{server.url}/a2v.safetensors" and here().path.read_bytes() == weights
-    assert [path.name for path in here().path.parent.iterdir() if path.suffix in (".part", ".tag")] == []
-    assert "authorization" in server.seen[0][2]  # what the URL says
+    assert entry().source == f"{server.url}/a2v.safetensors" and entry().path.read_bytes() == weights
+    assert [path.name for path in entry().path.parent.iterdir() if path.suffix in (".part", ".tag")] == []
+    assert "authorization" in server.requests[0][2]  # what the URL says
 
 
 def test_no_token_goes_to_a_url(cg, server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0
-    assert "hf_secret" not in str(server.seen)
+    assert "hf_secret" not in str(server.requests)
 
 
 @pytest.mark.parametrize("faults", [[500], [503, 429, 500], [("cut", 0)], [("cut", 1000), 502]])
 def test_a_fault_that_passes_is_waited_out(cg, server, weights, faults):
     server.faults["/a2v.safetensors"] = list(faults)
     code, _, err = cg("fetch-predictor", f"{server.url}/a2v.safetensors")
-    assert code == 0 and err.count("trying again") == len(faults) and here().path.read_bytes() == weights
+    assert code == 0 and err.count("trying again") == len(faults) and entry().path.read_bytes() == weights
 
 
 def test_a_cut_body_goes_on_where_it_was_cut(cg, server, weights):
     server.faults["/a2v.safetensors"] = [("cut", 1000), ("cut", 500)]
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert [headers.get("range") for headers in server.gets()] == [None, "bytes=1000-", "bytes=1500-"]
 
 
@@ -366,7 +385,7 @@ def test_a_body_that_is_always_cut_is_an_error_and_the_next_run_goes_on(cg, serv
     server.faults["/a2v.safetensors"] = [("cut", 100)] * 4
     fails(cg, 1, "4 times", f"{server.url}/a2v.safetensors")
     assert nothing_installed()
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert server.gets()[-1]["range"] == "bytes=400-"
 
 
@@ -378,7 +397,7 @@ def test_parts_of_two_files_are_never_put_together(cg, server, weights, tmp_path
     if change == "the file":
         server.files["/a2v.safetensors"] = made(tmp_path / "new.safetensors", seed=3).read_bytes()
     assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0
-    assert here().path.read_bytes() == server.files["/a2v.safetensors"]
+    assert entry().path.read_bytes() == server.files["/a2v.safetensors"]
 
 
 def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
@@ -386,7 +405,7 @@ def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
     fails(cg, 2, "404", f"{server.url}/a2v.safetensors")
     (part,) = installed.folder("a2v").glob(".*.part")
     part.write_bytes(weights)  # as after a kill between the last byte and the check
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
 
 
 @pytest.mark.parametrize(
@@ -396,7 +415,7 @@ def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
 def test_a_refusal_is_one_line(cg, server, fault, code, says):
     server.faults["/a2v.safetensors"] = [fault]
     fails(cg, code, says, f"{server.url}/a2v.safetensors")
-    assert nothing_installed() and len(server.seen) == 1
+    assert nothing_installed() and len(server.requests) == 1
 
 
 def test_a_server_that_stays_ill_is_a_failed_run(cg, server):
@@ -407,7 +426,7 @@ def test_a_server_that_stays_ill_is_a_failed_run(cg, server):
 
 def test_a_redirect_is_followed_but_not_to_where_anybody_can_change_it(cg, server, weights, monkeypatch):
     server.faults["/old.safetensors"] = [("redirect", f"{server.url}/a2v.safetensors")]
-    assert cg("fetch-predictor", f"{server.url}/old.safetensors")[0] == 0 and here("old").path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/old.safetensors")[0] == 0 and entry("old").path.read_bytes() == weights
     server.faults["/loop.safetensors"] = [("redirect", "/loop.safetensors")] * 30
     fails(cg, 1, "redirected without end", f"{server.url}/loop.safetensors")
     monkeypatch.setattr(web, "is_plain_http", lambda url: url.endswith("/a2v.safetensors"))
@@ -458,7 +477,7 @@ def test_a_disk_that_fills_up_during_a_download_keeps_what_is_there(cg, server, 
         )
         fails(cg, 1, "No space left on device", f"{server.url}/a2v.safetensors")
     assert nothing_installed()
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert server.gets()[-1]["range"] == "bytes=700-"
 
 
@@ -499,7 +518,7 @@ def test_a_download_that_was_killed_goes_on(server, online, weights):
     assert parts and nothing_installed()
     had = parts[0].stat().st_size
     subprocess.run([*COMMAND, f"{server.url}/a2v.safetensors", "-q"], check=True)
-    assert server.gets()[-1]["range"] == f"bytes={had}-" and here().path.read_bytes() == weights
+    assert server.gets()[-1]["range"] == f"bytes={had}-" and entry().path.read_bytes() == weights
 
 
 def test_two_at_once_take_turns(server, online, weights):
@@ -508,10 +527,10 @@ def test_two_at_once_take_turns(server, online, weights):
         [*COMMAND, f"{server.url}/a2v.safetensors", "--sha256", sha(weights)], stderr=subprocess.PIPE, text=True
     )
     processes = [run(), run()]
-    told = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert here().path.read_bytes() == weights and len(server.gets()) == 1  # the second one finds it there
-    assert sum("installed already" in t for t in told) == 1
+    stderr = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert entry().path.read_bytes() == weights and len(server.gets()) == 1  # the second one finds it there
+    assert sum("installed already" in text for text in stderr) == 1
 
 
 def test_a_bar_is_for_people_who_watch():

@@ -94,6 +94,13 @@ def test_the_same_seed_trains_the_same_predictor(tmp_path):
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
+def test_a_training_leaves_the_global_random_state_alone(tmp_path):
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    fit(tmp_path, clips(20), steps=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_too_few_clips_are_refused(tmp_path):
     with pytest.raises(UsageError, match="3 clips"):
         fit(tmp_path, clips(3))
