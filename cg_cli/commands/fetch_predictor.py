@@ -16,7 +16,7 @@ def fetch_predictor(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="what to install: a name from the list, OWNER/NAME\\[@REVISION] on the hub, a URL, a file or a folder; "
+            help="what to install: a name from the list, OWNER/NAME\\[@REVISION] on the hub, a URL, file or folder; "
             "without it, the list",
         ),
     ] = None,

@@ -85,7 +85,7 @@ Measured on the {VALIDATION_SHARE:.0%} of the clips that training did not see:
 | figure | value | without sound to go by |
 |---|---:|---:|
 | cosine between predicted and actual mean video token of a window | {cosine} | {shuffled} (the sound of another clip) |
-| recall@1: the actual one is the nearest to the prediction, among windows of other clips | {recall} | {chance} (chance) |
+| recall@1: the actual one is nearest to the prediction, among windows of other clips | {recall} | {chance} (chance) |
 
 What it does to the answers of {metadata.backbone} was not measured; this does:
 `cg profile labelled.jsonl --model {metadata.backbone}`.

@@ -126,8 +126,8 @@ def check_name(source: Source) -> None:
     """UsageError unless ``source`` can be installed under its name."""
     if source.kind in (FILE, URL) and (not NAME.fullmatch(source.name) or "--" in source.name):
         raise UsageError(
-            f"{source.display}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and single "
-            "'-'): rename the file"
+            f"{source.display}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and "
+            "single '-'): rename the file"
         )
     if source.kind in (FILE, URL) and source.name in known():
         raise UsageError(

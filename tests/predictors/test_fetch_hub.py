@@ -100,6 +100,18 @@ def test_weights_that_are_not_those_of_the_metadata_are_refused(cg, hub, tmp_pat
     assert nothing_installed()
 
 
+def test_a_damaged_copy_in_the_cache_is_refused_offline_too(cg, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    locate = lambda: lookup.locate_predictor(REPO, "qwen2.5-omni-7b", "rev-1", offline=True)
+    assert cg("fetch-predictor", REPO)[0] == 0 and cg("fetch-predictor", "--remove", REPO)[0] == 0
+    weights = locate().path
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    weights.resolve().write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CgError, match="damaged in the cache"):
+        locate()
+
+
 @pytest.mark.parametrize("faults", [[500], [None, None, 503], [None, None, ("cut", 1000)]])
 def test_a_hub_that_stumbles_is_asked_again(cg, hub, published, faults):
     hub.faults[WEIGHTS] = list(faults)  # of the first look, the second, and the download
