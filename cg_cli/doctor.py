@@ -173,7 +173,7 @@ def _models() -> dict[str, str]:
             here = "here"
         except CgError:
             here = f"not here ({known.download} to download)"
-        predictor = lookup.locate(None, name, "", offline=True)
+        predictor = lookup.locate_predictor(None, name, "", offline=True)
         out[name] = f"{here}; predictor: {predictor.name if predictor else 'none'}"
     return out
 

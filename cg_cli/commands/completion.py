@@ -40,5 +40,5 @@ def devices(incomplete: str) -> list[str]:
 def predictors(incomplete: str) -> list[str]:
     from cg_cli.predictors import installed, sources
 
-    names = ("auto", *sources.known(), *(predictor.name for predictor in installed.everything()))
+    names = ("auto", *sources.known(), *(predictor.name for predictor in installed.installed_predictors()))
     return [name for name in names if name.startswith(incomplete)]

@@ -18,6 +18,11 @@ def fetch_predictor(
         str | None,
         argument(metavar="[SOURCE]", help=SOURCE_HELP),
     ] = None,
+    default: Annotated[
+        bool,
+        option("--default", help="make it the default of the model it was trained for, instead of another"),
+    ] = False,
+    remove: Annotated[str | None, option("--remove", metavar="NAME", help="remove an installed predictor")] = None,
     sha256: Annotated[
         str | None, option("--sha256", metavar="HEX", help="refuse weights with any other SHA-256")
     ] = None,
@@ -28,22 +33,34 @@ def fetch_predictor(
 ) -> None:
     """List audio-to-visual predictors, or install one: checked, whole, and never a pickle.
 
-    One that fits a model is used with it from then on. An interrupted download goes on when the command is run again.
-    HF_TOKEN, HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
+    An installed predictor is used where --predictor names it; the default of a model, with that model. An interrupted
+    download goes on when the command is run again. HF_TOKEN, HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
 
     \b
     cg fetch-predictor
-    cg fetch-predictor someone/a2v-qwen2.5-omni-7b@v1
+    cg fetch-predictor someone/a2v-qwen2.5-omni-7b@v1 --default
     cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 "$(cat a2v-7b.sha256)"
     cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
+    cg fetch-predictor my-a2v --default   # an installed one: only makes it the default
+    cg fetch-predictor --remove my-a2v
     """
     from cg_cli.console.output import Fetching, Reporter
     from cg_cli.predictors import fetch, sources
 
     reporter = Reporter(quiet=quiet)
+    if remove is not None:
+        if source is not None or default or sha256 is not None:
+            raise UsageError("--remove NAME takes no SOURCE, --default or --sha256: run the two one after the other")
+        fetch.remove(remove, Fetching(reporter))
+        if json:
+            print(encode.dumps({"name": remove, "installed": False}))
+        reporter.removed(remove)
+        return
     if source is None:
         if sha256 is not None:
             raise UsageError("--sha256 says what one predictor has to be: name it")
+        if default:
+            raise UsageError("--default marks one predictor: name it")
         rows = fetch.listing()
         if json:
             for row in rows:
@@ -51,7 +68,7 @@ def fetch_predictor(
         else:
             reporter.predictors(rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
         return
-    row = fetch.fetch(source, sha256=sha256, offline=settings.offline, listener=Fetching(reporter))
+    row = fetch.install(source, sha256=sha256, offline=settings.offline, default=default, listener=Fetching(reporter))
     if json:
         print(encode.dumps(row))
     reporter.fetched(row)

@@ -115,24 +115,26 @@ class Reporter:
 
     def learned(self, out: Path, report: Report, folder: Path | None) -> None:
         """What a training wrote, and the folder that can be published."""
-        card, left_out = report.card, f", {report.left_out} left out" if report.left_out else ""
+        metadata, left_out = report.metadata, f", {report.left_out} left out" if report.left_out else ""
         if not self.quiet:
             self.line(
-                "written", f"{out}: for {card.backbone}, from {card.clips} clips ({card.windows} windows){left_out}"
+                "written",
+                f"{out}: for {metadata.backbone}, from {metadata.clips} clips ({metadata.windows} windows){left_out}",
             )
             if folder:
                 self.line(
                     "written",
-                    f"{folder}: `cg fetch-predictor {folder}` installs it; `hf upload OWNER/NAME {folder}` publishes it",
+                    f"{folder}: `cg fetch-predictor {folder} --default` installs it and makes it the model's default; "
+                    f"`hf upload OWNER/NAME {folder}` publishes it",
                 )
 
     def predictors(self, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:
         """The table of known and installed predictors, on stdout; what there is none for, on stderr."""
-        where = lambda row: row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")
-        cells = [("name", "backbone", "size", "source", "installed")]
-        cells += [
-            (r["name"], r["backbone"], size(r["size"]), where(r), "yes" if r["installed"] else "no") for r in rows
-        ]
+        cells = [("name", "backbone", "size", "source", "installed", "default")]
+        for row in rows:
+            source = row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")
+            marks = ("yes" if row[mark] else "no" for mark in ("installed", "default"))
+            cells.append((row["name"], row["backbone"], size(row["size"]), source, *marks))
         widths = [max(map(len, column)) for column in zip(*cells)]
         for line in cells:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
@@ -140,14 +142,21 @@ class Reporter:
             self.line("note", unpublished)
 
     def fetched(self, row: Mapping[str, Any]) -> None:
-        """Which predictor there is now, and when it is used."""
+        """Which predictor was installed, and when it is used."""
+        name, model = row["name"], row["backbone"]
         if self.quiet:
             return
         if "card" not in row:
-            self.line("note", f"{row['name']} is {row['source']}: nothing to fetch")
-        else:
-            what = f"{row['name']}: for {row['backbone']}, {size(row['size'])}, from {row['source']}"
-            self.line("installed", f"{what}; taken with that model unless --predictor says otherwise")
+            default = f"; it is the default of {model}" if row["default"] else ""
+            self.line("note", f"{name} is {row['source']}: nothing to fetch{default}")
+            return
+        use = f"the default of {model} now" if row["default"] else f"`--predictor {name}` uses it"
+        self.line("installed", f"{name}: for {model}, {size(row['size'])}, from {row['source']}; {use}")
+
+    def removed(self, name: str) -> None:
+        """Which predictor is not installed any more."""
+        if not self.quiet:
+            self.line("removed", name)
 
     @contextmanager
     def profiling(self) -> Iterator[Profiling]:
@@ -244,13 +253,13 @@ class Learning:
 
 @dataclass
 class Fetching:
-    """A predictor on its way."""
+    """Progress of a fetch."""
 
     reporter: Reporter
 
     @property
     def bar(self) -> Callable[..., Any]:
-        """Makes a progress bar for a download: one that is seen on a terminal only."""
+        """Makes a progress bar, visible on a terminal only."""
         from tqdm import tqdm
 
         return partial(tqdm, disable=self.reporter.quiet or not self.reporter.err.is_terminal, leave=False)

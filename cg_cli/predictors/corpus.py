@@ -1,7 +1,7 @@
-"""What the predictor learns from: a backbone's tokens of many clips, encoded once and kept on disk.
+"""The training set of a predictor: a backbone's tokens of many clips, encoded once and cached on disk.
 
-Of each clip its audio tokens stay, the mean video token of each window, and a few single video tokens, from which the
-principal directions are taken. A clip that cannot be used is reported and left out.
+Kept of each clip: its audio tokens, the mean video token of each window, and a sample of single video tokens, for the
+principal directions. A clip that cannot be used is reported and left out.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 from cg_cli.records import video_identity
 from cg_cli.util.checkpoints import save_checkpoint
 
-SAMPLE = 64  # single video tokens kept of a clip
+SAMPLE_SIZE = 64  # single video tokens kept of a clip
+CACHE_VERSION = 2  # of the files of encoded clips
 
 
 @dataclass(frozen=True)
 class ClipWindows:
-    """One clip, cut into windows that have both sound and picture.
+    """The windows of one clip that have both audio and video tokens.
 
     Attributes:
         audio: [A, D] float16, audio tokens of those windows.
-        window: [A] int64, the window of each, 0..W - 1, ascending.
-        picture: [W, D] float16, the mean video token of each window.
-        sample: [S, D] float16, video tokens spread over the clip.
+        audio_window: [A] int64, the window of each, 0..W - 1, ascending.
+        video_mean: [W, D] float16, the mean video token of each window.
+        video_sample: [S, D] float16, video tokens evenly spaced over the clip.
     """
 
     audio: Tensor
-    window: Tensor
-    picture: Tensor
-    sample: Tensor
+    audio_window: Tensor
+    video_mean: Tensor
+    video_sample: Tensor
 
 
 def find_videos(inputs: Sequence[Path]) -> list[Path]:
@@ -49,25 +50,25 @@ def find_videos(inputs: Sequence[Path]) -> list[Path]:
     Raises:
         UsageError: an input does not exist, or there is no file at all.
     """
-    out: dict[Path, None] = {}
+    paths: dict[Path, None] = {}  # an ordered set
     for item in inputs:
         if item.is_dir():
-            out |= dict.fromkeys(walk(item, VIDEO_SUFFIXES, _refuse))
+            paths |= dict.fromkeys(walk(item, VIDEO_SUFFIXES, _unreadable))
         elif item.exists():
-            out[item] = None
+            paths[item] = None
         else:
             raise UsageError(f"{item}: no such file or folder")
-    if not out:
+    if not paths:
         raise UsageError(f"no video in {', '.join(map(str, inputs))}: name video files, or folders that hold some")
-    return list(out)
+    return list(paths)
 
 
-def _refuse(error: OSError) -> None:
+def _unreadable(error: OSError) -> None:
     raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
-def cut(stream: TokenStream, window_s: float) -> ClipWindows:
-    """A stream's windows of ``window_s`` seconds that have sound and picture. ItemError if there is none."""
+def split_windows(stream: TokenStream, window_s: float) -> ClipWindows:
+    """A stream's windows of ``window_s`` seconds that have both audio and video. ItemError if there is none."""
     number = (stream.time_s / window_s + 1e-4).long()
     is_video, is_audio = stream.modality == VIDEO, stream.modality == AUDIO
     both = set(number[is_video].tolist()) & set(number[is_audio].tolist())
@@ -75,14 +76,15 @@ def cut(stream: TokenStream, window_s: float) -> ClipWindows:
         raise ItemError("encode", "has no moment with both sound and picture to learn from: leave it out", "no_sound")
     rank = torch.full((int(number.max()) + 1,), -1)
     rank[sorted(both)] = torch.arange(len(both))
-    of = rank[number.clamp_min(0).cpu()].to(number.device)
-    audio, video = is_audio & (of >= 0), is_video & (of >= 0)
+    window = rank[number.clamp_min(0).cpu()].to(number.device)
+    audio, video = is_audio & (window >= 0), is_video & (window >= 0)
     tokens = stream.embeddings[video].float()
-    total = torch.zeros(len(both), tokens.shape[1], device=tokens.device).index_add_(0, of[video], tokens)
-    count = torch.bincount(of[video], minlength=len(both))[:, None]
-    chosen = torch.linspace(0, len(tokens) - 1, min(SAMPLE, len(tokens)), device=tokens.device).round().long()
+    total = torch.zeros(len(both), tokens.shape[1], device=tokens.device).index_add_(0, window[video], tokens)
+    count = torch.bincount(window[video], minlength=len(both))[:, None]
+    sample_size = min(SAMPLE_SIZE, len(tokens))
+    sample = torch.linspace(0, len(tokens) - 1, sample_size, device=tokens.device).round().long()
     half = lambda x: x.to(torch.float16).cpu()
-    return ClipWindows(half(stream.embeddings[audio]), of[audio].cpu(), half(total / count), half(tokens[chosen]))
+    return ClipWindows(half(stream.embeddings[audio]), window[audio].cpu(), half(total / count), half(tokens[sample]))
 
 
 def encode_all(
@@ -94,27 +96,28 @@ def encode_all(
     on_fault: Callable[[str], None],
 ) -> Iterator[ClipWindows | None]:
     """The windows of each video, from ``cache`` where it has been encoded before; None for one that cannot be used,
-    after ``on_fault`` was told why in one line."""  # fmt: skip
+    after ``on_fault`` was called with the reason in one line."""  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
     with media.DecodeWorker() as worker:
         for video in videos:
-            recipe = f"{video_identity(str(video))}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
-            kept = cache / f"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}.pt"
+            inputs = (
+                f"{CACHE_VERSION}|{video_identity(str(video))}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
+            )
+            file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
             try:
-                yield (
-                    ClipWindows(**torch.load(kept, weights_only=True))
-                    if kept.exists()
-                    else _encode(video, backbone, worker, options, window_s, kept)
-                )
+                if file.exists():
+                    yield ClipWindows(**torch.load(file, weights_only=True))
+                else:
+                    yield _encode(video, backbone, worker, options, window_s, file)
             except ItemError as error:
                 on_fault(f"{video}: {error}")
                 yield None
 
 
 def _encode(
-    video: Path, backbone: Backbone, worker, options: DecodeOptions, window_s: float, kept: Path
+    video: Path, backbone: Backbone, worker: media.DecodeWorker, options: DecodeOptions, window_s: float, file: Path
 ) -> ClipWindows:
     with torch.no_grad():
-        out = cut(backbone.encode(worker.decode(str(video), options)), window_s)
-    save_checkpoint(vars(out), kept)
-    return out
+        windows = split_windows(backbone.encode(worker.decode(str(video), options)), window_s)
+    save_checkpoint(vars(windows), file)
+    return windows

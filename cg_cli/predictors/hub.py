@@ -3,136 +3,89 @@ offline switch are its own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import os
 from pathlib import Path
-from typing import TypeVar
 
 from cg_cli.errors import CgError, UsageError
-from cg_cli.predictors.installed import ABOUT, WEIGHTS, digest
+from cg_cli.predictors.installed import MANIFEST, WEIGHTS, published_sha256
 from cg_cli.predictors.sources import SHA256, Source
-from cg_cli.predictors.web import MOST, PASSING, Listener, Passing, persist
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a repository holds: the weights, in the hub's cache, and the commit."""
-
-    weights: Path
-    commit: str
+from cg_cli.predictors.web import RETRY_PAUSES_S, Listener, check_size, retry
+from cg_cli.util.hashing import file_sha256
+from cg_cli.util.hub import HubUnreachable, hub_errors
 
 
-def fetch(source: Source, offline: bool, listener: Listener) -> Files:
-    """The files of a repository, downloaded unless the cache has those of its present commit.
+def download(source: Source, offline: bool, listener: Listener) -> tuple[Path, str]:
+    """The weights of a repository, in the hub's cache, and their commit; downloaded unless the cache has those of the
+    repository's present commit.
 
     Raises:
         UsageError: no such repository, revision or predictor, or no access; or, offline, nothing in the cache.
         CgError: the hub cannot be reached, or fails; or the weights are not what it says they are.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, utils
+    try:
+        return retry(lambda: _download_once(source, offline, listener), listener)
+    except HubUnreachable as error:
+        tries = len(RETRY_PAUSES_S) + 1
+        raise CgError(f"{error} (tried {tries} times; check the network or try later)") from error
 
-    utils.logging.set_verbosity_error()  # what goes wrong is said here, in one line
-    what = f"predictor {source.where}"
-    if offline or constants.is_offline_mode():
-        weights = _asked(source, WEIGHTS, lambda: _get(source, WEIGHTS, source.ref, listener, offline=True))
-        return Files(weights, weights.parent.name)
-    url = hf_hub_url(source.where, WEIGHTS, revision=source.ref)
-    head = persist(what, lambda: _asked(source, WEIGHTS, lambda: get_hf_file_metadata(url)), listener)
-    if not head.commit_hash:
-        raise CgError(f"{what}: {constants.ENDPOINT} does not answer as a hub does: check HF_ENDPOINT and the proxies")
-    if (head.size or 0) > MOST:
-        raise UsageError(f"{what}: its {WEIGHTS} is no predictor: it is larger than {MOST >> 30} GiB")
 
-    def get(name: str) -> Path:
-        path = _asked(source, name, lambda: _get(source, name, source.ref, listener))
-        if path.parent.name != head.commit_hash:  # huggingface_hub falls back to what it has when the hub fails
-            raise Passing("the hub failed, or changed, in between")
+def _download_once(source: Source, offline: bool, listener: Listener) -> tuple[Path, str]:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    repository = f"repository {source.location}"
+    offline = offline or constants.is_offline_mode()
+    commit = None
+
+    def get(file: str) -> Path:
+        with hub_errors(repository, file, revision=source.ref, offline=offline):
+            path = Path(
+                hf_hub_download(
+                    source.location,
+                    file,
+                    revision=source.ref,
+                    local_files_only=offline,
+                    tqdm_class=listener.bar,
+                )
+            )
+        if commit not in (None, path.parent.name):  # huggingface_hub falls back to its cache when the hub fails
+            raise HubUnreachable(f"{constants.ENDPOINT} failed, or {repository} changed in between")
         return path
 
-    weights = persist(what, lambda: get(WEIGHTS), listener)
-    promised = [head.etag] if head.etag and SHA256.fullmatch(head.etag) else []  # of a large file, its hash
     try:
-        promised.append(promise(persist(what, lambda: get(ABOUT), listener)))
-    except FileNotFoundError:  # weights may be published alone
-        pass
-    found = digest(weights)
-    for wanted in promised:
-        if wanted != found:
-            cached = weights.resolve()
-            raise CgError(
-                f"{what} has SHA-256 {found}, not {wanted}: published wrongly, or damaged in the cache (remove {cached} and run again)"
-            )
-    return Files(weights, head.commit_hash)
-
-
-def promise(about: Path) -> str:
-    """The hash that a ``predictor.json`` beside published weights gives them. UsageError if it gives none."""
-    try:
-        return str(json.loads(about.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{about} is damaged: publish the predictor again, or take its {WEIGHTS} alone") from error
-
-
-def _get(source: Source, name: str, ref: str | None, listener: Listener, offline: bool = False) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(source.where, name, revision=ref, local_files_only=offline, tqdm_class=listener.bar))
-
-
-def _asked(source: Source, name: str, call: Callable[[], T]) -> T:
-    """``call()``, which asks the hub for the file ``name``, its faults in our words.
-
-    Raises:
-        Passing: a fault of the hub or the way to it.
-        FileNotFoundError: there is no such file, and it is not the weights.
-        UsageError, CgError: as ``fetch``.
-    """
-    import httpx2
-    from huggingface_hub import constants, errors
-
-    what = f"predictor {source.where}"
-    try:
-        return call()
-    except errors.GatedRepoError:
-        raise UsageError(f"{what} is gated: ask for access on its hub page, then run `hf auth login`") from None
-    except errors.RepositoryNotFoundError:
+        if not offline:
+            with hub_errors(repository, WEIGHTS, revision=source.ref):
+                metadata = get_hf_file_metadata(hf_hub_url(source.location, WEIGHTS, revision=source.ref))
+            commit = metadata.commit_hash
+            if not commit:
+                raise CgError(
+                    f"{repository}: {constants.ENDPOINT} does not answer as a hub does: check HF_ENDPOINT and the "
+                    "proxies"
+                )
+            check_size(metadata.size or 0, f"{repository}: its {WEIGHTS}")
+        weights = get(WEIGHTS)
+    except FileNotFoundError as error:
         raise UsageError(
-            f"no repository {source.where} on the hub; check the name (a private one needs `hf auth login`)"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise UsageError(f"{what} has no revision {source.ref}") from None
-    except errors.LocalEntryNotFoundError as error:
-        cause = error.__cause__
-        if cause is None:
-            raise UsageError(
-                f"{what} is not in the local cache; run once without --offline and HF_HUB_OFFLINE"
-            ) from error
-        raise Passing(f"cannot reach {constants.ENDPOINT} ({type(cause).__name__})") from error
-    except errors.EntryNotFoundError as error:
-        if name == WEIGHTS:
-            raise UsageError(
-                f"repository {source.where} has no {WEIGHTS}: no predictor, or not one published by `cg train-predictor --publish-dir`"
-            ) from error
-        raise FileNotFoundError(name) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in PASSING:
-            raise Passing(f"HTTP {status} from {constants.ENDPOINT}") from error
-        if status in (401, 403):
-            raise UsageError(
-                f"{what} is not for everybody (HTTP {status}): run `hf auth login`, or check HF_TOKEN"
-            ) from error
-        raise CgError(f"{what}: HTTP {status} from {constants.ENDPOINT}") from error
-    except httpx2.TransportError as error:
-        raise Passing(
-            f"cannot reach {constants.ENDPOINT} ({' '.join(str(error).split()) or type(error).__name__})"
+            f"{repository} has no {WEIGHTS}: no predictor, or not one published by `cg train-predictor --publish-dir`"
         ) from error
-    except errors.HFValidationError as error:
-        raise UsageError(f"{source.where} cannot be a repository: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        if error.errno is None and "Consistency check" in str(error):  # of a length; it is a plain OSError there
-            raise Passing("the file came incomplete") from error
-        raise
+    if not offline:
+        with contextlib.suppress(FileNotFoundError):  # weights may be published alone
+            get(MANIFEST)
+    _check(weights, repository)
+    return weights, weights.parent.name
+
+
+def _check(weights: Path, repository: str) -> None:
+    """CgError unless the hash of the weights is the one that the hub gives them (a large file's name in the cache), and
+    the one that the repository's manifest gives them."""
+    manifest = weights.with_name(MANIFEST)
+    blob = Path(os.readlink(weights)).name if weights.is_symlink() else ""
+    expected = [blob] if SHA256.fullmatch(blob) else []
+    expected += [published_sha256(manifest)] if manifest.exists() else []
+    actual = file_sha256(weights)
+    for sha256 in expected:
+        if sha256 != actual:
+            raise CgError(
+                f"{repository} has SHA-256 {actual}, not {sha256}: published wrongly, or damaged in the cache (remove "
+                f"{weights.resolve()} and run again)"
+            )

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cg_cli.errors import UsageError
-from cg_cli.predictors import corpus, publish, training
-from cg_cli.pruning import predictor as a2v
+from cg_cli.predictors import corpus, files, publish, training
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
 from cg_cli.settings.resolve import decode_options
@@ -19,7 +18,7 @@ from cg_cli.settings.table import Settings
 
 
 class Listener(Protocol):
-    """Who is told how the job goes."""
+    """Receives the progress of a training."""
 
     def fault(self, message: str) -> None: ...
 
@@ -30,9 +29,9 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What a job did: the card of the predictor written, and how many videos could not be used."""
+    """What a job did: the metadata of the predictor written, and how many videos could not be used."""
 
-    card: PredictorMetadata
+    metadata: PredictorMetadata
     left_out: int
 
 
@@ -51,7 +50,7 @@ def train_predictor(
     """Train a predictor for ``settings.model`` on ``videos`` and write it to ``out``.
 
     Args:
-        window_s: seconds of sound that one prediction hears.
+        window_s: seconds of audio that one prediction covers.
         cache: folder for encoded clips and checkpoints; a run that was interrupted goes on from there.
         shuffled: pair pictures with the sound of other clips (a control).
         publish_to: folder for what can be uploaded as it is; None for none.
@@ -63,36 +62,37 @@ def train_predictor(
         raise UsageError(f"-o {out}: no such folder {out.parent}")
     if publish_to and shuffled:
         raise UsageError(
-            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one of the two out"
+            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one "
+            "of the two out"
         )
     if publish_to:
         publish.check(publish_to)
     # 1. the videos, and the model whose tokens the predictor is to read
-    files = corpus.find_videos(videos)
+    paths = corpus.find_videos(videos)
     name = models.choose(settings.model, settings.device)
     backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
 
     # 2. encode: each clip once
     clips = []
-    encoded = corpus.encode_all(files, backbone, decode_options(settings, backbone), window_s, cache, listener.fault)
-    for done, sounding in enumerate(encoded, start=1):
-        clips += [sounding] if sounding else []
-        listener.encoded(done, len(files))
+    encoded = corpus.encode_all(paths, backbone, decode_options(settings, backbone), window_s, cache, listener.fault)
+    for done, windows in enumerate(encoded, start=1):
+        clips += [windows] if windows else []
+        listener.encoded(done, len(paths))
 
     # 3. train, and write
-    card = PredictorMetadata(
+    metadata = PredictorMetadata(
         backbone.id,
         backbone.revision,
         type(backbone).__module__.rpartition(".")[2],
         backbone.hidden_size,
         window_s=window_s,
     )
-    recipe = json.dumps([backbone.id, backbone.revision, window_s, steps, settings.seed, shuffled, *map(str, files)])
+    recipe = json.dumps([backbone.id, backbone.revision, window_s, steps, settings.seed, shuffled, *map(str, paths)])
     state = cache / f"training-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
     predictor = training.fit(
-        clips, card, steps=steps, seed=settings.seed, state_file=state, shuffled=shuffled, tell=listener.checked
+        clips, metadata, steps=steps, seed=settings.seed, state_file=state, shuffled=shuffled, on_check=listener.checked
     )
-    a2v.save(predictor, out)
+    files.save(predictor, out)
     if publish_to:
-        publish.write(out, predictor.card, publish_to)
-    return Report(predictor.card, len(files) - len(clips))
+        publish.write(out, predictor.metadata, publish_to)
+    return Report(predictor.metadata, len(paths) - len(clips))

@@ -4,17 +4,17 @@ people."""
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from cg_cli.errors import CgError, UsageError
-from cg_cli.predictors import installed
-from cg_cli.predictors.installed import ABOUT, SCHEMA, WEIGHTS
+from cg_cli.predictors.installed import MANIFEST, SCHEMA, WEIGHTS
 from cg_cli.predictors.sources import REPOSITORY
-from cg_cli.predictors.training import HELD_BACK
+from cg_cli.predictors.training import VALIDATION_SHARE
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
+from cg_cli.util.atomic import write_atomic
+from cg_cli.util.hashing import file_sha256
 
 README = "README.md"
 
@@ -25,41 +25,41 @@ def check(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UsageError(f"--publish-dir {folder}: {error.strerror}") from error
-    others = sorted(
-        name for name in names - {WEIGHTS, ABOUT, README} if not name.startswith(".")
+    foreign = sorted(
+        name for name in names - {WEIGHTS, MANIFEST, README} if not name.startswith(".")
     )  # those are git's, or our own
-    if others:
-        raise UsageError(f"--publish-dir {folder} holds other things ({others[0]}): give a new folder")
+    if foreign:
+        raise UsageError(f"--publish-dir {folder} holds other things ({foreign[0]}): give a new folder")
 
 
-def write(weights: Path, card: PredictorMetadata, folder: Path) -> None:
-    """Write the predictor in the file ``weights``, with its ``card``, to ``folder``. CgError if that cannot be done."""
-    about = {
+def write(weights: Path, metadata: PredictorMetadata, folder: Path) -> None:
+    """Write the predictor in the file ``weights``, with its ``metadata``, to ``folder``. CgError if that fails."""
+    manifest = {
         "schema": SCHEMA,
-        "sha256": installed.digest(weights),
+        "sha256": file_sha256(weights),
         "size": weights.stat().st_size,
-        "card": asdict(card),
+        "card": asdict(metadata),
     }
     files = {
         WEIGHTS: weights.read_bytes(),
-        ABOUT: (json.dumps(about, indent=1) + "\n").encode(),
-        README: model_card(card, folder.absolute().name).encode(),
+        MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode(),
+        README: model_card(metadata, folder.absolute().name).encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            new = folder / f".{name}.new"
-            new.write_bytes(data)
-            os.replace(new, folder / name)
+            write_atomic(folder / name, data)
     except OSError as error:
         raise CgError(f"cannot write {folder}: {error.strerror}; the predictor itself is in {weights}") from error
 
 
-def model_card(card: PredictorMetadata, name: str) -> str:
+def model_card(metadata: PredictorMetadata, name: str) -> str:
     """The README of a published predictor; its figures are those that training measured."""
-    source = models.source(card.backbone)
+    source = models.source(metadata.backbone)
     base = f"base_model: {source}\n" if REPOSITORY.fullmatch(source) else ""
-    figures = card.validation
+    figures = metadata.validation
+    cosine, shuffled = f"{figures['cosine']:.4f}", f"{figures['cosine_shuffled']:.4f}"
+    recall, chance = f"{figures['recall_at_1']:.1%}", f"{figures['chance']:.1%}"
     return f"""---
 {base}tags:
 - video-question-answering
@@ -69,29 +69,30 @@ def model_card(card: PredictorMetadata, name: str) -> str:
 
 # {name}
 
-An audio-to-visual predictor for **{card.backbone}** (revision `{card.revision}`): what a moment roughly looks like, as far as its
-sound tells. The ContextGuard pruner of the `cg` command line reads it to choose which audio and video tokens reach the language model.
-It answers nothing by itself, and fits no other model.
+An audio-to-visual predictor for **{metadata.backbone}** (revision `{metadata.revision}`): the mean video token of a
+moment, predicted from its audio tokens. The ContextGuard pruner of the `cg` command line reads it to choose which audio
+and video tokens reach the language model. It answers nothing by itself, and fits no other model.
 
 ```sh
-cg fetch-predictor OWNER/{name}
-cg ask clip.mp4 "what is happening?" --model {card.backbone}
+cg fetch-predictor OWNER/{name} --default
+cg ask clip.mp4 "what is happening?" --model {metadata.backbone}
 ```
 
 ## How well it predicts
 
-Measured on the {HELD_BACK:.0%} of the clips that training did not see:
+Measured on the {VALIDATION_SHARE:.0%} of the clips that training did not see:
 
 | figure | value | without sound to go by |
 |---|---:|---:|
-| cosine between predicted and actual picture of a window | {figures["cosine"]:.4f} | {figures["cosine_shuffled"]:.4f} (the sound of another clip) |
-| how often the actual picture is the nearest to the prediction, among windows of other clips | {figures["recall_at_1"]:.1%} | {figures["chance"]:.1%} (chance) |
+| cosine between predicted and actual mean video token of a window | {cosine} | {shuffled} (the sound of another clip) |
+| recall@1: the actual one is nearest to the prediction, among windows of other clips | {recall} | {chance} (chance) |
 
-What it does to the answers of {card.backbone} was not measured: `cg profile labelled.jsonl --model {card.backbone}` does.
+What it does to the answers of {metadata.backbone} was not measured; this does:
+`cg profile labelled.jsonl --model {metadata.backbone}`.
 
 ## What it is made of
 
-Trained on {card.clips} clips ({card.windows} windows of {card.window_s:g} s), without labels. `{WEIGHTS}` holds the weights and, as
-metadata, all of this; `{ABOUT}` its SHA-256. Tokens of {card.width}, {card.queries} queries of {card.hidden}, a visual space of
-{card.components} dimensions.
+Trained on {metadata.clips} clips ({metadata.windows} windows of {metadata.window_s:g} s), without labels. `{WEIGHTS}`
+holds the weights and, as metadata, all of this; `{MANIFEST}` its SHA-256. Tokens of {metadata.width},
+{metadata.queries} queries of {metadata.hidden}, a visual space of {metadata.components} dimensions.
 """

@@ -1,4 +1,4 @@
-"""What a person means by a predictor: a known name, a hub repository, a URL, or a file or folder. Imports nothing
+"""What a SOURCE of a predictor may be: a known name, a hub repository, a URL, or a file or folder. Imports nothing
 heavy."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Source:
     Attributes:
         name: what it is installed as.
         kind: BUILT_IN, FILE, HUB or URL.
-        where: the path, repository or URL.
+        location: the path, repository or URL.
         ref: of a repository: branch, tag or commit; None is its main branch.
         sha256: what the weights have to hash to, where that is known.
         backbone: the model that it is for, where that is known.
@@ -37,18 +37,18 @@ class Source:
 
     name: str
     kind: str
-    where: str
+    location: str
     ref: str | None = None
     sha256: str | None = None
     backbone: str = ""
     size: int | None = None
 
     @property
-    def shown(self) -> str:
-        """``where`` without what may be secret: a URL's user, password and query."""
+    def display(self) -> str:
+        """``location`` without what may be secret: a URL's user, password and query."""
         if self.kind != URL:
-            return self.where
-        parts = urlsplit(self.where)
+            return self.location
+        parts = urlsplit(self.location)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -56,56 +56,55 @@ def known() -> dict[str, Source]:
     """The predictors that have a name here."""
     out = {}
     for name, entry in presets.known("predictors")["predictors"].items():
-        where, backbone = entry["source"], entry["backbone"]
-        if where == BUILT_IN:
+        location, backbone = entry["source"], entry["backbone"]
+        if location == BUILT_IN:
             path = Path(models.KNOWN[backbone].predictor)
             out[name] = Source(name, BUILT_IN, str(path), backbone=backbone, size=path.stat().st_size)
         else:
-            kind = URL if "://" in where else HUB
-            out[name] = Source(name, kind, where, entry.get("revision"), entry["sha256"], backbone, entry["size"])
+            kind = URL if "://" in location else HUB
+            out[name] = Source(name, kind, location, entry.get("revision"), entry["sha256"], backbone, entry["size"])
     return out
 
 
-def parse(asked: str) -> Source:
-    """What ``asked`` means.
+def parse(text: str) -> Source:
+    """What ``text`` means.
 
     Raises:
         UsageError: nothing; the message says what to give instead.
     """
     names = known()
-    if asked in names:
-        return names[asked]
-    if "://" in asked:
-        return _url(asked)
-    path = Path(asked).expanduser()
+    if text in names:
+        return names[text]
+    if "://" in text:
+        return _url_source(text)
+    path = Path(text).expanduser()
     try:
         if path.exists():
-            return _file(path)
+            return _file_source(path)
     except OSError as error:  # a folder that may not be looked into, a name too long
-        raise UsageError(f"{asked}: {error.strerror}") from error
-    if asked.startswith((".", "/", "~")) or asked.endswith((".safetensors", *PICKLES)):
-        raise UsageError(f"no predictor file or folder {asked}")
-    if _unpublished(asked):
-        raise UsageError(no_predictor_for(asked))
-    if (
-        match := REPOSITORY.fullmatch(asked)
-    ) and "--" not in asked:  # a hub name has none, and folders of predictors use it
+        raise UsageError(f"{text}: {error.strerror}") from error
+    if text.startswith((".", "/", "~")) or text.endswith((".safetensors", *PICKLES)):
+        raise UsageError(f"no predictor file or folder {text}")
+    if _is_model(text):
+        raise UsageError(no_predictor_for(text))
+    match = REPOSITORY.fullmatch(text)
+    if match and "--" not in text:  # a hub name has none, and folders of predictors use it
         return Source(match["repo"], HUB, match["repo"], match["ref"])
     raise UsageError(
-        f"no predictor '{asked}'{closest(asked, names)}; known: {', '.join(names)} (`cg fetch-predictor` lists them); or give a hub "
-        f"repository OWNER/NAME, an https URL, or a file or folder"
+        f"no predictor '{text}'{closest(text, names)}; known: {', '.join(names)} (`cg fetch-predictor` lists them); "
+        "or give a hub repository OWNER/NAME, an https URL, or a file or folder"
     )
 
 
 def no_predictor_for(model: str) -> str:
     """That nobody has published a predictor for ``model``, and the ways out."""
     return (
-        f"no predictor for {model} is published today: train one from your own clips (`cg train-predictor --help`), or give a "
-        f"repository OWNER/NAME that you trust"
+        f"no predictor for {model} is published today: train one from your own clips (`cg train-predictor --help`), "
+        "or give a repository OWNER/NAME that you trust"
     )
 
 
-def plain(url: str) -> bool:
+def is_plain_http(url: str) -> bool:
     """Whether anybody on the way could change what ``url`` answers: it is neither https nor on this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" or parts.hostname == "localhost":
@@ -116,53 +115,56 @@ def plain(url: str) -> bool:
         return True
 
 
-def _unpublished(asked: str) -> bool:
-    """Whether ``asked`` is a model, by alias or hub id, rather than a predictor."""
-    starts = tuple(presets.known("predictors")["unpublished"])
-    name = asked.lower().replace("_", "-")
-    return name.startswith(starts) or name in {known.source.lower() for known in models.KNOWN.values()}
+def _is_model(text: str) -> bool:
+    """Whether ``text`` is a model, by alias or hub id, rather than a predictor."""
+    prefixes = tuple(presets.known("predictors")["unpublished"])
+    name = text.lower().replace("_", "-")
+    return name.startswith(prefixes) or name in {known.source.lower() for known in models.KNOWN.values()}
 
 
 def check_name(source: Source) -> None:
     """UsageError unless ``source`` can be installed under its name."""
     if source.kind in (FILE, URL) and (not NAME.fullmatch(source.name) or "--" in source.name):
         raise UsageError(
-            f"{source.shown}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and single '-'): rename the file"
+            f"{source.display}: '{source.name}' cannot be the name of a predictor (letters, digits, '.', '_' and "
+            "single '-'): rename the file"
         )
     if source.kind in (FILE, URL) and source.name in known():
         raise UsageError(
-            f"{source.shown}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): rename the file"
+            f"{source.display}: '{source.name}' is the name of another predictor (`cg fetch-predictor` lists them): "
+            "rename the file"
         )
 
 
-def _url(asked: str) -> Source:
+def _url_source(url: str) -> Source:
     try:
-        parts = urlsplit(asked)
+        parts = urlsplit(url)
     except ValueError as error:
         raise UsageError(f"that is no URL: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{parts.scheme}://...: give an https URL, a hub repository OWNER/NAME, or a file or folder")
-    source = Source("", URL, asked)
-    return replace(source, name=_name(unquote(parts.path), source.shown))
+    source = Source("", URL, url)
+    return replace(source, name=_weights_name(unquote(parts.path), source.display))
 
 
-def _file(path: Path) -> Source:
+def _file_source(path: Path) -> Source:
     path = path.absolute()
     if path.is_dir() and not (path / WEIGHTS).is_file():
         raise UsageError(
-            f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors file"
+            f"{path} has no {WEIGHTS}: give a folder that `cg train-predictor --publish-dir` wrote, or a .safetensors "
+            "file"
         )
     weights = path / WEIGHTS if path.is_dir() else path
     if not weights.is_file():
         raise UsageError(f"{path} is neither a file nor a folder")
-    return Source(_name(str(weights), str(path)), FILE, str(weights))
+    return Source(_weights_name(str(weights), str(path)), FILE, str(weights))
 
 
-def _name(path: str, shown: str) -> str:
+def _weights_name(path: str, display: str) -> str:
     """What the weights at ``path`` are called: as the file is, or the folder if the file has the usual name."""
     file = PurePosixPath(path)
     if file.suffix.lower() in PICKLES:
         raise UsageError(
-            f"{shown}: {file.suffix} files can run code when they are read; only .safetensors files are taken"
+            f"{display}: {file.suffix} files can run code when they are read; only .safetensors files are taken"
         )
     return file.parent.name if file.name == WEIGHTS and file.parent.name else file.name.removesuffix(".safetensors")

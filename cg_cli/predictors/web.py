@@ -1,28 +1,30 @@
-"""One file from a web address: what was cut off goes on, what may pass is tried again, and the length is checked.
+"""One file from a web address: an interrupted download is resumed, a transient fault is retried, the length is checked.
 
-The client is huggingface_hub's, with its proxies, certificates and offline switch. No token goes along: that is for the
-hub.
+The client is huggingface_hub's, with its proxies, certificates and offline switch; no token goes along: that is for the
+hub. Its ``http_get`` is not used: it loses up to 10 MiB, more than a predictor, when a download breaks off, resumes
+without asking whether the file is still the same (If-Range), and follows a redirect wherever it leads.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from cg_cli.errors import CgError, UsageError
-from cg_cli.predictors.sources import Source, plain
+from cg_cli.predictors.sources import Source, is_plain_http
+from cg_cli.util.hub import TRANSIENT, HubUnreachable
+from cg_cli.util.text import one_line
 
-PAUSES_S = (0.5, 1.0, 2.0)  # before each further try
+RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 TIMEOUT_S = 30.0  # without a byte
-MOST = 1 << 30  # bytes; a predictor takes a few MiB
-PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses
+MAX_BYTES = 1 << 30  # a predictor takes a few MiB
 T = TypeVar("T")
 
 
 class Listener(Protocol):
-    """Who is told how a fetch goes."""
+    """Receives the progress of a fetch."""
 
     @property
     def bar(self) -> Callable[..., Any]:
@@ -31,120 +33,127 @@ class Listener(Protocol):
     def note(self, message: str) -> None: ...
 
 
-class Passing(Exception):
-    """A fault that a moment may mend; the message is what people are told."""
+class TransientError(Exception):
+    """A fault of the network or the server that a retry may not meet; the message is one line."""
 
 
-def persist(what: str, call: Callable[[], T], listener: Listener) -> T:
-    """``call()``, again after each pause while it raises Passing. CgError, which begins with ``what``, when it does so
-    still."""
-    for pause in PAUSES_S:
+def retry(call: Callable[[], T], listener: Listener) -> T:
+    """``call()``, again after each of RETRY_PAUSES_S while it raises TransientError or HubUnreachable, then raised."""
+    for pause in RETRY_PAUSES_S:
         try:
             return call()
-        except Passing as error:
-            listener.note(f"{what}: {error}; trying again")
+        except (TransientError, HubUnreachable) as error:
+            listener.note(f"{error}; trying again")
             time.sleep(pause)
-    try:
-        return call()
-    except Passing as error:
-        raise CgError(
-            f"{what}: {error}, {len(PAUSES_S) + 1} times: check the network or try later; what is here already is kept"
-        ) from error
+    return call()
 
 
 def download(source: Source, part: Path, listener: Listener) -> None:
-    """What a URL answers, into ``part``, which an earlier call may have begun.
+    """Download a URL into ``part``, which an earlier call may have begun.
 
     Raises:
         UsageError: there is no such file, it is not for everybody, it is no predictor by its size, or the way to it is
             not safe.
         CgError: it could not be had.
     """
-    _check_way(source, [source.where])
-    persist(source.shown, lambda: _once(source, part, listener), listener)
+    _check_transport(source, [source.location])
+    try:
+        retry(lambda: _download_once(source, part, listener), listener)
+    except TransientError as error:
+        raise CgError(
+            f"{error}, {len(RETRY_PAUSES_S) + 1} times: check the network or try later; what was received is kept"
+        ) from error
 
 
-def _once(source: Source, part: Path, listener: Listener) -> None:
+def discard(part: Path) -> None:
+    """Remove a partial download."""
+    part.unlink(missing_ok=True)
+    part.with_suffix(".tag").unlink(missing_ok=True)
+
+
+def check_size(size: int, name: str, part: Path | None = None) -> None:
+    """UsageError, which begins with ``name``, for a file too large to be a predictor; ``part`` of it is removed."""
+    if size > MAX_BYTES:
+        if part:
+            discard(part)
+        raise UsageError(f"{name} is no predictor: it is larger than {MAX_BYTES >> 30} GiB")
+
+
+def _download_once(source: Source, part: Path, listener: Listener) -> None:
     import httpx2
     from huggingface_hub import get_session
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    have = part.stat().st_size if part.exists() else 0
-    tag = part.with_suffix(".tag")  # which version of the file this is a part of
+    offset = part.stat().st_size if part.exists() else 0
+    tag = part.with_suffix(".tag")  # the version of the file that this is a part of
     version = tag.read_text(encoding="utf-8") if tag.exists() else ""
     headers = {"Accept-Encoding": "identity"}  # lengths and offsets are those of the file
-    if have and version:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    if offset and version:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version}
     try:
-        with get_session().stream("GET", source.where, headers=headers, timeout=TIMEOUT_S) as response:
-            if response.status_code == 416:  # all of it is here already, or the file has become shorter
-                part.unlink()
-                raise Passing("the server has nothing more of it, so it is read anew")
-            _check(source, response)
-            length = int(response.headers.get("Content-Length") or 0)
-            begin = 0
-            if response.status_code == 206:
-                begin = have
-                if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                    part.unlink()
-                    raise Passing("the server went on at the wrong place")
-            else:
+        with get_session().stream("GET", source.location, headers=headers, timeout=TIMEOUT_S) as response:
+            _check_transport(source, (str(hop.url) for hop in (*response.history, response)))
+            if response.status_code == 416:  # the part is whole already, or the file has become shorter
+                discard(part)
+                raise TransientError(f"{source.display}: nothing more of the file, so it is read anew")
+            _check_status(source, response.status_code)
+            if response.status_code == 200:
+                offset = 0
                 tag.unlink(missing_ok=True)
                 part.write_bytes(b"")
                 tag.write_text(_version(response.headers), encoding="utf-8")
-            _check_size(source, part, begin + length)
-            bar = listener.bar(total=begin + length or None, initial=begin, desc=source.name, unit="B", unit_scale=True)
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+                discard(part)
+                raise TransientError(f"{source.display}: resumed at the wrong place")
+            length = int(response.headers.get("Content-Length") or 0)
+            total = offset + length if length else None
+            check_size(total or 0, source.display, part)
+            bar = listener.bar(total=total, initial=offset, desc=source.name, unit="B", unit_scale=True)
             with part.open("ab") as file, bar:
-                for chunk in response.iter_raw():  # as it comes: pieces of a set size would be lost when it is cut
+                for chunk in response.iter_raw():  # as it comes: an incomplete chunk of a fixed size would be lost
                     file.write(chunk)
                     file.flush()  # a kill loses nothing
                     bar.update(len(chunk))
-                    _check_size(source, part, file.tell())
+                    check_size(file.tell(), source.display, part)
     except OfflineModeIsEnabled as error:
         raise UsageError(
-            f"{source.shown}: offline (--offline or HF_HUB_OFFLINE): fetch it where there is a network"
+            f"{source.display}: offline (--offline or HF_HUB_OFFLINE): fetch it where there is a network"
         ) from error
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-        raise UsageError(f"{source.shown}: no URL that can be followed: {error}") from error
+        raise UsageError(f"{source.display}: no URL that can be followed: {error}") from error
     except httpx2.TooManyRedirects as error:
-        raise CgError(f"{source.shown}: redirected without end") from error
+        raise CgError(f"{source.display}: redirected without end") from error
     except httpx2.TransportError as error:
-        raise Passing(" ".join(str(error).split()) or type(error).__name__) from error
-    if length and part.stat().st_size != begin + length:
-        raise Passing(f"{part.stat().st_size:,} bytes came of {begin + length:,}")
+        raise TransientError(f"{source.display}: {one_line(error)}") from error
+    if total is not None and part.stat().st_size != total:
+        raise TransientError(f"{source.display}: {part.stat().st_size:,} bytes came of {total:,}")
 
 
-def _check(source: Source, response: Any) -> None:
-    """That ``response`` brings the file, or what is wrong."""
-    _check_way(source, [str(hop.url) for hop in (*response.history, response)])
-    status = response.status_code
-    if status in PASSING:
-        raise Passing(f"HTTP {status}")
+def _check_status(source: Source, status: int) -> None:
+    """That a response brings the file, or what is wrong."""
+    if status in TRANSIENT:
+        raise TransientError(f"{source.display}: HTTP {status}")
     if status in (401, 403):
         raise UsageError(
-            f"{source.shown} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, after `hf auth login`"
+            f"{source.display} is not for everybody (HTTP {status}); of a private hub repository give OWNER/NAME, "
+            "after `hf auth login`"
         )
     if status in (404, 410):
-        raise UsageError(f"{source.shown}: no such file (HTTP {status}); check the address")
+        raise UsageError(f"{source.display}: no such file (HTTP {status}); check the address")
     if status not in (200, 206):
-        raise CgError(f"{source.shown}: HTTP {status}")
+        raise CgError(f"{source.display}: HTTP {status}")
 
 
-def _check_way(source: Source, urls: Sequence[str]) -> None:
-    """That nobody on the way can change the file, or else that its hash would tell."""
-    if not source.sha256 and any(map(plain, urls)):
+def _check_transport(source: Source, urls: Iterable[str]) -> None:
+    """UsageError if anybody on the way could change the file, and no known hash would tell."""
+    if not source.sha256 and any(map(is_plain_http, urls)):
         raise UsageError(
-            f"{source.shown} comes over plain http, where anybody on the way can change it: use https, or give its --sha256"
+            f"{source.display} comes over plain http, where anybody on the way can change it: use https, or give its "
+            "--sha256"
         )
 
 
-def _check_size(source: Source, part: Path, size: int) -> None:
-    if size > MOST:
-        part.unlink()  # nobody will go on with it
-        raise UsageError(f"{source.shown} is no predictor: it is larger than {MOST >> 30} GiB")
-
-
-def _version(headers: Mapping[str, str]) -> str:
-    """What tells this version of a file from others, as ``If-Range`` takes it; empty if nothing does."""
+def _version(headers: Any) -> str:
+    """The strong validator of a version of a file, as ``If-Range`` takes it; empty if there is none."""
     etag = headers.get("ETag", "")
     return headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag

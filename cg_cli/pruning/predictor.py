@@ -1,4 +1,4 @@
-"""The audio-to-visual (A2V) predictor: what the picture roughly shows, as far as the sound tells it.
+"""The audio-to-visual (A2V) predictor: a window's mean video token, predicted from its audio tokens. Tensors only.
 
 ContextGuard (arXiv 2605.11605) states that such a predictor exists, is light and trained on its own; its form here is
 our own. A window of the backbone's audio tokens is pooled by a few learned queries and mapped to a point of a *coarse
@@ -8,32 +8,24 @@ large common part.
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cg_cli.errors import UsageError
-
-FORMAT = "cg.a2v/1"
 EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class PredictorMetadata:
-    """What a predictor was made for and from: the metadata of its file.
+    """What a predictor was made for and from.
 
     Attributes:
         backbone, revision, family: the model whose tokens it reads.
         width: D, size of the backbone's audio and video tokens.
         hidden, queries, components: sizes of the predictor; components is the dimension of the coarse visual space.
-        window_s: seconds of sound that one prediction hears.
+        window_s: seconds of audio that one prediction covers.
         clips, windows: size of the training set.
         validation: figures measured on clips that training did not see.
     """
@@ -52,20 +44,28 @@ class PredictorMetadata:
 
 
 class A2VPredictor(nn.Module):
-    """Audio tokens of a window to a direction of the coarse visual space, and how far the picture bears it out.
+    """Audio tokens of a window to a direction of the coarse visual space, and a confidence from its cosine agreement
+    with the actual video tokens.
 
     Buffers, measured on the training clips: ``audio_mean`` [D] and ``audio_scale`` []; ``video_mean`` [D] and ``basis``
     [D, components], the principal directions of the video tokens; ``matched`` [] and ``shuffled`` [], the mean cosine
     between predicted and pooled actual tokens when sound and picture belong together, and when they do not.
     """
 
-    def __init__(self, card: PredictorMetadata):
+    audio_mean: Tensor
+    audio_scale: Tensor
+    video_mean: Tensor
+    basis: Tensor
+    matched: Tensor
+    shuffled: Tensor
+
+    def __init__(self, metadata: PredictorMetadata):
         super().__init__()
-        self.metadata = card
-        width, hidden, components = card.width, card.hidden, card.components
+        self.metadata = metadata
+        width, hidden, components = metadata.width, metadata.hidden, metadata.components
         self.down = nn.Linear(width, hidden)
-        self.attention = nn.Linear(hidden, card.queries)
-        self.mix = nn.Linear(card.queries * hidden, hidden)
+        self.attention = nn.Linear(hidden, metadata.queries)
+        self.mix = nn.Linear(metadata.queries * hidden, hidden)
         self.up = nn.Linear(hidden, components)
         self.register_buffer("audio_mean", torch.zeros(width))
         self.register_buffer("audio_scale", torch.ones(()))
@@ -79,7 +79,7 @@ class A2VPredictor(nn.Module):
         return (video.float() - self.video_mean) @ self.basis
 
     def forward(self, audio: Tensor, window: Tensor, windows: int) -> Tensor:
-        """Predict each window's picture.
+        """Predict the direction of each window's mean video token.
 
         Args:
             audio: [A, D], audio tokens.
@@ -98,8 +98,8 @@ class A2VPredictor(nn.Module):
         weighted = (share[:, :, None] * state[:, None, :]).flatten(1)
         pooled = weighted.new_zeros(windows, weighted.shape[1]).index_add(0, window, weighted)
         pooled = pooled / total.clamp_min(EPSILON).repeat_interleave(state.shape[1], dim=1)
-        heard = (total[:, :1] > 0).float()
-        return F.normalize(self.up(F.gelu(self.mix(pooled))), dim=-1) * heard
+        has_audio = (total[:, :1] > 0).float()
+        return F.normalize(self.up(F.gelu(self.mix(pooled))), dim=-1) * has_audio
 
     def raw_audio(self, audio: Tensor, window: Tensor, windows: int) -> Tensor:
         """A control that has learned nothing: each window's mean audio token, centred, as a direction of the coarse
@@ -110,7 +110,7 @@ class A2VPredictor(nn.Module):
         return F.normalize(total @ self.basis, dim=-1)
 
     def confidence(self, cosine: Tensor) -> Tensor:
-        """How far each window's picture is explained by its sound.
+        """How well each window's audio predicts its picture.
 
         Args:
             cosine: [W], between the prediction of ``forward`` and the mean of the window's video tokens, coarse.
@@ -124,61 +124,8 @@ class A2VPredictor(nn.Module):
     def flops(self, audio: int, video: int, windows: int) -> int:
         """Operations for ``audio`` and ``video`` tokens in ``windows`` windows, a multiplication and an addition as
         two."""
-        card = self.metadata
-        per_audio = card.width * card.hidden + 2 * card.hidden * card.queries
-        per_window = card.queries * card.hidden * card.hidden + card.hidden * card.components
-        return 2 * (audio * per_audio + windows * per_window + video * card.width * card.components)
-
-
-def save(predictor: A2VPredictor, path: Path) -> None:
-    """Write weights and card as one safetensors file."""
-    metadata = {"format": FORMAT, "card": json.dumps(asdict(predictor.metadata))}
-    save_file({k: v.contiguous() for k, v in predictor.state_dict().items()}, path, metadata)
-
-
-def load(path: Path, name: str = "") -> A2VPredictor:
-    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is
-    none.
-
-    The card may lie: nothing is allocated by its sizes, only the tensors that are in the file.
-    """
-    name = name or str(path)
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            # Copied, since safetensors maps the file, which may be written anew while this runs.
-            state = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError:
-        raise UsageError(f"no predictor file {name}") from None
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"predictor {name} cannot be read: {' '.join(str(error).split())}") from error
-    if metadata.get("format") != FORMAT:
-        raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
-    try:
-        card = PredictorMetadata(**json.loads(metadata["card"]))
-        if not all(
-            isinstance(word, str) and word.isprintable() for word in (card.backbone, card.revision, card.family)
-        ):
-            raise ValueError("its card does not say what it was made for")
-        if not 0 < card.window_s < math.inf:
-            raise ValueError(f"its windows last {card.window_s} s")
-        with torch.device("meta"):
-            predictor = A2VPredictor(card)
-        predictor.load_state_dict(state, assign=True)
-        if not all(value.isfinite().all() for value in state.values()):
-            raise ValueError("it holds weights that are no numbers")
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"predictor {name} is damaged ({reason}): fetch or train it again") from error
-    return predictor.requires_grad_(False).eval()
-
-
-def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:
-    """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its
-    width)."""
-    card = predictor.metadata
-    if card.width != width or (card.backbone != backbone and card.revision != revision):
-        raise UsageError(
-            f"predictor {name} was trained for {card.backbone} (tokens of {card.width}), not for {backbone} (tokens of "
-            f"{width}): train one with `cg train-predictor VIDEOS --model {backbone} -o FILE`, or leave --predictor out"
-        )
+        width, hidden, queries = self.metadata.width, self.metadata.hidden, self.metadata.queries
+        components = self.metadata.components
+        per_audio = width * hidden + 2 * hidden * queries
+        per_window = queries * hidden * hidden + hidden * components
+        return 2 * (audio * per_audio + windows * per_window + video * width * components)

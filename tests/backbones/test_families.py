@@ -199,11 +199,11 @@ def test_every_pruner_between_layers_keeps_its_budget(backbone, stream, case):
 
 
 def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
-    cut = [corpus.cut(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
-    assert all(len(c.picture) >= 2 and c.audio.isfinite().all() for c in cut)
+    cut = [corpus.split_windows(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
+    assert all(len(c.video_mean) >= 2 and c.audio.isfinite().all() for c in cut)
     card = PredictorMetadata(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
     predictor = training.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
-    assert predictor.card.windows > 0 and all(value.isfinite().all() for value in predictor.state_dict().values())
+    assert predictor.metadata.windows > 0 and all(value.isfinite().all() for value in predictor.state_dict().values())
 
 
 def test_flops_equal_the_counter(name, backbone, monkeypatch):

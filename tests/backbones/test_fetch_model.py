@@ -46,7 +46,7 @@ def fetch(said: list[str], **given) -> None:
 
 def bodies(hub: Hub) -> set[str]:
     """The files of which a body was asked for."""
-    return {path.rpartition("/")[2] for method, path, _ in hub.seen if method == "GET"}
+    return {path.rpartition("/")[2] for method, path, _ in hub.requests if method == "GET"}
 
 
 def test_what_the_thinker_needs_is_fetched_and_its_size_is_said_before(hub, tmp_path):
@@ -57,9 +57,9 @@ def test_what_the_thinker_needs_is_fetched_and_its_size_is_said_before(hub, tmp_
     assert {SHARD.format(1), SHARD.format(2), "config.json", "tokenizer.json"} <= bodies(hub) and SHARD.format(
         3
     ) not in bodies(hub)
-    before = len(hub.seen)
+    before = len(hub.requests)
     fetch(said)
-    assert len(hub.seen) == before and len(said) == 1  # it is here: nobody is asked, nothing is said
+    assert len(hub.requests) == before and len(said) == 1  # it is here: nobody is asked, nothing is said
     loaded = backbones.load("someone/omni", device="cpu", dtype="float32", offline=True)
     assert loaded.revision == COMMIT
 
@@ -134,7 +134,7 @@ def test_an_interrupted_download_goes_on_with_the_files_that_are_missing(hub):
     ):
         fetch([])
     hub.faults.clear()
-    hub.seen.clear()
+    hub.requests.clear()
     fetch([])
     assert SHARD.format(2) in bodies(hub) and SHARD.format(1) not in bodies(hub)
 

@@ -228,7 +228,7 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
 
     from cg_cli.predictors import training
 
-    monkeypatch.setattr(training, "FEWEST", 4)
+    monkeypatch.setattr(training, "MIN_CLIPS", 4)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
     videos = [str(Path(__file__).parents[2] / "samples"), str(tmp_path / "broken.mp4")]
@@ -267,7 +267,9 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     assert own["tokens"]["video_kept"] == bundled["tokens"]["video_kept"] and own["ok"]
     silent = json.loads(cg(*ask, "--no-audio")[1])
     assert any("no sound" in warning for warning in silent["warnings"])
-    assert cg("fetch-predictor", str(tmp_path / "a2v"))[0] == 0  # what can be published can be fetched, and fits
+    assert cg("fetch-predictor", str(tmp_path / "a2v"))[0] == 0  # what can be published can be fetched
+    assert json.loads(cg(*ask)[1])["key"] == bundled["key"]  # installed, and not the default: nothing changes
+    assert cg("fetch-predictor", str(tmp_path / "a2v"), "--default")[0] == 0  # and fits
     installed = json.loads(cg(*ask)[1])
     assert (
         installed["pruner"]["predictor"] == own["pruner"]["predictor"].replace("own", "a2v")

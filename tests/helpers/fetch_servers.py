@@ -19,7 +19,7 @@ class Server(ThreadingHTTPServer):
     """Serves ``files`` (path -> bytes), after the ``faults`` of a path, one a request.
 
     A fault is a status, ``("cut", n)``: only n bytes of the body, ``("stall", n)``: the same, and then nothing,
-    ``("redirect", url)``, or None for an answer without fault. ``seen`` has method, path and headers of every request.
+    ``("redirect", url)``, or None for an answer without fault. ``requests``: method, path and headers of each.
     """
 
     daemon_threads = True
@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
         self.faults: dict[str, list] = {}
         self.versioned = self.ranges = True
         self.pause_s = 0.0
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.connections = 0
 
     @property
@@ -52,7 +52,7 @@ class Server(ThreadingHTTPServer):
         return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'} if self.versioned else {}, body
 
     def gets(self) -> list[dict[str, str]]:
-        return [headers for method, _, headers in self.seen if method == "GET"]
+        return [headers for method, _, headers in self.requests if method == "GET"]
 
 
 class Hub(Server):
@@ -66,7 +66,7 @@ class Hub(Server):
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         owner, name, resolve, revision, file = path.strip("/").split("/", 4)
-        token = self.seen[-1][2].get("authorization", "").removeprefix("Bearer ")
+        token = self.requests[-1][2].get("authorization", "").removeprefix("Bearer ")
         if (owner, name, resolve) != (*self.repo, "resolve") or (self.private and token != self.private):
             return 401, {"X-Error-Code": "RepoNotFound"}, b""
         if self.gated:
@@ -99,8 +99,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, whole: bool) -> None:
         server, path = self.server, unquote(urlsplit(self.path).path)
-        asked = {key.lower(): value for key, value in self.headers.items()}
-        server.seen.append((self.command, self.path, asked))
+        request_headers = {key.lower(): value for key, value in self.headers.items()}
+        server.requests.append((self.command, self.path, request_headers))
         faults = server.faults.get(path) or [None]
         fault = faults.pop(0)
         status, headers, body = server.answer(path)
@@ -110,11 +110,11 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "redirect":
             status, headers, body = 302, headers | {"Location": value}, b""
         begin = (
-            int(asked.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            int(request_headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
             if server.ranges and status == 200
             else 0
         )
-        if asked.get("if-range", headers.get("ETag")) != headers.get("ETag"):
+        if request_headers.get("if-range", headers.get("ETag")) != headers.get("ETag"):
             begin = 0
         if begin >= len(body) > 0:
             status, body = 416, b""

@@ -23,22 +23,21 @@ import torch
 from helpers.fetch_servers import Server, serving
 from rich.console import Console
 
-from cg_cli.console.output import Fetching, Talk
+from cg_cli.console.output import Fetching, Reporter
 from cg_cli.errors import UsageError
-from cg_cli.predictors import installed, lookup, publish, sources, web
-from cg_cli.pruning import predictor as a2v
+from cg_cli.predictors import files, installed, lookup, publish, sources, web
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.settings import models, presets
 
-CARD = PredictorMetadata(
+METADATA = PredictorMetadata(
     "qwen2.5-omni-7b", "rev-1", "qwen2_5_omni", 64, hidden=32, queries=2, components=16, clips=90, windows=700,
     validation={"cosine": 0.4, "cosine_shuffled": 0.05, "recall_at_1": 0.2, "chance": 0.1},
 )  # fmt: skip
 
 
-def made(path: Path, card: PredictorMetadata = CARD, seed: int = 0) -> Path:
+def made(path: Path, metadata: PredictorMetadata = METADATA, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    a2v.save(A2VPredictor(card), path)
+    files.save(A2VPredictor(metadata), path)
     return path
 
 
@@ -56,18 +55,18 @@ def server(weights, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(web, "PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(web, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
     with serving(Server()) as running:
         running.files["/a2v.safetensors"] = weights
         yield running
 
 
-def here(name: str = "a2v"):
+def entry(name: str = "a2v"):
     return installed.find(name)
 
 
 def nothing_installed() -> bool:
-    return installed.everything() == [] and not list(installed.root().glob("*/*.safetensors"))
+    return installed.installed_predictors() == [] and not list(installed.root().glob("*/*.safetensors"))
 
 
 def fails(cg, code: int, says: str, *arguments: str) -> None:
@@ -82,8 +81,8 @@ def fails(cg, code: int, says: str, *arguments: str) -> None:
 
 def test_the_list_is_a_table_or_one_object_a_predictor(cg, tmp_path):
     code, out, err = cg("fetch-predictor")
-    assert code == 0 and out.splitlines()[0].split() == ["name", "backbone", "size", "source", "installed"]
-    assert out.splitlines()[1].split() == ["nano", "nano", "1.4", "MiB", "built", "in", "yes"]
+    assert code == 0 and out.splitlines()[0].split() == ["name", "backbone", "size", "source", "installed", "default"]
+    assert out.splitlines()[1].split() == ["nano", "nano", "1.4", "MiB", "built", "in", "yes", "yes"]
     assert (
         "no predictor for Qwen2.5-Omni or video-SALMONN 2+ is published" in err
         and "cg train-predictor" in err
@@ -102,7 +101,7 @@ def test_the_list_is_a_table_or_one_object_a_predictor(cg, tmp_path):
 
 def test_the_known_predictors_are_there_and_none_is_taken_for_a_preset():
     known = sources.known()
-    assert Path(known["nano"].where) == Path(models.NANO.predictor) and "predictors" not in presets.names()
+    assert Path(known["nano"].location) == Path(models.NANO.predictor) and "predictors" not in presets.names()
     assert all(s.kind == sources.BUILT_IN or (s.sha256 and s.size) for s in known.values())
 
 
@@ -122,7 +121,7 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("source", "says"),
     [
         ("nanoo", "did you mean 'nano'"),
         ("./gone.safetensors", "no predictor file or folder"),
@@ -143,9 +142,9 @@ def test_what_nobody_has_published_is_said_with_the_ways_out(cg, model):
         ("a" * 300, "File name too long"),
     ],
 )
-def test_what_cannot_be_fetched_is_one_line_and_nothing_is_asked_of_anybody(cg, monkeypatch, asked, says):
+def test_what_cannot_be_fetched_is_one_line_and_nothing_is_asked_of_anybody(cg, monkeypatch, source, says):
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("the network was touched"))
-    fails(cg, 2, says, asked)
+    fails(cg, 2, says, source)
 
 
 # files and folders
@@ -155,12 +154,84 @@ def test_a_file_is_installed_under_its_name_with_what_it_is(cg, tmp_path, weight
     file = tmp_path / "a2v.safetensors"
     file.write_bytes(weights)
     code, out, err = cg("fetch-predictor", str(file), "--json", "--sha256", sha(weights).upper())
-    row, found = json.loads(out), here()
+    row, predictor = json.loads(out), entry()
     assert code == 0 and "a2v: for qwen2.5-omni-7b" in err
-    assert row["name"] == "a2v" and row["sha256"] == found.sha256 == sha(weights) and row["path"] == str(found.path)
-    assert found.source == str(file) and found.size == len(weights) and found.card["validation"]["cosine"] == 0.4
-    assert found.path.read_bytes() == weights and found.intact
+    assert (
+        row["name"] == "a2v"
+        and row["sha256"] == predictor.sha256 == sha(weights)
+        and row["path"] == str(predictor.path)
+    )
+    assert (
+        predictor.source == str(file)
+        and predictor.size == len(weights)
+        and predictor.card["validation"]["cosine"] == 0.4
+    )
+    assert predictor.path.read_bytes() == weights and predictor.intact
     assert cg("fetch-predictor", "a2v")[0] == 4  # its own name: nothing to do
+
+
+def test_one_predictor_a_model_is_the_default_and_only_when_told_to_be(cg, tmp_path):
+    first, second = (str(made(tmp_path / f"{name}.safetensors", seed=seed)) for seed, name in enumerate("ab"))
+    defaults = lambda: [predictor.name for predictor in installed.installed_predictors() if predictor.is_default]
+    code, out, err = cg("fetch-predictor", first, "--json")
+    assert code == 0 and json.loads(out)["default"] is False and "`--predictor a` uses it" in err and defaults() == []
+    code, out, err = cg("fetch-predictor", "a", "--default", "--json")  # it is there: only the mark
+    assert code == 0 and json.loads(out)["default"] is True and defaults() == ["a"]
+    assert "the default of qwen2.5-omni-7b now" in err
+    assert cg("fetch-predictor", second, "--default")[0] == 0 and defaults() == ["b"]
+    other = made(tmp_path / "c.safetensors", replace(METADATA, backbone="qwen2.5-omni-3b"))
+    assert cg("fetch-predictor", str(other), "--default")[0] == 0 and defaults() == ["b", "c"]
+    assert cg("fetch-predictor", second)[0] == 0 and defaults() == ["b", "c"]  # fetched again: the mark stays
+    table = cg("fetch-predictor")[1].splitlines()
+    assert [line.split()[-1] for line in table] == ["default", "no", "yes", "yes", "yes"]
+    fails(cg, 2, "--default marks one predictor: name it", "--default")
+
+
+def test_a_predictor_that_was_refused_is_no_default(cg, tmp_path):
+    (tmp_path / "page.safetensors").write_text("<html>log in first</html>")
+    fails(cg, 2, "cannot be read", str(tmp_path / "page.safetensors"), "--default")
+    assert installed.default_of("qwen2.5-omni-7b") is None
+
+
+def test_an_installed_predictor_is_removed_with_its_mark(cg, tmp_path):
+    file = str(made(tmp_path / "a2v.safetensors"))
+    cg("fetch-predictor", file, "--default")
+    code, out, err = cg("fetch-predictor", "--remove", "a2v", "--json")
+    assert code == 0 and json.loads(out) == {"name": "a2v", "installed": False} and err == "cg: removed: a2v\n"
+    assert nothing_installed() and not installed.folder("a2v").exists()
+    assert installed.default_of("qwen2.5-omni-7b") is None
+    fails(cg, 2, "no predictor 'a2v' is installed", "--remove", "a2v")
+    cg("fetch-predictor", file)
+    assert not entry().is_default
+    cg("fetch-predictor", "a2v", "--default")
+    shutil.rmtree(installed.folder("a2v"))  # by hand: no mark is left for what comes after
+    assert installed.default_of("qwen2.5-omni-7b") is None
+    cg("fetch-predictor", file)
+    assert not entry().is_default
+    fails(cg, 2, "did you mean 'a2v'", "--remove", "a2w")
+    (entry().path.parent / "predictor.json").write_text("{")  # even what cannot be read
+    assert cg("fetch-predictor", "--remove", "a2v", "-q") == (0, "", "") and nothing_installed()
+
+
+@pytest.mark.parametrize("name", ["../a2v", "/tmp", "", ".locks", "someone/else@v1"])
+def test_only_a_name_is_removed(cg, name):
+    fails(cg, 2, f"no predictor '{name}' is installed", "--remove", name)
+
+
+def test_what_is_built_in_stays(cg):
+    fails(cg, 2, "is built in and cannot be removed", "--remove", "nano")
+    fails(cg, 2, "takes no SOURCE", "nano", "--remove", "nano")
+    fails(cg, 2, "takes no SOURCE", "--default", "--remove", "nano")
+
+
+def test_a_removal_waits_for_a_fetch(cg, tmp_path):
+    cg("fetch-predictor", str(made(tmp_path / "a2v.safetensors")))
+    with installed.locked("a2v", lambda message: None):
+        process = subprocess.Popen([*COMMAND, "--remove", "a2v"], stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        assert entry().intact
+    assert "waiting for it" in process.communicate(timeout=60)[1] and process.returncode == 0 and entry() is None
 
 
 def test_a_newer_file_from_the_same_place_replaces_it_and_another_does_not(cg, tmp_path, weights):
@@ -168,11 +239,11 @@ def test_a_newer_file_from_the_same_place_replaces_it_and_another_does_not(cg, t
     file.write_bytes(weights)
     cg("fetch-predictor", str(file))
     made(file, seed=1)
-    assert cg("fetch-predictor", str(file))[0] == 0 and here().sha256 == sha(file.read_bytes()) != sha(weights)
-    assert [path.name for path in here().path.parent.glob("*.safetensors")] == [here().path.name]
+    assert cg("fetch-predictor", str(file))[0] == 0 and entry().sha256 == sha(file.read_bytes()) != sha(weights)
+    assert [path.name for path in entry().path.parent.glob("*.safetensors")] == [entry().path.name]
     (tmp_path / "other").mkdir()
     fails(cg, 2, "is installed already, from", str(made(tmp_path / "other" / "a2v.safetensors", seed=2)))
-    assert here().sha256 == sha(file.read_bytes())
+    assert entry().sha256 == sha(file.read_bytes())
 
 
 def bomb(path: Path) -> Path:
@@ -206,16 +277,22 @@ def test_what_is_no_predictor_is_refused_before_it_has_a_name(cg, tmp_path, weig
     save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
     (tmp_path / "page.safetensors").write_text("<html>log in first</html>")
     (tmp_path / "cut.safetensors").write_bytes(weights[:-1])
-    predictor = A2VPredictor(CARD)
-    predictor.card = replace(CARD, width=10**12)  # sizes that no memory has
-    a2v.save(predictor, tmp_path / "lies.safetensors")
-    predictor.card = replace(CARD, backbone="a\x1b[2Jb")
-    a2v.save(predictor, tmp_path / "screen.safetensors")
-    predictor.card = CARD
+    predictor = A2VPredictor(METADATA)
+    predictor.metadata = replace(METADATA, width=10**12)  # sizes that no memory has
+    files.save(predictor, tmp_path / "lies.safetensors")
+    predictor.metadata = replace(METADATA, backbone="a\x1b[2Jb")
+    files.save(predictor, tmp_path / "screen.safetensors")
+    predictor.metadata = METADATA
     predictor.basis[0, 0] = torch.nan
-    a2v.save(predictor, tmp_path / "nan.safetensors")
-    for name, says in (("other", "is no predictor"), ("page", "cannot be read"), ("cut", "cannot be read"), ("lies", "is damaged"),
-                       ("screen", "is damaged"), ("nan", "no numbers")):  # fmt: skip
+    files.save(predictor, tmp_path / "nan.safetensors")
+    for name, says in (
+        ("other", "is no predictor"),
+        ("page", "cannot be read"),
+        ("cut", "cannot be read"),
+        ("lies", "is damaged"),
+        ("screen", "is damaged"),
+        ("nan", "no numbers"),
+    ):
         fails(cg, 2, says, str(tmp_path / f"{name}.safetensors"))
     assert nothing_installed()
 
@@ -243,11 +320,11 @@ def test_a_full_disk_installs_nothing(cg, tmp_path, weights, monkeypatch):
 def test_an_installed_file_that_changed_is_not_used(cg, tmp_path, weights):
     (tmp_path / "a2v.safetensors").write_bytes(weights)
     cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))
-    here().path.write_bytes(weights[:-1])
+    entry().path.write_bytes(weights[:-1])
     with pytest.raises(UsageError, match="no longer what was installed"):
-        lookup.locate("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label
-    assert cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))[0] == 0 and here().intact
-    (here().path.parent / "predictor.json").write_text("{")
+        print(lookup.locate_predictor("a2v", "qwen2.5-omni-7b", "rev-1", offline=True).label)
+    assert cg("fetch-predictor", str(tmp_path / "a2v.safetensors"))[0] == 0 and entry().intact
+    (entry().path.parent / "predictor.json").write_text("{")
     fails(cg, 2, "remove the folder")
 
 
@@ -257,14 +334,14 @@ def test_an_installed_file_that_changed_is_not_used(cg, tmp_path, weights):
 def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_path):
     file, folder = made(tmp_path / "own.safetensors"), tmp_path / "a2v-7b"
     publish.check(folder)
-    publish.write(file, CARD, folder)
+    publish.write(file, METADATA, folder)
     publish.check(folder)  # again: a new one replaces it
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "predictor.json", "predictor.safetensors"]
     card = (folder / "README.md").read_text()
     assert "base_model: Qwen/Qwen2.5-Omni-7B" in card and "0.4000" in card and "20.0%" in card and "90 clips" in card
-    assert cg("fetch-predictor", str(folder))[0] == 0 and here("a2v-7b").path.read_bytes() == file.read_bytes()
+    assert cg("fetch-predictor", str(folder))[0] == 0 and entry("a2v-7b").path.read_bytes() == file.read_bytes()
     (folder / "predictor.safetensors").write_bytes(made(tmp_path / "new.safetensors", seed=1).read_bytes())
-    fails(cg, 1, "not " + here("a2v-7b").sha256, str(folder))  # weights and metadata of two trainings
+    fails(cg, 1, "not " + entry("a2v-7b").sha256, str(folder))  # weights and metadata of two trainings
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="notes.txt|other things"):
         publish.check(tmp_path)
@@ -280,27 +357,27 @@ def test_a_url_is_downloaded_and_recorded_without_its_secrets(cg, server, weight
     assert (
         (code, out) == (0, "") and err.count("\n") == 1 and "word" not in err and "hidden" not in err
     )  # no bar: no terminal
-    assert here().source == f"{server.url}/a2v.safetensors" and here().path.read_bytes() == weights
-    assert [path.name for path in here().path.parent.iterdir() if path.suffix in (".part", ".tag")] == []
-    assert "authorization" in server.seen[0][2]  # what the URL says
+    assert entry().source == f"{server.url}/a2v.safetensors" and entry().path.read_bytes() == weights
+    assert [path.name for path in entry().path.parent.iterdir() if path.suffix in (".part", ".tag")] == []
+    assert "authorization" in server.requests[0][2]  # what the URL says
 
 
 def test_no_token_goes_to_a_url(cg, server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0
-    assert "hf_secret" not in str(server.seen)
+    assert "hf_secret" not in str(server.requests)
 
 
 @pytest.mark.parametrize("faults", [[500], [503, 429, 500], [("cut", 0)], [("cut", 1000), 502]])
 def test_a_fault_that_passes_is_waited_out(cg, server, weights, faults):
     server.faults["/a2v.safetensors"] = list(faults)
     code, _, err = cg("fetch-predictor", f"{server.url}/a2v.safetensors")
-    assert code == 0 and err.count("trying again") == len(faults) and here().path.read_bytes() == weights
+    assert code == 0 and err.count("trying again") == len(faults) and entry().path.read_bytes() == weights
 
 
 def test_a_cut_body_goes_on_where_it_was_cut(cg, server, weights):
     server.faults["/a2v.safetensors"] = [("cut", 1000), ("cut", 500)]
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert [headers.get("range") for headers in server.gets()] == [None, "bytes=1000-", "bytes=1500-"]
 
 
@@ -308,7 +385,7 @@ def test_a_body_that_is_always_cut_is_an_error_and_the_next_run_goes_on(cg, serv
     server.faults["/a2v.safetensors"] = [("cut", 100)] * 4
     fails(cg, 1, "4 times", f"{server.url}/a2v.safetensors")
     assert nothing_installed()
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert server.gets()[-1]["range"] == "bytes=400-"
 
 
@@ -320,7 +397,7 @@ def test_parts_of_two_files_are_never_put_together(cg, server, weights, tmp_path
     if change == "the file":
         server.files["/a2v.safetensors"] = made(tmp_path / "new.safetensors", seed=3).read_bytes()
     assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0
-    assert here().path.read_bytes() == server.files["/a2v.safetensors"]
+    assert entry().path.read_bytes() == server.files["/a2v.safetensors"]
 
 
 def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
@@ -328,7 +405,7 @@ def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
     fails(cg, 2, "404", f"{server.url}/a2v.safetensors")
     (part,) = installed.folder("a2v").glob(".*.part")
     part.write_bytes(weights)  # as after a kill between the last byte and the check
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
 
 
 @pytest.mark.parametrize(
@@ -338,7 +415,7 @@ def test_a_part_that_is_already_whole_is_not_a_dead_end(cg, server, weights):
 def test_a_refusal_is_one_line(cg, server, fault, code, says):
     server.faults["/a2v.safetensors"] = [fault]
     fails(cg, code, says, f"{server.url}/a2v.safetensors")
-    assert nothing_installed() and len(server.seen) == 1
+    assert nothing_installed() and len(server.requests) == 1
 
 
 def test_a_server_that_stays_ill_is_a_failed_run(cg, server):
@@ -349,10 +426,10 @@ def test_a_server_that_stays_ill_is_a_failed_run(cg, server):
 
 def test_a_redirect_is_followed_but_not_to_where_anybody_can_change_it(cg, server, weights, monkeypatch):
     server.faults["/old.safetensors"] = [("redirect", f"{server.url}/a2v.safetensors")]
-    assert cg("fetch-predictor", f"{server.url}/old.safetensors")[0] == 0 and here("old").path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/old.safetensors")[0] == 0 and entry("old").path.read_bytes() == weights
     server.faults["/loop.safetensors"] = [("redirect", "/loop.safetensors")] * 30
     fails(cg, 1, "redirected without end", f"{server.url}/loop.safetensors")
-    monkeypatch.setattr(web, "plain", lambda url: url.endswith("/a2v.safetensors"))
+    monkeypatch.setattr(web, "is_plain_http", lambda url: url.endswith("/a2v.safetensors"))
     server.faults["/new.safetensors"] = [("redirect", f"{server.url}/a2v.safetensors")] * 2
     fails(cg, 2, "plain http", f"{server.url}/new.safetensors")
     assert (
@@ -369,7 +446,7 @@ def test_what_a_server_sends_is_checked_like_any_file(cg, server, tmp_path, weig
 
 
 def test_what_is_far_too_large_is_not_downloaded(cg, server, monkeypatch):
-    monkeypatch.setattr(web, "MOST", 5000)
+    monkeypatch.setattr(web, "MAX_BYTES", 5000)
     fails(cg, 2, "is no predictor: it is larger", f"{server.url}/a2v.safetensors")
     assert nothing_installed() and not list(installed.root().glob("*/.*.part"))
 
@@ -400,7 +477,7 @@ def test_a_disk_that_fills_up_during_a_download_keeps_what_is_there(cg, server, 
         )
         fails(cg, 1, "No space left on device", f"{server.url}/a2v.safetensors")
     assert nothing_installed()
-    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and here().path.read_bytes() == weights
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
     assert server.gets()[-1]["range"] == "bytes=700-"
 
 
@@ -441,7 +518,7 @@ def test_a_download_that_was_killed_goes_on(server, online, weights):
     assert parts and nothing_installed()
     had = parts[0].stat().st_size
     subprocess.run([*COMMAND, f"{server.url}/a2v.safetensors", "-q"], check=True)
-    assert server.gets()[-1]["range"] == f"bytes={had}-" and here().path.read_bytes() == weights
+    assert server.gets()[-1]["range"] == f"bytes={had}-" and entry().path.read_bytes() == weights
 
 
 def test_two_at_once_take_turns(server, online, weights):
@@ -450,14 +527,14 @@ def test_two_at_once_take_turns(server, online, weights):
         [*COMMAND, f"{server.url}/a2v.safetensors", "--sha256", sha(weights)], stderr=subprocess.PIPE, text=True
     )
     processes = [run(), run()]
-    told = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert here().path.read_bytes() == weights and len(server.gets()) == 1  # the second one finds it there
-    assert sum("installed already" in t for t in told) == 1
+    stderr = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert entry().path.read_bytes() == weights and len(server.gets()) == 1  # the second one finds it there
+    assert sum("installed already" in text for text in stderr) == 1
 
 
 def test_a_bar_is_for_people_who_watch():
     watched = lambda terminal, quiet=False: (
-        not Fetching(Talk(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
+        not Fetching(Reporter(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
     )
     assert watched(True) and not watched(False) and not watched(True, quiet=True)

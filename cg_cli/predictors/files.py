@@ -1,0 +1,82 @@
+"""The file of an audio-to-visual predictor: safetensors, with what it was made for as metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from cg_cli.errors import UsageError
+from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.util.text import first_line, one_line
+
+FORMAT = "cg.a2v/1"
+METADATA_KEY = "card"  # of the metadata in the file
+
+
+def save(predictor: A2VPredictor, path: Path) -> None:
+    """Write weights and metadata as one safetensors file."""
+    header = {"format": FORMAT, METADATA_KEY: json.dumps(asdict(predictor.metadata))}
+    save_file({key: value.contiguous() for key, value in predictor.state_dict().items()}, path, header)
+
+
+def load(path: Path, name: str = "") -> A2VPredictor:
+    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is
+    none.
+
+    The metadata may lie: nothing is allocated by its sizes, only the tensors that are in the file.
+    """
+    name = name or str(path)
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            # Copied, since safetensors maps the file, which may be written anew while this runs.
+            state = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise UsageError(f"no predictor file {name}") from None
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"predictor {name} cannot be read: {one_line(error)}") from error
+    if header.get("format") != FORMAT:
+        raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
+    try:
+        metadata = PredictorMetadata(**json.loads(header[METADATA_KEY]))
+        model = (metadata.backbone, metadata.revision, metadata.family)
+        if not all(isinstance(text, str) and text.isprintable() for text in model):
+            raise ValueError("its card does not say what it was made for")
+        if not 0 < metadata.window_s < math.inf:
+            raise ValueError(f"its windows last {metadata.window_s} s")
+        with torch.device("meta"):
+            predictor = A2VPredictor(metadata)
+        predictor.load_state_dict(state, assign=True)
+        if not all(value.isfinite().all() for value in state.values()):
+            raise ValueError("it holds weights that are no numbers")
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UsageError(f"predictor {name} is damaged ({first_line(error)}): fetch or train it again") from error
+    return predictor.requires_grad_(False).eval()
+
+
+def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:
+    """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its
+    width)."""
+    metadata = predictor.metadata
+    if metadata.width != width or (metadata.backbone != backbone and metadata.revision != revision):
+        raise UsageError(
+            f"predictor {name} was trained for {metadata.backbone} (tokens of {metadata.width}), not for {backbone} "
+            f"(tokens of {width}): train one with `cg train-predictor VIDEOS --model {backbone} -o FILE`, or leave "
+            "--predictor out"
+        )
+
+
+def weights_sha256(predictor: A2VPredictor) -> str:
+    """SHA-256 in hex of the names and bytes of a predictor's tensors, for one that comes from no file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(predictor.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
