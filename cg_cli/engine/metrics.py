@@ -135,7 +135,7 @@ def answered(
         model=records.Model(
             id=backbone.id,
             revision=backbone.revision,
-            family=type(backbone).__module__.rpartition(".")[2],
+            family=backbone.family,
             device=str(backbone.device),
             device_name=device_name(backbone.device),
             dtype=str(backbone.dtype).removeprefix("torch."),

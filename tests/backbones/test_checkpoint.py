@@ -86,6 +86,7 @@ class FakeHub:
 def hub(full_dir, tmp_path, monkeypatch):
     fake = FakeHub(full_dir, tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # this hub can be reached
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return fake
 
@@ -157,10 +158,10 @@ def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(hub, ful
 
 def test_trimming_keeps_only_the_thinker():
     index = {"metadata": {}, "weight_map": {"thinker.a": "1", "talker.b": "2", "thinker.c": "3", "token2wav.d": "3"}}
-    trimmed, shards = checkpoint.trim_index(index)
+    trimmed, shards = checkpoint.trim_index(index, "thinker.")
     assert trimmed["weight_map"] == {"thinker.a": "1", "thinker.c": "3"} and shards == ["1", "3"]
     alone = {"weight_map": {"model.a": "2", "lm_head.weight": "1"}}
-    trimmed, shards = checkpoint.trim_index(alone)
+    trimmed, shards = checkpoint.trim_index(alone, "thinker.")
     assert trimmed["weight_map"] == alone["weight_map"] and shards == ["1", "2"]
 
 

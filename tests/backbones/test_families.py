@@ -25,6 +25,7 @@ from cg_cli.predictors import corpus, training
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
+from cg_cli.settings import models
 
 NEW = 10
 TOLERANCE = 1e-4
@@ -138,7 +139,7 @@ def test_dropping_between_layers_equals_masking_from_there_on(backbone, stream):
     drops = {0: 3, 1: 2}
     narrowed = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted(drops), plan(stream, 1.0))
     first = narrowed.logits
-    second = backbone.step([int(first.argmax())], narrowed.next_position, narrowed.cache)
+    second = backbone.extend([int(first.argmax())], narrowed.next_position, narrowed.cache)
     with torch.no_grad():
         expected = reference(backbone, stream, torch.ones(len(stream), dtype=torch.bool), drops, [int(first.argmax())])
     torch.testing.assert_close(torch.stack([first, second]), expected, atol=TOLERANCE, rtol=0)
@@ -221,10 +222,10 @@ def test_flops_equal_the_counter(name, backbone, monkeypatch):
     for entered in (stream, pruned):
         assert counted(backbone.prefill, entered) == backbone.decoder_flops(len(entered), 0, 0)
     prefix = backbone.prefill(pruned)
-    assert counted(backbone.step, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
+    assert counted(backbone.extend, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
         3, len(pruned), 1
     )
-    assert counted(backbone.step, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
+    assert counted(backbone.extend, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
         1, len(pruned) + 3, 1
     )
 
@@ -293,7 +294,7 @@ def test_a_built_in_shape_runs_with_random_weights(name, monkeypatch):
     narrow = {key: min(value, 512) for key, value in FAMILIES[name].sizes[size].items()}
     narrow |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}
     monkeypatch.setitem(FAMILIES[name].sizes, size, narrow)
-    made = backbones.random_init(name, size, 1, device="cpu", dtype="bfloat16")
+    made = backbones.random_init(name, size, 1, device="cpu", dtype="bfloat16", tokenizer=Path(models.NANO.source))
     stream = made.encode(FAMILIES[name].clip())
     assert (made.id, made.dtype, len(stream.carry.get("deepstack", ()))) == (f"random {name} {size}", torch.bfloat16, 0)
     assert made.answer(made.prefill(stream), QUESTIONS[0], max_new_tokens=2).token_ids

@@ -45,7 +45,7 @@ def test_with_nothing_dropped_it_is_the_whole_model(backbone, stream):
     assert backbone.answer_layerwise(narrowed, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
     asked = backbone.question_ids(QUESTION)
     torch.testing.assert_close(
-        narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
+        narrowed.logits, backbone.extend(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
     )
     layers = len(backbone.model.model.language_model.layers)
     assert narrowed.rows == (len(stream) + len(asked),) * layers and len(pruner.views) == layers
@@ -80,7 +80,7 @@ def test_dropping_between_layers_equals_masking_the_keys_from_there_on(backbone,
     first, position = narrowed.logits, narrowed.next_position
     answer, ours = [int(first.argmax())], [first]
     for _ in range(3):
-        ours.append(backbone.step(answer[-1:], position, narrowed.cache))
+        ours.append(backbone.extend(answer[-1:], position, narrowed.cache))
         answer.append(int(ours[-1].argmax()))
         position += 1
     with torch.no_grad():

@@ -38,7 +38,7 @@ def test_only_the_language_model_is_rounded(quantize, caplog):
     assert torch.equal(rounded.encode(tiny.clip()).embeddings, stream.embeddings)  # the towers are as they were
     asked = backbone.question_ids("What?")
     ours, whole = (
-        b.step(asked, p.next_position, p.cache) for b, p in ((x, x.prefill(stream)) for x in (rounded, backbone))
+        b.extend(asked, p.next_position, p.cache) for b, p in ((x, x.prefill(stream)) for x in (rounded, backbone))
     )
     assert (ours - whole).abs().max() > 0 and torch.nn.functional.cosine_similarity(ours, whole, dim=0) > (
         0.99 if quantize == "int8" else 0.8

@@ -108,7 +108,7 @@ def test_rows_tell_grid_place_and_time():
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-@pytest.mark.parametrize("question", ["What?", " leading space", "\nleading line", "trailing \n", "Wie heißt’s? 猫"])
+@pytest.mark.parametrize("question", ["What?", " leading space", "\nleading line", "trailing \n", "Wie heißt’s? 猫"])  # noqa: RUF001
 def test_prompt_text_equals_the_chat_template(backbone, kind, question):
     tokenizer = backbone.tokenizer
     shape = MediaShape(2, 1, 1, 0, 1.0) if kind == "video" else MediaShape(0, 0, 0, 3, 0.0)

@@ -58,7 +58,7 @@ def merged(stream):
 
 def first_logits(backbone, stream):
     prefix = backbone.prefill(stream)
-    return backbone.step(backbone.question_ids(QUESTIONS[0]), prefix.next_position, prefix.cache)
+    return backbone.extend(backbone.question_ids(QUESTIONS[0]), prefix.next_position, prefix.cache)
 
 
 def test_rows_that_all_stand_for_themselves_change_nothing(backbone):

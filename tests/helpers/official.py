@@ -121,6 +121,6 @@ def logits_of(backbone: Any, prefix: Any, question: str, tokens: list[int]) -> t
     """The engine's logits before each of ``tokens``, [len(tokens), vocabulary]; leaves the prefix grown."""
     ids, position, rows = backbone.question_ids(question), prefix.next_position, []
     for token in tokens:
-        rows.append(backbone.step(ids, position, prefix.cache))
+        rows.append(backbone.extend(ids, position, prefix.cache))
         position, ids = position + len(ids), [token]
     return torch.stack(rows)

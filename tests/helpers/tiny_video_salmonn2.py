@@ -46,7 +46,8 @@ AUDIO = {
     "second_per_window": 0.5,
     "second_stride": 0.5,
     "qformer_config": {
-        "hidden_size": INNER, "num_attention_heads": 3, "intermediate_size": OUTER, "encoder_width": WIDTH, "query_length": 1
+        "hidden_size": INNER, "num_attention_heads": 3, "intermediate_size": OUTER, "encoder_width": WIDTH,
+        "query_length": 1,
     },
 }  # fmt: skip
 
