@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import pytest
 import torch
 from helpers import tiny
 from huggingface_hub import errors
+from huggingface_hub import utils as hub_utils
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from cg_cli import backbones
 from cg_cli.backbones import checkpoint, device
@@ -236,6 +240,50 @@ def test_the_content_hash_follows_the_content(thinker_dir, tmp_path):
     assert checkpoint.content_hash(directory) != first
 
 
+def test_the_content_hash_covers_every_byte(thinker_dir, tmp_path):
+    """Also of a file too large to be hashed anew each time, whose size and modification time stay as they were."""
+    directory = copy(thinker_dir, tmp_path / "model")
+    large = directory / "model-00001-of-00001.safetensors"
+    large.write_bytes(bytes(8 << 20))
+    first = checkpoint.content_hash(directory)
+    assert first.startswith("local-") and len(first) == len("local-") + 12
+
+    def flip(path: Path) -> None:
+        before = path.stat()
+        with path.open("r+b") as file:
+            file.seek(before.st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(before.st_size // 2)
+            file.write(bytes([byte ^ 1]))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+    names = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
+    for path in (large, *(directory / name for name in names)):
+        flip(path)
+        assert checkpoint.content_hash(directory) != first, path.name
+        flip(path)
+        assert checkpoint.content_hash(directory) == first, path.name
+
+
+def test_the_content_hash_follows_nothing_but_the_content(thinker_dir, tmp_path):
+    directory = copy(thinker_dir, tmp_path / "model")
+    first = checkpoint.content_hash(directory)
+    for path in directory.iterdir():
+        os.utime(path, (1, 1))
+    for name in ("README.md", "picture.png", ".hidden.json"):
+        (directory / name).write_text("{}")
+    (directory / "folder.json").mkdir()
+    assert checkpoint.content_hash(directory) == first
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in directory.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert checkpoint.content_hash(linked) == first
+    (directory / "merges.txt").write_text("a b")
+    assert checkpoint.content_hash(directory) != first
+
+
 @pytest.mark.parametrize("changes", [{"feature_size": 80}, {"hop_length": 200}])
 def test_an_extractor_that_does_not_fit_fails(thinker_dir, tmp_path, changes):
     directory = copy(thinker_dir, tmp_path / "m")
@@ -310,3 +358,55 @@ def test_importing_the_package_is_light():
 def test_loading_is_silent(thinker_dir, capfd):
     load(thinker_dir)
     assert capfd.readouterr() == ("", "")
+
+
+def global_state() -> dict[str, object]:
+    """What a notebook that loads a model would notice."""
+    return {
+        "verbosity of transformers": transformers_logging.get_verbosity(),
+        "bars of transformers": transformers_logging.is_progress_bar_enabled(),
+        "verbosity of the hub": hub_utils.logging.get_verbosity(),
+        "bars of the hub": hub_utils.are_progress_bars_disabled(),
+        "bitsandbytes": logging.getLogger("bitsandbytes").level,
+        "root logger": (logging.getLogger().level, list(logging.getLogger().handlers)),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "random": torch.get_rng_state().tolist(),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "path": list(sys.path),
+    }
+
+
+@pytest.fixture(params=[True, False], ids=["bars on", "bars off"])
+def noticeable(request):
+    """Settings that are not what loading takes, and that a test may leave changed."""
+    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_info()
+    (transformers_logging.enable_progress_bar if request.param else transformers_logging.disable_progress_bar)()
+    yield
+    transformers_logging.set_verbosity(before[0])
+    (transformers_logging.enable_progress_bar if before[1] else transformers_logging.disable_progress_bar)()
+
+
+def test_loading_and_answering_leave_global_state_as_it_was(thinker_dir, noticeable, capfd):
+    before = global_state()
+    loaded = load(thinker_dir)
+    assert global_state() == before
+    loaded.answer(loaded.prefill(loaded.encode(tiny.clip())), "What?", max_new_tokens=2)
+    assert global_state() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loading_that_fails_leaves_global_state_as_it_was(thinker_dir, tmp_path, hub, noticeable):
+    directory = copy(thinker_dir, tmp_path / "m")
+    (directory / "model.safetensors").write_bytes(b"no weights")
+    before = global_state()
+    with pytest.raises(UsageError, match="cannot load"):
+        load(directory)
+    hub.online = False
+    with pytest.raises(UsageError, match="cannot reach"):
+        load("someone/omni", offline=False)
+    assert global_state() == before
