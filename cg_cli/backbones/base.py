@@ -46,7 +46,7 @@ class Generation:
         text: the answer without special tokens; "" when the model stopped at once.
         token_ids: the tokens of the answer, without the one that stopped it.
         finish: "stop" (the model ended it) or "length" (``max_new_tokens`` did).
-        question_tokens: tokens fed after the prefix: the question and the turn's marks.
+        question_tokens: tokens fed after the prefix: the question and the special tokens around it.
         seconds_to_first_token: from the call to the first token's choice, question prefill included.
     """
 
@@ -64,7 +64,7 @@ class LayerwisePrefill:
     Attributes:
         cache: the family's KV cache; its layers differ in length.
         logits: [vocabulary] after the question.
-        rows: of each layer, how many rows it read.
+        rows: how many rows each layer read.
         media: of these, how many are (video, audio).
         depth: [L] float32, for each row of the stream, the share of layers that read it.
         next_position: rotary position of the answer's first token.

@@ -66,7 +66,7 @@ def find(path_or_id: str, *, offline: bool, revision: str | None = None, check: 
     Raises:
         UsageError: nothing usable there; the message says what to do.
     """
-    directory = _named(path_or_id, revision)
+    directory = _local_directory(path_or_id, revision)
     if directory:
         config = _local_config(path_or_id, directory)
         _match(config, check)
@@ -84,7 +84,7 @@ def fetch(path_or_id: str, *, check: Callable[[Family], None], tell: Callable[[s
     Raises:
         UsageError: as ``find``; or there is not enough room for it.
     """
-    if _named(path_or_id, None):
+    if _local_directory(path_or_id, None):
         return
     try:
         find(path_or_id, offline=True, check=check)
@@ -102,16 +102,15 @@ def _match(config: Mapping[str, Any], check: Callable[[Family], None]) -> Family
 
 def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
     """The config and the revision of a checkpoint, of which nothing else is fetched. UsageError as for ``find``."""
-    directory = _named(path_or_id, revision)
+    directory = _local_directory(path_or_id, revision)
     if directory:
         return _local_config(path_or_id, directory), content_hash(directory)
     hub = _Hub(path_or_id, revision, offline)
     return read_config(hub.fetch(CONFIG)), hub.commit
 
 
-def _named(path_or_id: str, revision: str | None) -> Path | None:
-    """The local directory that a name stands for; None if it stands for a model on the hub. UsageError if for
-    neither."""
+def _local_directory(path_or_id: str, revision: str | None) -> Path | None:
+    """The directory that a name means; None for a model on the hub. UsageError if it can be neither."""
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         if revision is not None:

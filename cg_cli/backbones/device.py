@@ -1,4 +1,4 @@
-"""Where to run and in what numbers, from the words a user gives, and what is left of a device's memory."""
+"""Devices, dtypes and quantization by name, and free memory."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_quantize(name: str, device: str) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until ``device`` has done what it was given."""
+    """Wait until ``device`` has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -68,7 +68,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         return model if quantization else model.to(torch_device), report, tokenizer
 
-    model, report, tokenizer = reading(checkpoint, torch_device, torch_dtype, read)
+    model, report, tokenizer = read_or_explain(checkpoint, torch_device, torch_dtype, read)
     for problem in ("missing_keys", "mismatched_keys"):
         # transformers only warns and goes on with random weights.
         if report[problem]:
@@ -122,7 +122,9 @@ def weight_files(checkpoint: Checkpoint) -> Iterator[tuple[Any, list[str]]]:
             yield file, list(file.keys())
 
 
-def reading(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, read: Callable[[], Loaded]) -> Loaded:
+def read_or_explain(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, read: Callable[[], Loaded]
+) -> Loaded:
     """What ``read`` returns; a UsageError if it does not get through."""
     try:
         return read()
@@ -183,7 +185,7 @@ def random_init(
     torch_dtype = resolve_dtype(dtype, torch_device)
     checkpoint = Checkpoint("random", tokenizer, {}, "random")
     tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
-    tokens.add_tokens([mark for mark in special_tokens if mark not in tokens.get_vocab()], special_tokens=True)
+    tokens.add_tokens([token for token in special_tokens if token not in tokens.get_vocab()], special_tokens=True)
     try:
         with torch.device(torch_device):
             return checkpoint, build(torch_dtype), tokens

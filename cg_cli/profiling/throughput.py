@@ -105,7 +105,7 @@ class Plain:
         ids = torch.empty(len(kind), dtype=torch.long)
         config = self.model.config
         ids[kind == VIDEO], ids[kind == AUDIO] = config.video_token_id, config.audio_token_id
-        marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.marks(shape)]
+        marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.delimiters(shape)]
         ids[kind == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
         return {
             "input_ids": ids[None].to(device),

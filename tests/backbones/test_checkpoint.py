@@ -67,13 +67,13 @@ def full_dir(thinker_dir, tmp_path_factory) -> Path:
 
 
 class FakeHub:
-    """hf_hub_download over a directory, with a snapshot cache; remembers what was asked for."""
+    """hf_hub_download over a directory, with a snapshot cache; remembers the requests."""
 
     def __init__(self, source: Path, cache: Path):
-        self.source, self.snapshot, self.asked, self.online = source, cache / "snapshots" / COMMIT, [], True
+        self.source, self.snapshot, self.requests, self.online = source, cache / "snapshots" / COMMIT, [], True
 
     def __call__(self, repo, name, *, revision=None, local_files_only=False):
-        self.asked.append((name, revision))
+        self.requests.append((name, revision))
         cached = self.snapshot / name
         if cached.exists():
             return str(cached)
@@ -108,9 +108,9 @@ def test_a_full_checkpoint_loads_as_its_thinker(full_dir, backbone):
 
 def test_from_the_hub_only_the_thinkers_shards_are_fetched(hub, backbone, tmp_path):
     loaded = load("someone/omni", offline=False, revision="main")
-    asked = [name for name, _ in hub.asked]
-    assert "model-00003-of-00003.safetensors" not in asked and "model-00002-of-00003.safetensors" in asked
-    assert {revision for _, revision in hub.asked[1:]} == {COMMIT} and hub.asked[0][1] == "main"
+    names = [name for name, _ in hub.requests]
+    assert "model-00003-of-00003.safetensors" not in names and "model-00002-of-00003.safetensors" in names
+    assert {revision for _, revision in hub.requests[1:]} == {COMMIT} and hub.requests[0][1] == "main"
     assert (loaded.id, loaded.revision) == ("someone/omni", COMMIT)
     assert torch.equal(embeddings(loaded), embeddings(backbone))
     directory = tmp_path / "cache" / "cg" / "models" / "someone--omni" / COMMIT
@@ -157,7 +157,7 @@ def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(hub, ful
     edit_config(hub.source, model_type="llama")
     with pytest.raises(UsageError, match="llama is not supported"):
         load("someone/omni", offline=False)
-    assert [name for name, _ in hub.asked] == ["config.json"]
+    assert [name for name, _ in hub.requests] == ["config.json"]
 
 
 def test_trimming_keeps_only_the_thinker():
@@ -217,9 +217,9 @@ def test_places_without_a_model_fail_in_one_line(thinker_dir, tmp_path):
         bare: "cannot load",
         wordless: "tokenizer|cannot load",
     }
-    for place, message in cases.items():
+    for source, message in cases.items():
         with pytest.raises(UsageError, match=message) as caught:
-            load(place)
+            load(source)
         assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""The families whose checkpoints are made small here: a new one is one more row, and gets the tests of
+"""The families with a small checkpoint: a new one is one more row, and gets the tests of
 ``test_families.py``."""
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Qwen25Omni(mrope.MRopeBackbone):
         return layout.audio_token_count(qwen_inputs.mel_frame_count(samples))
 
     def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return layout.marks(shape)
+        return layout.delimiters(shape)
 
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return layout.prefix_layout(header, shape, self._rates)

@@ -141,12 +141,11 @@ def mel_pieces(frames: int) -> list[tuple[int, int]]:
 
 
 def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
-    """Lay out ``header`` text tokens, the marks and the media.
+    """Lay out ``header`` text tokens, the delimiters and the media.
 
     Time runs at ``per_second`` positions, in fractions; rows and columns are not shifted by time. Media are merged by
-    time, at the same time video first. The closing marks follow what is left of one modality when the other has ended,
-    or the only
-    one: with a wide frame they may repeat positions of the picture.
+    time, at the same time video first. The closing delimiters follow what is left of one modality when the other has
+    ended, or the only one: with a wide frame they may repeat positions of the picture.
     """
     opening = len(nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)[0])
     grid, row, column = raster(shape)

@@ -101,7 +101,7 @@ def load(checkpoint: Checkpoint, out: int, device: torch.device, dtype: torch.dt
         with torch.device("meta"):
             return AudioTower(config, out, dtype), weights
 
-    tower, weights = loading.reading(checkpoint, device, dtype, read)
+    tower, weights = loading.read_or_explain(checkpoint, device, dtype, read)
     expected = tower.state_dict()
     if missing := expected.keys() - weights.keys():
         raise loading.incomplete(checkpoint, "missing", [ROOT + name for name in missing])

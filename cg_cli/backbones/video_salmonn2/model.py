@@ -28,7 +28,7 @@ from cg_cli.backbones.video_salmonn2 import FAMILY, audio_tower
 from cg_cli.backbones.video_salmonn2.audio_tower import SEGMENT_TOKENS, WINDOW_S, AudioTower
 from cg_cli.errors import UsageError
 
-MARKS = ("<|vision_start|>", "<|vision_end|>")
+DELIMITERS = ("<|vision_start|>", "<|vision_end|>")
 PER_SECOND = 2  # positions, and audio tokens
 TRAINING, INFERENCE = "training", "inference"  # values of "positions" in config.json
 POSITIONS = 128_000
@@ -63,7 +63,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     prompt_version = "video-salmonn2-chat/1"
     header = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     question_start = "\n"
-    special_tokens = MARKS
+    special_tokens = DELIMITERS
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tower: AudioTower, tokenizer: Any):
         self._tower = tower.eval().requires_grad_(False)
@@ -91,7 +91,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
             return model, AudioTower(audio, config.text_config.hidden_size, torch_dtype)
 
         checkpoint, (model, tower), tokens = loading.random_init(
-            build, size, MARKS, device=device, dtype=dtype, tokenizer=tokenizer
+            build, size, DELIMITERS, device=device, dtype=dtype, tokenizer=tokenizer
         )
         return cls(checkpoint, model, tower, tokens)
 
@@ -100,7 +100,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
         return audio_tower.segment_count(samples) * SEGMENT_TOKENS
 
     def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return MARKS[:1], MARKS[1:]
+        return DELIMITERS[:1], DELIMITERS[1:]
 
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self._positions)
@@ -114,7 +114,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
 
 
 def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
-    """Lay out ``header`` text tokens, the marks and the media.
+    """Lay out ``header`` text tokens, the delimiters and the media.
 
     A grid's sound follows it: what starts before the next grid does, and after the last grid all that is left, the
     silence that fills the last segment included.

@@ -112,7 +112,7 @@ def test_rows_tell_grid_place_and_time():
 def test_prompt_text_equals_the_chat_template(backbone, kind, question):
     tokenizer = backbone.tokenizer
     shape = MediaShape(2, 1, 1, 0, 1.0) if kind == "video" else MediaShape(0, 0, 0, 3, 0.0)
-    opening, closing = (["".join(names)] for names in layout.marks(shape))
+    opening, closing = (["".join(names)] for names in layout.delimiters(shape))
     placeholder = tokenizer.video_token if kind == "video" else tokenizer.audio_token
     prefix = layout.HEADER + opening[0] + placeholder + closing[0]
     whole = chat(tokenizer, kind, question)
