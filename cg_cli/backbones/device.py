@@ -74,7 +74,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes of memory that can still be had on ``device``."""
+    """Bytes of memory that can still be had on ``device``: the host's, unless it is a CUDA device."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # free for torch's next tensors

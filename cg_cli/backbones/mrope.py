@@ -3,12 +3,13 @@ tower."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
+B = TypeVar("B", bound="MRopeBackbone")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -32,13 +34,14 @@ STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
-def inference(method: Callable[P, R]) -> Callable[P, R]:
-    """Run a method without gradients, and with bitsandbytes' warnings off."""
+def inference(method: Callable[Concatenate[B, P], R]) -> Callable[Concatenate[B, P], R]:
+    """Run a method of a backbone without gradients, and without bitsandbytes' warnings where it is quantized."""
 
     @functools.wraps(method)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.no_grad(), loading.quiet_bitsandbytes():
-            return method(*args, **kwargs)
+    def run(self: B, *args: P.args, **kwargs: P.kwargs) -> R:
+        quantized = getattr(self.model, "is_quantized", False)
+        with torch.no_grad(), loading.quiet_bitsandbytes() if quantized else contextlib.nullcontext():
+            return method(self, *args, **kwargs)
 
     return run
 

@@ -155,10 +155,17 @@ def test_a_broken_plug_in_is_named_only_when_needed(install, target, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_family_without_its_class_is_named(install, thinker_dir, tmp_path):
-    files = {"cg_loud/__init__.py": PACKAGE["cg_loud/__init__.py"]}
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "backbone cg_loud.model:Loud of package cg_loud cannot be imported"),
+        ("class Loud: ...", "cg_loud.model:Loud of family loud is not a subclass of cg_cli.backbones.base.Backbone"),
+    ],
+)
+def test_a_family_without_its_class_is_named(install, thinker_dir, tmp_path, model, message):
+    files = {"cg_loud/__init__.py": PACKAGE["cg_loud/__init__.py"]} | ({"cg_loud/model.py": model} if model else {})
     install("cg_loud", "loud", "cg_loud:FAMILY", files)
-    with pytest.raises(UsageError, match="backbone cg_loud.model:Loud of package cg_loud cannot be imported"):
+    with pytest.raises(UsageError, match=message):
         load(renamed(thinker_dir, tmp_path / "model", "loud_omni"))
 
 
