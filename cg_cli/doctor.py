@@ -151,10 +151,10 @@ def _devices() -> dict[str, str]:
 def _places() -> dict[str, str]:
     from huggingface_hub import constants
 
-    from cg_cli.backbones.checkpoint import cache_root
+    from cg_cli.util.folders import cache_dir
 
     out = {}
-    for name, place in (("hub cache", Path(constants.HF_HUB_CACHE)), ("cg cache", cache_root())):
+    for name, place in (("hub cache", Path(constants.HF_HUB_CACHE)), ("cg cache", cache_dir())):
         there = next(folder for folder in (place, *place.parents) if folder.exists())
         out[name] = f"{place} ({shutil.disk_usage(there).free / GIB:.0f} GiB free)"
     return out
@@ -169,7 +169,7 @@ def _models() -> dict[str, str]:
     out = {}
     for name, known in models.KNOWN.items():
         try:
-            checkpoint.find(known.source, offline=True, check=lambda config: None)
+            checkpoint.find(known.source, offline=True, check=lambda family: None)
             here = "here"
         except CgError:
             here = f"not here ({known.download} to download)"

@@ -1,52 +1,21 @@
-"""Omni-LLM families, one file each, found by the ``model_type`` in a checkpoint's config.json.
+"""Omni-LLM families, a folder each, found by a checkpoint's config.json.
 
-A new family is a file with ``load(checkpoint, *, device, dtype, quantize) -> Backbone``, ``random_init(size, layers, *,
-device, dtype) -> Backbone``, its class as ``BACKBONE``, and its name in FAMILIES. Importing this package imports
-nothing heavy.
+A new family is a ``Family`` (``family``) and its ``Backbone`` (``base``), in a folder here and the table of
+``registry``, or in a package with an entry point. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cg_cli.backbones import registry
 from cg_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from cg_cli.backbones.base import Backbone
-
-# The model_type of each family, and the part of config.json that tells it from others of that type.
-FAMILIES = {
-    "qwen2_5_omni": ("qwen2_5_omni", None),
-    "qwen3_omni": ("qwen3_omni_moe", None),
-    "video_salmonn2": ("qwen2_5_vl", "audio_config"),
-}
-# Families whose weights bitsandbytes cannot round, and why.
-NOT_QUANTIZABLE = {
-    "qwen3_omni": "the experts of this family are no linear layers, which is all that bitsandbytes rounds"
-}
-# Whole checkpoints for those who have come upon adapters, which are not loaded.
-MERGED = ("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full")
-PART_SUFFIX = "_thinker"  # a thinker saved alone says so in its model_type
-
-
-def family(config: Mapping[str, Any]) -> str:
-    """The module for a config.json, by its ``model_type``.
-
-    Raises:
-        UsageError: there is none; the message names those there are.
-    """
-    model_type = str(config.get("model_type", ""))
-    for module, (known, part) in FAMILIES.items():
-        if model_type.removesuffix(PART_SUFFIX) == known and (part is None or config.get(part)):
-            return module
-    supported = ", ".join(
-        f"{known} with {part}" if part else f"{known}, {known}{PART_SUFFIX}" for known, part in FAMILIES.values()
-    )
-    bare = any(model_type == known for known, _ in FAMILIES.values())
-    what = f"{model_type or '(none)'}{' without sound' if bare else ''}"
-    raise UsageError(f"model type {what} is not supported; supported are: {supported}")
+    from cg_cli.backbones.family import Family
 
 
 def load(
@@ -69,11 +38,13 @@ def load(
     from cg_cli.backbones import checkpoint
 
     check(device, dtype, quantize)
-    found = checkpoint.find(
-        path_or_id, offline=offline, revision=revision, check=lambda config: _check(config, quantize)
+    files = checkpoint.find(
+        path_or_id, offline=offline, revision=revision, check=lambda family: _check_quantizable(family, quantize)
     )
-    module = importlib.import_module(f".{family(found.config)}.model", __name__)
-    return module.load(found, device=device, dtype=dtype, quantize=quantize)
+    from cg_cli.backbones.loading import quiet_transformers
+
+    with quiet_transformers():
+        return registry.match(files.config).load_class().load(files, device=device, dtype=dtype, quantize=quantize)
 
 
 def fetch(path_or_id: str, *, quantize: str, tell: Callable[[str], None]) -> None:
@@ -84,7 +55,7 @@ def fetch(path_or_id: str, *, quantize: str, tell: Callable[[str], None]) -> Non
     """
     from cg_cli.backbones import checkpoint
 
-    checkpoint.fetch(path_or_id, check=lambda config: _check(config, quantize), tell=tell)
+    checkpoint.fetch(path_or_id, check=lambda family: _check_quantizable(family, quantize), tell=tell)
 
 
 def check(device: str, dtype: str, quantize: str) -> None:
@@ -95,28 +66,34 @@ def check(device: str, dtype: str, quantize: str) -> None:
     check_quantize(quantize, device)
 
 
-def _check(config: Mapping[str, Any], quantize: str) -> None:
-    """UsageError for a config.json that cannot be loaded."""
-    module = family(config)
-    if module in NOT_QUANTIZABLE and quantize != "none":
-        raise UsageError(f"--quantize {quantize}: {NOT_QUANTIZABLE[module]}; leave it out")
+def _check_quantizable(family: Family, quantize: str) -> None:
+    """UsageError where ``quantize`` is nothing for ``family``."""
+    if quantize != "none" and family.not_quantizable:
+        raise UsageError(f"--quantize {quantize}: {family.not_quantizable}; leave it out")
 
 
 def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
     """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
     from cg_cli.backbones import checkpoint
 
-    config, found = checkpoint.inspect_config(path_or_id, offline=offline, revision=revision)
-    return importlib.import_module(f".{family(config)}.model", __name__).BACKBONE, found
+    config, commit = checkpoint.inspect_config(path_or_id, offline=offline, revision=revision)
+    return registry.match(config).load_class(), commit
 
 
-def random_init(family: str, size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+def random_init(family: str, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Backbone:
     """A model of ``family`` in a built-in size with random weights, with at most ``layers`` layers in each part.
 
+    Args:
+        tokenizer: directory of a tokenizer for it; special tokens that it lacks are added.
+
     Raises:
-        UsageError: it does not fit the device.
+        UsageError: no such family, or it does not fit the device.
     """
-    made = importlib.import_module(f".{family}.model", __name__).random_init(size, layers, device=device, dtype=dtype)
-    made.id = f"random {family} {size}"
-    made.revision = f"random-{family}-{size}-{layers or 'all'}"
-    return made
+    from cg_cli.backbones.loading import quiet_transformers
+
+    with quiet_transformers():
+        backbone_class = registry.find(family).load_class()
+        backbone = backbone_class.random_init(size, layers, device=device, dtype=dtype, tokenizer=tokenizer)
+    backbone.id = f"random {family} {size}"
+    backbone.revision = f"random-{family}-{size}-{layers or 'all'}"
+    return backbone

@@ -1,4 +1,5 @@
-"""What a backbone is: a clip becomes a token stream, a stream a reusable prefix, a prefix and a question an answer."""
+"""The interface of a backbone: a clip becomes a token stream, a stream a reusable prefix (KV cache), a prefix and a
+question an answer."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from cg_cli.backbones import decoding
+from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
@@ -23,7 +26,7 @@ class Prefix:
     """The KV cache of one clip; it does not depend on the question and serves many.
 
     Attributes:
-        cache: the family's KV cache with ``length`` entries; ``answer`` grows it and cuts it back.
+        cache: the family's KV cache with ``length`` entries; ``answer`` extends and truncates it.
         length: tokens in the cache, text included.
         next_position: rotary position of the question's first token.
         kv_bytes: bytes of keys and values.
@@ -40,10 +43,10 @@ class Generation:
     """One answer.
 
     Attributes:
-        text: what the model said, special tokens left out; "" when it stopped at once.
+        text: the answer without special tokens; "" when the model stopped at once.
         token_ids: the tokens of the answer, without the one that stopped it.
         finish: "stop" (the model ended it) or "length" (``max_new_tokens`` did).
-        question_tokens: tokens fed after the prefix: the question and the turn's marks.
+        question_tokens: tokens fed after the prefix: the question and the special tokens around it.
         seconds_to_first_token: from the call to the first token's choice, question prefill included.
     """
 
@@ -56,17 +59,17 @@ class Generation:
 
 @dataclass(frozen=True)
 class LayerwisePrefill:
-    """A clip and a question, read by layers that see fewer and fewer rows (decoder-stage pruning).
+    """A clip and a question after layer-wise prefill, in which later layers read fewer rows (decoder-stage pruning).
 
     Attributes:
         cache: the family's KV cache; its layers differ in length.
         logits: [vocabulary] after the question.
-        rows: of each layer, how many rows it read.
+        rows: how many rows each layer read.
         media: of these, how many are (video, audio).
-        depth: [L] float32, of each row of the stream, the share of layers that read it.
+        depth: [L] float32, for each row of the stream, the share of layers that read it.
         next_position: rotary position of the answer's first token.
         kv_bytes: bytes of keys and values.
-        seconds: that reading took.
+        seconds: that the prefill took.
     """
 
     cache: Any
@@ -80,18 +83,22 @@ class LayerwisePrefill:
 
 
 class Backbone(ABC):
-    """One loaded Omni-LLM. A family supplies the encoders, the prompt and one step of its decoder.
+    """One loaded Omni-LLM. A family supplies the encoders, the prompt and the forward pass of its decoder.
 
     Attributes:
-        id: the model as it was asked for.
+        family: name of the family, as records give it.
+        side_multiple: of a frame's height and width in pixels.
+        frame_multiple: frames of a grid.
+        prompt_version: changes whenever the words or special tokens around clip and question do, as answers then may.
+        id: the model's name: what it was loaded by.
         revision: the hub's commit hash, or a short content hash of a local directory.
-        device, dtype: where and in what the weights are.
+        device, dtype: of the weights.
         context_length: positions the model was made for; sound and pictures take some a second however much is pruned.
         hidden_size: width of a token embedding.
-        prompt_version: changes whenever the words or marks around clip and question do, as answers then may too.
         warnings: one line each about how the model was loaded, for the record.
     """
 
+    family: ClassVar[str]
     side_multiple: ClassVar[int]
     frame_multiple: ClassVar[int]
     prompt_version: ClassVar[str]
@@ -106,13 +113,27 @@ class Backbone(ABC):
 
     @classmethod
     @abstractmethod
+    def load(cls, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Self:
+        """Load the weights and the tokenizer of ``checkpoint``; the arguments are those of ``backbones.load``.
+
+        Raises:
+            UsageError: files that cannot be read, incomplete weights, or too little memory.
+        """
+
+    @classmethod
+    @abstractmethod
+    def random_init(cls, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Self:
+        """A model in the built-in shape ``size`` with random weights; see ``backbones.random_init``."""
+
+    @classmethod
+    @abstractmethod
     def media_tokens(cls, frames: int, height: int, width: int, samples: int) -> tuple[int, int, int]:
-        """How many (grids, video tokens, audio tokens) a clip becomes: ``frames`` of ``height`` x ``width`` pixels, and
+        """Counts (grids, video tokens, audio tokens) of a clip with ``frames`` of ``height`` x ``width`` pixels and
         ``samples`` of sound."""
 
     @abstractmethod
     def encode(self, clip: Clip) -> TokenStream:
-        """Run the encoders: the clip as the language model would read it, up to and with the end-of-media mark.
+        """Run the encoders: the clip as the language model would read it, up to and with the end-of-media token.
 
         Raises:
             ItemError: stage "encode", when there is neither picture nor sound.
@@ -122,17 +143,18 @@ class Backbone(ABC):
     def prefill(self, stream: TokenStream) -> Prefix:
         """Run the language model over a stream, pruned or not, and keep its KV cache. Computes no logits.
 
-        A row that stands for several tokens weighs as many in attention, here and in everything that follows.
+        A merged token gets log(merge size) added to its attention logits (proportional attention), here and in
+        everything that follows.
         """
 
     @abstractmethod
     def prefill_layerwise(
         self, stream: TokenStream, question: str, pruner: DecoderPruner, budget: Budget
     ) -> LayerwisePrefill:
-        """Run the language model over a stream and a question, dropping rows between layers as ``pruner`` says.
+        """Run the language model over a stream and a question, dropping rows between layers as ``pruner`` selects.
 
         Raises:
-            ValueError: rows that stand for several tokens, which no such pruner has been made for.
+            ValueError: a stream with merged tokens, which no such pruner supports.
         """
 
     @abstractmethod
@@ -141,7 +163,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def prefill_bytes(self, tokens: int) -> int:
-        """Bytes of memory that ``prefill`` of so many rows takes at least, beside the weights."""
+        """Bytes of memory that ``prefill`` of ``tokens`` rows takes at least, beside the weights."""
 
     @abstractmethod
     def decoder_flops(self, new: int, past: int, logit_rows: int) -> int:
@@ -163,11 +185,12 @@ class Backbone(ABC):
 
     @abstractmethod
     def question_ids(self, question: str) -> list[int]:
-        """Tokens after the prefix: the question, typed marks kept as plain text, and the start of the answer's turn."""
+        """Tokens after the prefix: the question, special tokens in it as plain text, and the start of the answer's
+        turn."""
 
     @abstractmethod
-    def step(self, ids: Sequence[int], position: float, cache: Any) -> Tensor:
-        """Feed text tokens at positions ``position``, ``position + 1`` ...; grows ``cache``.
+    def extend(self, ids: Sequence[int], position: float, cache: Any) -> Tensor:
+        """Feed text tokens at positions ``position``, ``position + 1`` ...; extends ``cache``.
 
         Returns:
             Logits [vocabulary] after the last token.
@@ -175,17 +198,23 @@ class Backbone(ABC):
 
     @abstractmethod
     def decode_step(
-        self, ids: Sequence[int], positions: Sequence[float], seen: Tensor, last: Sequence[int], cache: Any
+        self,
+        ids: Sequence[int],
+        positions: Sequence[float],
+        attention_mask: Tensor,
+        last_index: Sequence[int],
+        cache: Any,
     ) -> Tensor:
-        """Feed text tokens of several questions in one go; grows ``cache`` by n entries.
+        """Feed text tokens of several questions, packed into one sequence; extends ``cache`` by n entries.
 
         Args:
             ids, positions: [n], tokens and their rotary positions.
-            seen: [n, cached + n] bool, True where a token attends to an entry of the cache or to one of these tokens.
-            last: [m] places in ``ids``.
+            attention_mask: [n, cached + n] bool, True where a token attends to an entry of the cache or to one of
+                these tokens.
+            last_index: [m], indices into ``ids``.
 
         Returns:
-            Logits [m, vocabulary] after the tokens at ``last``.
+            Logits [m, vocabulary] after the tokens at ``last_index``.
         """
 
     def answer(
@@ -204,7 +233,7 @@ class Backbone(ABC):
             prefix: from ``prefill``; not usable by two threads at once.
             question: plain text.
             max_new_tokens: at least 1.
-            temperature: 0 takes the likeliest token; above, tokens are drawn with ``seed``.
+            temperature: 0 is greedy; above, tokens are sampled with ``seed``.
             on_text: called with every new piece of text; pieces never hold half a character and join to the text.
 
         Raises:
@@ -218,17 +247,17 @@ class Backbone(ABC):
             decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
         )
         try:
-            logits = self.step(question_ids, prefix.next_position, prefix.cache)
+            logits = self.extend(question_ids, prefix.next_position, prefix.cache)
             first_s = self._generate(
                 state, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
             )
         finally:
-            decoding.cut_back(prefix.cache, prefix.length)
+            decoding.truncate(prefix.cache, prefix.length)
         return Generation(state.text.close(), tuple(state.tokens), state.finish, len(question_ids), first_s)
 
     def answer_layerwise(
         self,
-        narrowed: LayerwisePrefill,
+        prefilled: LayerwisePrefill,
         question: str,
         *,
         max_new_tokens: int,
@@ -236,15 +265,14 @@ class Backbone(ABC):
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
-        """The answer to the question that ``narrowed`` has read; its cache grows, and serves no other. As ``answer``
-        otherwise."""
+        """Answer the question that ``prefilled`` holds, as ``answer`` does; its cache grows and cannot be reused."""
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
         state = decoding.DecodeState(
             decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
         )
         first_s = self._generate(
-            state, narrowed.logits, narrowed.next_position, narrowed.cache, max_new_tokens, started
+            state, prefilled.logits, prefilled.next_position, prefilled.cache, max_new_tokens, started
         )
         return Generation(
             state.text.close(), tuple(state.tokens), state.finish, len(self.question_ids(question)), first_s
@@ -259,52 +287,55 @@ class Backbone(ABC):
         max_new_tokens: int,
         started: float,
     ) -> float:
-        """Choose tokens from ``logits`` on until ``state`` is finished. Returns the seconds from ``started`` to the
-        first choice."""
+        """Sample tokens from ``logits`` on until ``state`` is finished. Returns the seconds from ``started`` to the
+        first token."""
         state.append(logits, self.stop_ids, max_new_tokens)
         first_s = time.perf_counter() - started
-        while state.finish is None:
-            state.append(self.step(state.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
+        while not state.finish:
+            state.append(self.extend(state.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
             position += 1
         return first_s
 
     def answer_all(
         self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[Generation]:
-        """Answer several questions side by side: what ``answer`` says to each, in fewer and larger steps.
+        """Answer several questions in one packed batch: what ``answer`` says to each, in fewer and larger steps.
 
-        The questions follow the prefix in one sequence; each sees the prefix and itself, at the positions it would have
-        alone. ``seconds_to_first_token`` is the time until all first tokens were there. Raises as ``answer`` does.
+        The questions follow the prefix in one sequence; each attends to the prefix and itself, at the positions it
+        would have alone. ``seconds_to_first_token`` is the time until all first tokens are there. Raises as ``answer``
+        does.
         """
         decoding.check(max_new_tokens, temperature)
         started = time.perf_counter()
-        asked = [self.question_ids(question) for question in questions]
+        question_ids = [self.question_ids(question) for question in questions]
         states = [
             decoding.DecodeState(decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer))
-            for _ in asked
+            for _ in question_ids
         ]
-        owner = torch.tensor([number for number, ids in enumerate(asked) for _ in ids], dtype=torch.long)
-        ids = [token for own in asked for token in own]
-        positions = [prefix.next_position + place for own in asked for place in range(len(own))]
-        seen = (owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
-        last = (torch.tensor([len(own) for own in asked]).cumsum(0) - 1).tolist() if asked else []
-        first_s, active = 0.0, list(range(len(asked)))
+        # Which question each token after the prefix belongs to.
+        owner = torch.tensor([number for number, ids in enumerate(question_ids) for _ in ids], dtype=torch.long)
+        ids = [token for own in question_ids for token in own]
+        positions = [prefix.next_position + offset for own in question_ids for offset in range(len(own))]
+        mask = (owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
+        lengths = torch.tensor([len(own) for own in question_ids], dtype=torch.long)
+        last_index = (lengths.cumsum(0) - 1).tolist()
+        first_s, active = 0.0, list(range(len(question_ids)))
         try:
             while active:
-                seen = torch.cat([torch.ones(len(ids), prefix.length, dtype=torch.bool), seen], dim=1)
-                logits = self.decode_step(ids, positions, seen.to(self.device), last, prefix.cache)
+                mask = torch.cat([torch.ones(len(ids), prefix.length, dtype=torch.bool), mask], dim=1)
+                logits = self.decode_step(ids, positions, mask.to(self.device), last_index, prefix.cache)
                 for number, row in zip(active, logits):
                     states[number].append(row, self.stop_ids, max_new_tokens)
                 first_s = first_s or time.perf_counter() - started
-                active = [number for number in active if states[number].finish is None]
+                active = [number for number in active if not states[number].finish]
                 ids = [states[number].tokens[-1] for number in active]
-                positions = [prefix.next_position + len(asked[n]) + len(states[n].tokens) - 1 for n in active]
-                last = list(range(len(active)))
+                positions = [prefix.next_position + len(question_ids[n]) + len(states[n].tokens) - 1 for n in active]
+                last_index = list(range(len(active)))
                 owner = torch.cat([owner, torch.tensor(active, dtype=torch.long)])
-                seen = torch.tensor(active, dtype=torch.long)[:, None] == owner
+                mask = torch.tensor(active, dtype=torch.long)[:, None] == owner
         finally:
-            decoding.cut_back(prefix.cache, prefix.length)
+            decoding.truncate(prefix.cache, prefix.length)
         return [
             Generation(state.text.close(), tuple(state.tokens), state.finish, len(own), first_s)
-            for state, own in zip(states, asked)
+            for state, own in zip(states, question_ids)
         ]

@@ -1,4 +1,4 @@
-"""Choosing tokens, turning them into text, and leaving a cache as it was found."""
+"""Sampling, streaming detokenization, and truncating a KV cache to its prefix."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from cg_cli.errors import ItemError, UsageError
 
-HALF_CHARACTER = "\ufffd"  # what a decoder puts for bytes that are not (yet) a character
 DECODE_VERSION = 1  # part of a record's key: raised when the same logits become another text
 
 
@@ -23,9 +23,9 @@ def check(max_new_tokens: int, temperature: float) -> None:
 
 
 def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
-    """A function from logits [vocabulary] to a token id: the likeliest at temperature 0, else drawn with ``seed``.
+    """A function from logits [vocabulary] to a token id: greedy at temperature 0, else sampled with ``seed``.
 
-    Drawing happens on the CPU in float32, so a seed means the same on every device.
+    Sampling happens on the CPU in float32, so a seed means the same on every device.
 
     Raises (the returned function):
         ItemError: stage "decode", when a logit is not a number or infinite.
@@ -47,47 +47,43 @@ def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
 class TextStream:
     """Tokens in, text out, never half of a multi-byte character before the end.
 
-    A byte-level tokenizer decodes token by token to bytes, so text may be cut after any complete character: pieces
-    join to what decoding all tokens at once gives.
+    Pieces join to what decoding all tokens at once gives.
     """
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None = None):
         self._tokenizer = tokenizer
         self._on_text = on_text
-        self._pending: list[int] = []
-        self._pieces: list[str] = []
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokens: list[int] = []
+        self._text = ""
 
     def push(self, token: int) -> None:
-        """Take one token; hand on its text unless it may end inside a character."""
-        self._pending.append(token)
-        text = self._tokenizer.decode(self._pending, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        if not text.endswith(HALF_CHARACTER):
-            self._emit(text)
+        """Take one token; hand on the text that it completes."""
+        self._tokens.append(token)
+        self._emit(self._stream.step(self._tokenizer.backend_tokenizer, token))
 
     def close(self) -> str:
         """Hand on what is pending, complete or not, and return the whole text."""
-        if self._pending:
-            self._emit(
-                self._tokenizer.decode(self._pending, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            )
-        return "".join(self._pieces)
+        # DecodeStream never hands out an unfinished character at the end.
+        text = self._tokenizer.decode(self._tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        self._emit(text[len(self._text) :])
+        return self._text
 
-    def _emit(self, text: str) -> None:
-        self._pending.clear()
-        if text:
-            self._pieces.append(text)
+    def _emit(self, piece: str | None) -> None:
+        if piece:
+            self._text += piece
             if self._on_text is not None:
-                self._on_text(text)
+                self._on_text(piece)
 
 
 @dataclass
 class DecodeState:
-    """One answer in the making."""
+    """One answer in the making; ``finish`` is "" until its last token, then "stop" or "length"."""
 
     sample: Callable[[Tensor], int]
     text: TextStream
     tokens: list[int] = field(default_factory=list)
-    finish: str | None = None
+    finish: str = ""
 
     def append(self, logits: Tensor, stop_ids: frozenset[int], max_new_tokens: int) -> None:
         """Choose the next token from ``logits`` [vocabulary]; sets ``finish`` when it is the last."""
@@ -101,8 +97,8 @@ class DecodeState:
             self.finish = "length"
 
 
-def cut_back(cache: Any, length: int) -> None:
-    """Cut a ``DynamicCache`` to its first ``length`` entries.
+def truncate(cache: Any, length: int) -> None:
+    """Truncate a ``DynamicCache`` to its first ``length`` entries.
 
     By absolute length and tensor by tensor, since an interrupt may leave layers, or a layer's keys and values, uneven;
     ``DynamicCache.crop`` would remove the same count from all.

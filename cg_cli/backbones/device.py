@@ -1,15 +1,15 @@
-"""Where to run and in what numbers, from the words a user gives, and what is left of a device's memory."""
+"""Devices, dtypes and quantization by name, and free memory."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
+import psutil
 import torch
 
 from cg_cli.errors import UsageError
 
-NONE, INT8, INT4 = "none", "int8", "int4"  # what the language model's weights are rounded to
+NONE, INT8, INT4 = "none", "int8", "int4"  # what the language model's weights are quantized to
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -68,20 +68,14 @@ def check_quantize(name: str, device: str) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until ``device`` has done what it was given."""
+    """Wait until ``device`` has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Bytes of memory that can still be had on ``device``; None if nothing tells."""
-    if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
-            device
-        )  # by torch, and free for its next tensors
-        return torch.cuda.mem_get_info(device)[0] + held
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+def free_bytes(device: torch.device) -> int:
+    """Bytes of memory that can still be had on ``device``: the host's, unless it is a CUDA device."""
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # free for torch's next tensors
+    return torch.cuda.mem_get_info(device)[0] + cached

@@ -47,8 +47,10 @@ def grouped_attention(
     for length, starts in starts_by_length.items():
         offsets = torch.arange(length, device=query.device)
         rows = (torch.tensor(starts, device=query.device)[:, None] + offsets).flatten()
-        windows = [x[0].index_select(1, rows).unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value)]
-        attended = scaled_dot_product_attention(*windows, scale=scaling)  # [windows, heads, length, head_dim]
+        queries, keys, values = (
+            x[0].index_select(1, rows).unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value)
+        )  # [windows, heads, length, head_dim]
+        attended = scaled_dot_product_attention(queries, keys, values, scale=scaling)
         output[0, rows] = attended.transpose(1, 2).flatten(0, 1)
     return output, None
 

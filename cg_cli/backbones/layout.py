@@ -1,4 +1,4 @@
-"""Where a clip's tokens stand in a prompt: what the layouts of all families share."""
+"""Order, places, times and positions of a clip's tokens in a prompt: what the layouts of all families share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
+
+# In TokenStream.carry: [L, layers, D], added to the rows after the first layers (arXiv 2406.04334).
+DEEPSTACK = "deepstack"
 
 
 @dataclass(frozen=True)

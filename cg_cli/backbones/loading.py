@@ -3,64 +3,72 @@ not."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import utils as hub_utils
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from cg_cli.backbones import qwen_inputs
-from cg_cli.backbones.checkpoint import Checkpoint, read_config, unmerged
+from cg_cli.backbones.checkpoint import Checkpoint, adapter_error, read_config
 from cg_cli.backbones.device import INT8, NONE, resolve_device, resolve_dtype
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import SAMPLE_RATE
-from cg_cli.settings.models import NANO
+from cg_cli.util.text import first_line
 
 PREPROCESSOR = "preprocessor_config.json"
-# What is never rounded, in any family; full paths, or transformers passes over them in silence.
-EXACT = ["lm_head", "model.visual", "model.audio_tower"]
+Loaded = TypeVar("Loaded")
 
 
-def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> tuple[Any, Any]:
-    """Load ``checkpoint`` as transformers' model ``cls``: the model and its tokenizer.
+def load(
+    model_class: Any,
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: str,
+    quantize: str,
+    not_quantized: Sequence[str],
+) -> tuple[Any, Any]:
+    """Load ``checkpoint`` as transformers' ``model_class``: the model and its tokenizer.
 
     Args:
-        quantize: "int8" or "int4" rounds the language model's linear layers; the towers and the head stay as they are.
+        quantize: "int8" or "int4" quantizes linear layers.
+        not_quantized: full paths of the modules that stay as they are; transformers ignores other names in silence.
 
     Raises:
         UsageError: files that cannot be read, an adapter, weights missing or of another shape, or too little memory.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    place = resolve_device(device)
-    kind = resolve_dtype(dtype, place)
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
     directory = str(checkpoint.directory)
+    quantization: dict[str, Any] = {}
+    if quantize != NONE:
+        quantization = {
+            "quantization_config": _quantization_config(quantize, torch_dtype, not_quantized),
+            "device_map": {"": torch_device},
+        }
 
     def read() -> tuple[Any, dict[str, Any], Any]:
         if any(".lora_" in key for _, keys in weight_files(checkpoint) for key in keys):
-            raise unmerged(checkpoint.id)
-        rounding = (
-            {"quantization_config": _rounding(quantize, kind), "device_map": {"": place}} if quantize != NONE else {}
-        )
-        model, report = cls.from_pretrained(
+            raise adapter_error(checkpoint.id)
+        model, report = model_class.from_pretrained(
             directory,
-            dtype=kind,
+            dtype=torch_dtype,
             attn_implementation="sdpa",
             output_loading_info=True,
             local_files_only=True,
-            **rounding,
+            **quantization,
         )
-        return (
-            model if rounding else model.to(place),
-            report,
-            AutoTokenizer.from_pretrained(directory, local_files_only=True),
-        )
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return model if quantization else model.to(torch_device), report, tokenizer
 
-    model, report, tokenizer = reading(checkpoint, place, kind, read)
+    model, report, tokenizer = read_or_explain(checkpoint, torch_device, torch_dtype, read)
     for problem in ("missing_keys", "mismatched_keys"):
         # transformers only warns and goes on with random weights.
         if report[problem]:
@@ -68,12 +76,43 @@ def load(cls: type, checkpoint: Checkpoint, *, device: str, dtype: str, quantize
     return model, tokenizer
 
 
-def _rounding(quantize: str, kind: torch.dtype) -> BitsAndBytesConfig:
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of each layer of each token
-    common = {"llm_int8_skip_modules": EXACT}  # of either width, for all its name
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers logs nothing below an error and shows no progress bars meanwhile."""
+    verbosity = transformers_logging.get_verbosity()
+    bars, hub_bars = transformers_logging.is_progress_bar_enabled(), not hub_utils.are_progress_bars_disabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # the hub's as well, as does its counterpart
+    try:
+        with quiet_bitsandbytes():
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if hub_bars:
+            hub_utils.enable_progress_bars()
+        else:
+            hub_utils.disable_progress_bars()
+
+
+@contextlib.contextmanager
+def quiet_bitsandbytes() -> Iterator[None]:
+    """bitsandbytes logs nothing below an error meanwhile: it warns of each layer of each token."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _quantization_config(quantize: str, dtype: torch.dtype, not_quantized: Sequence[str]) -> BitsAndBytesConfig:
+    common = {"llm_int8_skip_modules": list(not_quantized)}  # of either width, for all its name
     if quantize == INT8:
         return BitsAndBytesConfig(load_in_8bit=True, **common)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind, **common)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, **common)
 
 
 def weight_files(checkpoint: Checkpoint) -> Iterator[tuple[Any, list[str]]]:
@@ -83,17 +122,20 @@ def weight_files(checkpoint: Checkpoint) -> Iterator[tuple[Any, list[str]]]:
             yield file, list(file.keys())
 
 
-def reading(checkpoint: Checkpoint, place: torch.device, kind: torch.dtype, read: Callable[[], Any]) -> Any:
+def read_or_explain(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, read: Callable[[], Loaded]
+) -> Loaded:
     """What ``read`` returns; a UsageError if it does not get through."""
     try:
         return read()
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"{checkpoint.id} does not fit {place} in {kind}; use a smaller model or --device cpu"
+            f"{checkpoint.id} does not fit {device} in {dtype}; use a smaller model or --device cpu"
         ) from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UsageError(f"cannot load {checkpoint.id} ({reason}); check its files or fetch them again") from error
+        raise UsageError(
+            f"cannot load {checkpoint.id} ({first_line(error)}); check its files or fetch them again"
+        ) from error
 
 
 def incomplete(checkpoint: Checkpoint, what: str, keys: Sequence[Any]) -> UsageError:
@@ -119,27 +161,35 @@ def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtrac
     if not path.exists():
         return WhisperFeatureExtractor(feature_size=mel_bins, **qwen_inputs.OMNI_EXTRACTOR)
     extractor = WhisperFeatureExtractor.from_pretrained(str(checkpoint.directory), local_files_only=True)
-    given = (extractor.feature_size, extractor.sampling_rate, extractor.hop_length, extractor.n_fft)
-    if given != (mel_bins, SAMPLE_RATE, qwen_inputs.HOP, qwen_inputs.N_FFT):
-        raise UsageError(f"{path} does not fit the audio tower: mel bins, rate, hop and window are {given}")
+    settings = (extractor.feature_size, extractor.sampling_rate, extractor.hop_length, extractor.n_fft)
+    if settings != (mel_bins, SAMPLE_RATE, qwen_inputs.HOP, qwen_inputs.N_FFT):
+        raise UsageError(f"{path} does not fit the audio tower: mel bins, rate, hop and window are {settings}")
     return extractor
 
 
 def random_init(
-    build: Callable[[torch.dtype], Any], size: str, special_tokens: Sequence[str], *, device: str, dtype: str
-) -> tuple[Checkpoint, Any, Any]:
-    """A checkpoint that is nowhere, what ``build`` makes in a dtype, and nano's tokenizer; see ``backbones.random_init``.
+    build: Callable[[torch.dtype], Loaded],
+    size: str,
+    special_tokens: Sequence[str],
+    *,
+    device: str,
+    dtype: str,
+    tokenizer: Path,
+) -> tuple[Checkpoint, Loaded, Any]:
+    """A checkpoint without weights, what ``build`` makes in a dtype, and the tokenizer; see ``backbones.random_init``.
 
     Args:
         special_tokens: special tokens that the tokenizer has to know.
     """
-    place = resolve_device(device)
-    kind = resolve_dtype(dtype, place)
-    checkpoint = Checkpoint("random", Path(NANO.source), {}, "random")
-    tokenizer = AutoTokenizer.from_pretrained(NANO.source, local_files_only=True)
-    tokenizer.add_tokens([mark for mark in special_tokens if mark not in tokenizer.get_vocab()], special_tokens=True)
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    checkpoint = Checkpoint("random", tokenizer, {}, "random")
+    tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    tokens.add_tokens([token for token in special_tokens if token not in tokens.get_vocab()], special_tokens=True)
     try:
-        with torch.device(place):
-            return checkpoint, build(kind), tokenizer
+        with torch.device(torch_device):
+            return checkpoint, build(torch_dtype), tokens
     except torch.OutOfMemoryError as error:
-        raise UsageError(f"{size} in {dtype} does not fit {place}: fewer --layers, or a smaller model") from error
+        raise UsageError(
+            f"{size} in {dtype} does not fit {torch_device}: fewer --layers, or a smaller model"
+        ) from error

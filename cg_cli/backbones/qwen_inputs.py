@@ -82,7 +82,7 @@ def log_mel(audio: np.ndarray, extractor: Any) -> Tensor:
     """Log-mel spectrogram [bins, frames] float32 of mono sound [S] at 16 kHz, of any length.
 
     Equal to the official processor's features of the same sound: those see zeros after the sound's end, so the
-    same zeros follow here, and the frames that stand for them alone are cut off again.
+    same zeros follow here, and the frames of these zeros alone are cut off again.
 
     Args:
         extractor: transformers ``WhisperFeatureExtractor``.

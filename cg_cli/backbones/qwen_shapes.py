@@ -9,10 +9,10 @@ from transformers import Qwen2_5OmniThinkerConfig
 # Where 3B and 7B differ; the rest are the family's defaults, except the vision tower's width, whose default fits
 # neither.
 SIZES = {
-    "3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
-           "vocab_size": 151936},
-    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-           "vocab_size": 152064},
+    "3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+           "num_key_value_heads": 2, "vocab_size": 151936},
+    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+           "num_key_value_heads": 4, "vocab_size": 152064},
 }  # fmt: skip
 VISION_WIDTH = 1280
 ROTARY = {
@@ -26,16 +26,16 @@ POSITIONS = 32768
 def config(size: str, layers: int | None) -> Qwen2_5OmniThinkerConfig:
     """The config of ``size``, cut to at most ``layers`` layers in the language model and in each tower."""
     text = SIZES[size] | {"max_position_embeddings": POSITIONS, "use_sliding_window": False, "rope_parameters": ROTARY}
-    out = Qwen2_5OmniThinkerConfig(
+    thinker = Qwen2_5OmniThinkerConfig(
         text_config=text,
         vision_config={"hidden_size": VISION_WIDTH, "out_hidden_size": text["hidden_size"]},
         audio_config={"output_dim": text["hidden_size"]},
         tie_word_embeddings=False,
     )
     if layers is not None:
-        cut(out.text_config, out.vision_config, layers)
-        out.audio_config.encoder_layers = min(layers, out.audio_config.encoder_layers)
-    return out
+        cut(thinker.text_config, thinker.vision_config, layers)
+        thinker.audio_config.encoder_layers = min(layers, thinker.audio_config.encoder_layers)
+    return thinker
 
 
 def cut(text: Any, vision: Any, layers: int) -> None:

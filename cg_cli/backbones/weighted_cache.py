@@ -1,7 +1,7 @@
-"""A KV cache some of whose entries stand for several tokens, and the attention mask that lets them weigh as many.
+"""KV caches for proportional attention and for layer-wise prefill, and the attention masks that go with them.
 
-Proportional attention (ToMe, arXiv 2210.09461, section 3): a key that stands for n equal keys gets ``log n`` added to
-its attention scores, so that the softmax gives it what the n would have got together.
+Proportional attention (ToMe, arXiv 2210.09461, section 3): a merged key of size n gets ``log n`` added to its attention
+logits, so that the softmax gives it what n equal keys would get together.
 """
 
 from __future__ import annotations
@@ -12,43 +12,52 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-ROWS = 4096  # of a mask at a time: a prefix is read in pieces of this many, so that no mask is a square
+ROWS = 4096  # of a mask at a time: a prefix is fed in pieces of this many, so that no mask is a square
 
 
 class WeightedCache(DynamicCache):
-    """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention scores; None adds
-    nothing."""
+    """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention logits: the log of
+    their merge size; None adds nothing."""
 
     def __init__(self, config: Any, merge_size: Tensor | None = None):
         super().__init__(config=config)
         self.bias = None if merge_size is None else merge_size.log()
 
-    def mask(self, new: int, dtype: torch.dtype, seen: Tensor | None = None) -> dict[str, Tensor] | None:
-        """What transformers wants to be told so that ``new`` rows attend as they should; None where it knows by itself.
+    def mask(
+        self, new: int, dtype: torch.dtype, attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor | None] | None:
+        """The masks by kind of layer that transformers' decoder takes for ``new`` rows; None for its own causal one.
 
         Args:
             new: rows that are about to be fed.
-            dtype: of the attention scores.
-            seen: [new, cached + new] bool, True where a row attends; None for the causal order.
+            dtype: of the attention logits.
+            attention_mask: [new, cached + new] bool, True where a row attends; None for the causal order.
         """
         if self.bias is None:
-            return None if seen is None else {"full_attention": seen[None, None]}
+            return None if attention_mask is None else {"full_attention": attention_mask[None, None]}
         past, device = self.get_seq_length(), self.bias.device
-        if seen is None:
-            seen = torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)
-        # A prefix is fed with its own bias, in pieces; what comes after it stands for itself.
+        if attention_mask is None:
+            attention_mask = torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)
+        # A prefix is fed with its own bias, in pieces; what comes after it has merge size 1.
         bias = self.bias.new_zeros(past + new)
         known = min(len(self.bias), past + new)
         bias[:known] = self.bias[:known]
-        scores = bias.to(dtype).expand(new, -1).masked_fill(~seen, torch.finfo(dtype).min)
+        scores = bias.to(dtype).expand(new, -1).masked_fill(~attention_mask, torch.finfo(dtype).min)
         return {"full_attention": scores[None, None]}
 
 
 class UnevenCache(DynamicCache):
-    """A ``DynamicCache`` whose layers differ in length; a single new row sees all of each."""
+    """A ``DynamicCache`` whose layers differ in length; a single new row attends to all of each."""
 
-    def mask(self, new: int, dtype: torch.dtype, seen: Tensor | None = None) -> dict[str, None]:
+    def mask(
+        self, new: int, dtype: torch.dtype, attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor | None] | None:
         """As ``WeightedCache.mask``. ValueError for more than one row, whose mask would differ from layer to layer."""
-        if new != 1 or seen is not None:
+        if new != 1 or attention_mask is not None:
             raise ValueError("only one row at a time follows layers of different lengths")
         return {"full_attention": None}
+
+
+def cache_bytes(cache: DynamicCache) -> int:
+    """Bytes of keys and values."""
+    return sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))

@@ -83,7 +83,7 @@ def train_predictor(
     metadata = PredictorMetadata(
         backbone.id,
         backbone.revision,
-        type(backbone).__module__.rpartition(".")[2],
+        backbone.family,
         backbone.hidden_size,
         window_s=window_s,
     )

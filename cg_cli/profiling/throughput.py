@@ -125,7 +125,7 @@ class Plain:
         ids = torch.empty(len(modality), dtype=torch.long)
         config = self.model.config
         ids[modality == VIDEO], ids[modality == AUDIO] = config.video_token_id, config.audio_token_id
-        marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.marks(shape)]
+        marks = [self.tokenizer("".join(names))["input_ids"] for names in layout.delimiters(shape)]
         ids[modality == TEXT] = torch.tensor([*header, *marks[0], *marks[1]])
         return {
             "input_ids": ids[None].to(device),

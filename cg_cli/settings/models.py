@@ -120,7 +120,7 @@ def random_init(name: str, layers: int | None, *, device: str, dtype: str) -> Ba
         shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
         raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
     family, _, size = known.shape.partition("/")
-    return backbones.random_init(family, size, layers, device=device, dtype=dtype)
+    return backbones.random_init(family, size, layers, device=device, dtype=dtype, tokenizer=Path(NANO.source))
 
 
 def choose(name: str, device: str) -> str:

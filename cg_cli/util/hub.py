@@ -67,7 +67,7 @@ def hub_errors(
             ) from error
         cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
         raise HubUnreachable(
-            f"cannot reach {constants.ENDPOINT}{cause} for {file} of {what}: check the network{hint}"
+            f"cannot reach the hub at {constants.ENDPOINT}{cause} for {file} of {what}: check the network{hint}"
         ) from error
     except errors.EntryNotFoundError as error:
         raise FileNotFoundError(file) from error

@@ -26,13 +26,13 @@ def backbone(thinker_dir):
 @pytest.fixture(scope="session")
 def family_dir(tmp_path_factory):
     """The directory of a family's small checkpoint, by the family's name."""
-    made: dict[str, Path] = {}
+    directories: dict[str, Path] = {}
 
     def find(name: str) -> Path:
-        if name not in made:
+        if name not in directories:
             transformers_logging.disable_progress_bar()
-            made[name] = FAMILIES[name].build(tmp_path_factory.mktemp(name))
-        return made[name]
+            directories[name] = FAMILIES[name].build(tmp_path_factory.mktemp(name))
+        return directories[name]
 
     return find
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import pytest
 import torch
 from helpers import tiny
 from huggingface_hub import errors
+from huggingface_hub import utils as hub_utils
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from cg_cli import backbones
 from cg_cli.backbones import checkpoint, device
@@ -63,13 +67,13 @@ def full_dir(thinker_dir, tmp_path_factory) -> Path:
 
 
 class FakeHub:
-    """hf_hub_download over a directory, with a snapshot cache; remembers what was asked for."""
+    """hf_hub_download over a directory, with a snapshot cache; remembers the requests."""
 
     def __init__(self, source: Path, cache: Path):
-        self.source, self.snapshot, self.asked, self.online = source, cache / "snapshots" / COMMIT, [], True
+        self.source, self.snapshot, self.requests, self.online = source, cache / "snapshots" / COMMIT, [], True
 
     def __call__(self, repo, name, *, revision=None, local_files_only=False):
-        self.asked.append((name, revision))
+        self.requests.append((name, revision))
         cached = self.snapshot / name
         if cached.exists():
             return str(cached)
@@ -86,6 +90,7 @@ class FakeHub:
 def hub(full_dir, tmp_path, monkeypatch):
     fake = FakeHub(full_dir, tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # this hub can be reached
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return fake
 
@@ -103,9 +108,9 @@ def test_a_full_checkpoint_loads_as_its_thinker(full_dir, backbone):
 
 def test_from_the_hub_only_the_thinkers_shards_are_fetched(hub, backbone, tmp_path):
     loaded = load("someone/omni", offline=False, revision="main")
-    asked = [name for name, _ in hub.asked]
-    assert "model-00003-of-00003.safetensors" not in asked and "model-00002-of-00003.safetensors" in asked
-    assert {revision for _, revision in hub.asked[1:]} == {COMMIT} and hub.asked[0][1] == "main"
+    names = [name for name, _ in hub.requests]
+    assert "model-00003-of-00003.safetensors" not in names and "model-00002-of-00003.safetensors" in names
+    assert {revision for _, revision in hub.requests[1:]} == {COMMIT} and hub.requests[0][1] == "main"
     assert (loaded.id, loaded.revision) == ("someone/omni", COMMIT)
     assert torch.equal(embeddings(loaded), embeddings(backbone))
     directory = tmp_path / "cache" / "cg" / "models" / "someone--omni" / COMMIT
@@ -152,15 +157,15 @@ def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(hub, ful
     edit_config(hub.source, model_type="llama")
     with pytest.raises(UsageError, match="llama is not supported"):
         load("someone/omni", offline=False)
-    assert [name for name, _ in hub.asked] == ["config.json"]
+    assert [name for name, _ in hub.requests] == ["config.json"]
 
 
 def test_trimming_keeps_only_the_thinker():
     index = {"metadata": {}, "weight_map": {"thinker.a": "1", "talker.b": "2", "thinker.c": "3", "token2wav.d": "3"}}
-    trimmed, shards = checkpoint.trim_index(index)
+    trimmed, shards = checkpoint.trim_index(index, "thinker.")
     assert trimmed["weight_map"] == {"thinker.a": "1", "thinker.c": "3"} and shards == ["1", "3"]
     alone = {"weight_map": {"model.a": "2", "lm_head.weight": "1"}}
-    trimmed, shards = checkpoint.trim_index(alone)
+    trimmed, shards = checkpoint.trim_index(alone, "thinker.")
     assert trimmed["weight_map"] == alone["weight_map"] and shards == ["1", "2"]
 
 
@@ -212,9 +217,9 @@ def test_places_without_a_model_fail_in_one_line(thinker_dir, tmp_path):
         bare: "cannot load",
         wordless: "tokenizer|cannot load",
     }
-    for place, message in cases.items():
+    for source, message in cases.items():
         with pytest.raises(UsageError, match=message) as caught:
-            load(place)
+            load(source)
         assert "\n" not in str(caught.value)
 
 
@@ -232,6 +237,50 @@ def test_the_content_hash_follows_the_content(thinker_dir, tmp_path):
     data = bytearray((directory / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (directory / "model.safetensors").write_bytes(data)
+    assert checkpoint.content_hash(directory) != first
+
+
+def test_the_content_hash_covers_every_byte(thinker_dir, tmp_path):
+    """Also of a file too large to be hashed anew each time, whose size and modification time stay as they were."""
+    directory = copy(thinker_dir, tmp_path / "model")
+    large = directory / "model-00001-of-00001.safetensors"
+    large.write_bytes(bytes(8 << 20))
+    first = checkpoint.content_hash(directory)
+    assert first.startswith("local-") and len(first) == len("local-") + 12
+
+    def flip(path: Path) -> None:
+        before = path.stat()
+        with path.open("r+b") as file:
+            file.seek(before.st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(before.st_size // 2)
+            file.write(bytes([byte ^ 1]))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+    names = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
+    for path in (large, *(directory / name for name in names)):
+        flip(path)
+        assert checkpoint.content_hash(directory) != first, path.name
+        flip(path)
+        assert checkpoint.content_hash(directory) == first, path.name
+
+
+def test_the_content_hash_follows_nothing_but_the_content(thinker_dir, tmp_path):
+    directory = copy(thinker_dir, tmp_path / "model")
+    first = checkpoint.content_hash(directory)
+    for path in directory.iterdir():
+        os.utime(path, (1, 1))
+    for name in ("README.md", "picture.png", ".hidden.json"):
+        (directory / name).write_text("{}")
+    (directory / "folder.json").mkdir()
+    assert checkpoint.content_hash(directory) == first
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in directory.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert checkpoint.content_hash(linked) == first
+    (directory / "merges.txt").write_text("a b")
     assert checkpoint.content_hash(directory) != first
 
 
@@ -309,3 +358,55 @@ def test_importing_the_package_is_light():
 def test_loading_is_silent(thinker_dir, capfd):
     load(thinker_dir)
     assert capfd.readouterr() == ("", "")
+
+
+def global_state() -> dict[str, object]:
+    """What a notebook that loads a model would notice."""
+    return {
+        "verbosity of transformers": transformers_logging.get_verbosity(),
+        "bars of transformers": transformers_logging.is_progress_bar_enabled(),
+        "verbosity of the hub": hub_utils.logging.get_verbosity(),
+        "bars of the hub": hub_utils.are_progress_bars_disabled(),
+        "bitsandbytes": logging.getLogger("bitsandbytes").level,
+        "root logger": (logging.getLogger().level, list(logging.getLogger().handlers)),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "random": torch.get_rng_state().tolist(),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "path": list(sys.path),
+    }
+
+
+@pytest.fixture(params=[True, False], ids=["bars on", "bars off"])
+def noticeable(request):
+    """Settings that are not what loading takes, and that a test may leave changed."""
+    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_info()
+    (transformers_logging.enable_progress_bar if request.param else transformers_logging.disable_progress_bar)()
+    yield
+    transformers_logging.set_verbosity(before[0])
+    (transformers_logging.enable_progress_bar if before[1] else transformers_logging.disable_progress_bar)()
+
+
+def test_loading_and_answering_leave_global_state_as_it_was(thinker_dir, noticeable, capfd):
+    before = global_state()
+    loaded = load(thinker_dir)
+    assert global_state() == before
+    loaded.answer(loaded.prefill(loaded.encode(tiny.clip())), "What?", max_new_tokens=2)
+    assert global_state() == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loading_that_fails_leaves_global_state_as_it_was(thinker_dir, tmp_path, hub, noticeable):
+    directory = copy(thinker_dir, tmp_path / "m")
+    (directory / "model.safetensors").write_bytes(b"no weights")
+    before = global_state()
+    with pytest.raises(UsageError, match="cannot load"):
+        load(directory)
+    hub.online = False
+    with pytest.raises(UsageError, match="cannot reach"):
+        load("someone/omni", offline=False)
+    assert global_state() == before

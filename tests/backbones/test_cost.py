@@ -96,11 +96,11 @@ def test_prefill_pruned_prefill_and_decode(backbone):
     pruned = apply(stream, Selection((stream.modality != VIDEO).nonzero()[:, 0]))
     assert counted(backbone.prefill, pruned) == backbone.decoder_flops(len(pruned), 0, 0)
     prefix = backbone.prefill(pruned)
-    assert counted(backbone.step, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
+    assert counted(backbone.extend, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
         3, len(pruned), 1
     )
     past = len(pruned) + 3
-    assert counted(backbone.step, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(1, past, 1)
+    assert counted(backbone.extend, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(1, past, 1)
 
 
 @pytest.mark.parametrize("shape", [QWEN_3B, QWEN_7B])

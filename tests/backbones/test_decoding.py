@@ -38,6 +38,32 @@ def test_any_tokens_join_to_what_decoding_them_at_once_gives(tokenizer, seed):
     assert stream.close() == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_characters_cut_by_special_tokens_strays_and_ends_join_to_the_whole(tokenizer, seed):
+    rng = random.Random(seed)
+    marks = list(tokenizer.get_added_vocab().values())
+    strays = [token for token in range(len(tokenizer)) if "\ufffd" in tokenizer.decode([token])]
+    text = "".join(rng.choice(["猫", "🎈", "👩‍👩‍👧", " naïve", "a", "\ufffd"]) for _ in range(12))
+    ids = tokenizer(text)["input_ids"]
+    for pool, count in ((marks, rng.randrange(5)), (strays, rng.randrange(3))):
+        for _ in range(count):
+            ids.insert(rng.randrange(len(ids)), rng.choice(pool))
+    ids = ids[: rng.randrange(1, len(ids) + 1)]
+    pieces: list[str] = []
+    stream = decoding.TextStream(tokenizer, pieces.append)
+    for token in ids:
+        stream.push(token)
+    assert stream.close() == "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_token_that_the_tokenizer_does_not_know_is_no_text(tokenizer):
+    """A model's vocabulary is padded beyond its tokenizer's."""
+    stream = decoding.TextStream(tokenizer)
+    for token in [*tokenizer("a ball")["input_ids"], len(tokenizer) + 50]:
+        stream.push(token)
+    assert stream.close() == "a ball"
+
+
 def test_an_unfinished_character_comes_out_at_the_end(tokenizer):
     ids = tokenizer("ok 猫")["input_ids"][:-1]
     pieces = []

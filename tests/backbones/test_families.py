@@ -17,7 +17,7 @@ from helpers.pruner_matrix import CASES, DECODER_CASES
 from safetensors.torch import load_file, save_file
 from test_checkpoint import COMMIT, FakeHub
 from test_cost import counted
-from test_narrowing import Scripted
+from test_layerwise_prefill import Scripted
 
 from cg_cli import backbones
 from cg_cli.errors import UsageError
@@ -25,6 +25,7 @@ from cg_cli.predictors import corpus, training
 from cg_cli.pruning.budget import plan
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
+from cg_cli.settings import models
 
 NEW = 10
 TOLERANCE = 1e-4
@@ -55,28 +56,28 @@ def whole_sequence(backbone, stream, ids: list[int]):
     return rows, positions, torch.cat([deepstack, deepstack.new_zeros(len(ids), *deepstack.shape[1:])])
 
 
-def reference(backbone, stream, alive: torch.Tensor, drops: dict[int, int], answer: list[int]) -> torch.Tensor:
+def reference(backbone, stream, remaining: torch.Tensor, drops: dict[int, int], answer: list[int]) -> torch.Tensor:
     """Logits after the question and each token of ``answer``, layer by layer with a mask over the full sequence, no
     cache.
 
     Args:
-        alive: [L] bool, rows of the stream that are seen from the start.
-        drops: after which layers every so-manieth row of the media goes.
+        remaining: [L] bool, rows of the stream that are attended to from the start.
+        drops: after which layers every how-manieth row of the media is dropped.
     """
     decoder = backbone.model.model.language_model
     ids = backbone.question_ids(QUESTIONS[0]) + answer
     rows, positions, deepstack = whole_sequence(backbone, stream, ids)
-    turn = decoder.rotary_emb(rows[None], positions[:, None])
+    rotary = decoder.rotary_emb(rows[None], positions[:, None])
     media = torch.cat([stream.modality != TEXT, torch.zeros(len(ids), dtype=torch.bool)])
-    alive = torch.cat([alive, torch.ones(len(ids), dtype=torch.bool)])
+    remaining = torch.cat([remaining, torch.ones(len(ids), dtype=torch.bool)])
     for number, layer in enumerate(decoder.layers):
-        seen = alive & torch.ones(len(alive), len(alive), dtype=torch.bool).tril()
-        seen |= torch.eye(len(alive), dtype=torch.bool)  # a dropped row sees itself, so that nothing is undefined
-        rows = layer(rows[None], attention_mask=seen[None, None], position_embeddings=turn)[0]
+        mask = remaining & torch.ones(len(remaining), len(remaining), dtype=torch.bool).tril()
+        mask |= torch.eye(len(mask), dtype=torch.bool)  # a dropped row attends to itself: nothing is undefined
+        rows = layer(rows[None], attention_mask=mask[None, None], position_embeddings=rotary)[0]
         if number < deepstack.shape[1]:
             rows = rows + deepstack[:, number]
         if number in drops:
-            alive = alive & ~(media & alive & ((media & alive).cumsum(0) % drops[number] == 0))
+            remaining = remaining & ~(media & remaining & ((media & remaining).cumsum(0) % drops[number] == 0))
     return backbone.model.lm_head(decoder.norm(rows[-len(answer) - 1 :]))
 
 
@@ -122,23 +123,25 @@ def test_a_merged_prefix_read_in_pieces_is_the_same(backbone, stream, monkeypatc
     )
 
 
-def test_narrowing_that_drops_nothing_is_the_whole_model(backbone, stream):
-    narrowed = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted({}), plan(stream, 1.0))
+def test_layerwise_prefill_that_drops_nothing_is_the_plain_one(backbone, stream):
+    prefilled = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted({}), plan(stream, 1.0))
     prefix = backbone.prefill(stream)
     expected = backbone.answer(prefix, QUESTIONS[0], max_new_tokens=NEW)
-    assert backbone.answer_layerwise(narrowed, QUESTIONS[0], max_new_tokens=NEW).token_ids == expected.token_ids
+    assert backbone.answer_layerwise(prefilled, QUESTIONS[0], max_new_tokens=NEW).token_ids == expected.token_ids
     torch.testing.assert_close(
-        narrowed.logits, logits_of(backbone, prefix, QUESTIONS[0], [7])[0], atol=TOLERANCE, rtol=0
+        prefilled.logits, logits_of(backbone, prefix, QUESTIONS[0], [7])[0], atol=TOLERANCE, rtol=0
     )
-    asked = len(backbone.question_ids(QUESTIONS[0]))
-    assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(len(stream) + asked, 0, 0)
+    question = len(backbone.question_ids(QUESTIONS[0]))
+    assert sum(backbone.layer_flops(n, 0) for n in prefilled.rows) == backbone.decoder_flops(
+        len(stream) + question, 0, 0
+    )
 
 
 def test_dropping_between_layers_equals_masking_from_there_on(backbone, stream):
     drops = {0: 3, 1: 2}
-    narrowed = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted(drops), plan(stream, 1.0))
-    first = narrowed.logits
-    second = backbone.step([int(first.argmax())], narrowed.next_position, narrowed.cache)
+    prefilled = backbone.prefill_layerwise(stream, QUESTIONS[0], Scripted(drops), plan(stream, 1.0))
+    first = prefilled.logits
+    second = backbone.extend([int(first.argmax())], prefilled.next_position, prefilled.cache)
     with torch.no_grad():
         expected = reference(backbone, stream, torch.ones(len(stream), dtype=torch.bool), drops, [int(first.argmax())])
     torch.testing.assert_close(torch.stack([first, second]), expected, atol=TOLERANCE, rtol=0)
@@ -146,29 +149,31 @@ def test_dropping_between_layers_equals_masking_from_there_on(backbone, stream):
 
 def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
     """Against the values of the second layer, whose output would be another with other weights."""
-    seen = []
+    views = []
 
     class Watching(Scripted):
         def after(self, view, budget):
-            seen.append((view.hidden, view.attention(torch.arange(len(view.modality)))))
+            views.append((view.hidden, view.attention(torch.arange(len(view.modality)))))
 
     backbone.prefill_layerwise(stream, QUESTIONS[0], Watching({}), plan(stream, 1.0))
     decoder = backbone.model.model.language_model
     rows, positions, _ = whole_sequence(backbone, stream, backbone.question_ids(QUESTIONS[0]))
-    turn = decoder.rotary_emb(rows[None], positions[:, None])
-    layer, before = decoder.layers[1], seen[0][0][None]
-    config, caught = layer.self_attn.config, []
+    rotary = decoder.rotary_emb(rows[None], positions[:, None])
+    layer, before = decoder.layers[1], views[0][0][None]
+    config, outputs = layer.self_attn.config, []
     kind, config._attn_implementation = config._attn_implementation, "eager"
-    hook = layer.self_attn.register_forward_hook(lambda module, given, out: caught.append(out[1]))
+    hook = layer.self_attn.register_forward_hook(lambda module, inputs, out: outputs.append(out[1]))
     try:
         with torch.no_grad():
             layer(
-                before, attention_mask=torch.full((1, 1, len(rows), len(rows)), -1e9).triu(1), position_embeddings=turn
+                before,
+                attention_mask=torch.full((1, 1, len(rows), len(rows)), -1e9).triu(1),
+                position_embeddings=rotary,
             )
     finally:
         hook.remove()
         config._attn_implementation = kind
-    torch.testing.assert_close(seen[1][1], caught[0][0].mean(0), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(views[1][1], outputs[0][0].mean(0), atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -194,8 +199,8 @@ def test_every_pruner_before_the_model_keeps_its_contract(backbone, stream, case
 @pytest.mark.parametrize("case", DECODER_CASES, ids=str)
 def test_every_pruner_between_layers_keeps_its_budget(backbone, stream, case):
     pruner, budget = case.make(), plan(stream, 0.45)
-    narrowed = backbone.prefill_layerwise(apply(stream, pruner.select(stream, budget)), QUESTIONS[0], pruner, budget)
-    assert sum(pruner.kept(narrowed.media)) == budget.count
+    prefilled = backbone.prefill_layerwise(apply(stream, pruner.select(stream, budget)), QUESTIONS[0], pruner, budget)
+    assert sum(pruner.kept(prefilled.media)) == budget.count
 
 
 def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
@@ -210,7 +215,7 @@ def test_flops_equal_the_counter(name, backbone, monkeypatch):
     clip = FAMILIES[name].clip()
     module, _, function = FAMILIES[name].log_mel.rpartition(".")
     real = getattr(importlib.import_module(module), function)
-    monkeypatch.setattr(FAMILIES[name].log_mel, _known(real))  # its filter bank is no work of the model
+    monkeypatch.setattr(FAMILIES[name].log_mel, _cached(real))  # its filter bank is no work of the model
     for part in (clip, FAMILIES[name].clip(sound=False), FAMILIES[name].clip(picture=False)):
         backbone.encode(part)
         vision, audio = backbone.encode_flops(part)
@@ -221,25 +226,25 @@ def test_flops_equal_the_counter(name, backbone, monkeypatch):
     for entered in (stream, pruned):
         assert counted(backbone.prefill, entered) == backbone.decoder_flops(len(entered), 0, 0)
     prefix = backbone.prefill(pruned)
-    assert counted(backbone.step, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
+    assert counted(backbone.extend, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
         3, len(pruned), 1
     )
-    assert counted(backbone.step, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
+    assert counted(backbone.extend, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
         1, len(pruned) + 3, 1
     )
 
 
-def _known(real):
+def _cached(real):
     """``real``, which computes the same thing only once."""
     known = {}
 
-    def look(audio, extractor):
+    def cached(audio, extractor):
         key = audio.tobytes()
         if key not in known:
             known[key] = real(audio, extractor)
         return known[key]
 
-    return look
+    return cached
 
 
 def test_token_counts_are_known_before_encoding(name, backbone):
@@ -253,10 +258,10 @@ def test_token_counts_are_known_before_encoding(name, backbone):
 
 def test_bfloat16_runs_and_stays_close(name, family_dir, stream):
     half = backbones.load(str(family_dir(name)), device="cpu", dtype="bfloat16", offline=True)
-    found = half.encode(FAMILIES[name].clip())
-    assert found.embeddings.dtype == half.dtype == torch.bfloat16
-    assert (found.embeddings.float() - stream.embeddings).norm() < 0.05 * stream.embeddings.norm()
-    assert half.answer(half.prefill(merged(found)), "x", max_new_tokens=3).token_ids
+    coarse = half.encode(FAMILIES[name].clip())
+    assert coarse.embeddings.dtype == half.dtype == torch.bfloat16
+    assert (coarse.embeddings.float() - stream.embeddings).norm() < 0.05 * stream.embeddings.norm()
+    assert half.answer(half.prefill(merged(coarse)), "x", max_new_tokens=3).token_ids
 
 
 def test_cg_ask_answers_about_a_real_clip(name, family_dir, backbone, cg):
@@ -284,19 +289,23 @@ def test_from_the_hub_only_what_is_run_is_fetched(name, family_dir, backbone, st
     assert torch.equal(loaded.encode(FAMILIES[name].clip()).embeddings, stream.embeddings)
     index = json.loads((family_dir(name) / "model.safetensors.index.json").read_text())["weight_map"]
     run = {shard for key, shard in index.items() if not key.startswith(("talker.", "code2wav."))}
-    assert {asked for asked, _ in hub.asked if asked.endswith(".safetensors")} == run
+    assert {path for path, _ in hub.requests if path.endswith(".safetensors")} == run
 
 
 def test_a_built_in_shape_runs_with_random_weights(name, monkeypatch):
-    """The published towers, cut to a layer, before a narrow language model."""
+    """The published towers, cut to a layer, before a small language model."""
     size = next(iter(FAMILIES[name].sizes))
-    narrow = {key: min(value, 512) for key, value in FAMILIES[name].sizes[size].items()}
-    narrow |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}
-    monkeypatch.setitem(FAMILIES[name].sizes, size, narrow)
-    made = backbones.random_init(name, size, 1, device="cpu", dtype="bfloat16")
-    stream = made.encode(FAMILIES[name].clip())
-    assert (made.id, made.dtype, len(stream.carry.get("deepstack", ()))) == (f"random {name} {size}", torch.bfloat16, 0)
-    assert made.answer(made.prefill(stream), QUESTIONS[0], max_new_tokens=2).token_ids
+    small = {key: min(value, 512) for key, value in FAMILIES[name].sizes[size].items()}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}
+    monkeypatch.setitem(FAMILIES[name].sizes, size, small)
+    random = backbones.random_init(name, size, 1, device="cpu", dtype="bfloat16", tokenizer=Path(models.NANO.source))
+    stream = random.encode(FAMILIES[name].clip())
+    assert (random.id, random.dtype, len(stream.carry.get("deepstack", ()))) == (
+        f"random {name} {size}",
+        torch.bfloat16,
+        0,
+    )
+    assert random.answer(random.prefill(stream), QUESTIONS[0], max_new_tokens=2).token_ids
 
 
 def test_missing_weights_fail(name, family_dir, tmp_path):

@@ -1,4 +1,4 @@
-"""A model from a hub on loopback, through the real huggingface_hub: what is fetched, what is said before, and what goes
+"""A model from a hub on loopback, through the real huggingface_hub: what is fetched, what is announced, and what goes
 wrong."""
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def hub(full_dir, monkeypatch, tmp_path):  # noqa: F811
         yield running
 
 
-def fetch(said: list[str], **given) -> None:
-    models.fetch(resolve_settings({"model": "someone/omni", "device": "cpu"} | given), said.append)
+def fetch(notes: list[str], **overrides) -> None:
+    models.fetch(resolve_settings({"model": "someone/omni", "device": "cpu"} | overrides), notes.append)
 
 
 def bodies(hub: Hub) -> set[str]:
@@ -49,29 +49,29 @@ def bodies(hub: Hub) -> set[str]:
     return {path.rpartition("/")[2] for method, path, _ in hub.requests if method == "GET"}
 
 
-def test_what_the_thinker_needs_is_fetched_and_its_size_is_said_before(hub, tmp_path):
-    said: list[str] = []
-    fetch(said)
+def test_what_the_thinker_needs_is_fetched_and_its_size_is_announced(hub, tmp_path):
+    notes: list[str] = []
+    fetch(notes)
     needed = sum(len(hub.files[SHARD.format(n)]) for n in (1, 2))
-    assert said == [f"downloading someone/omni: {needed / 1e9:.1f} GB in 2 files to {tmp_path / 'hub'}"]
+    assert notes == [f"downloading someone/omni: {needed / 1e9:.1f} GB in 2 files to {tmp_path / 'hub'}"]
     assert {SHARD.format(1), SHARD.format(2), "config.json", "tokenizer.json"} <= bodies(hub) and SHARD.format(
         3
     ) not in bodies(hub)
     before = len(hub.requests)
-    fetch(said)
-    assert len(hub.requests) == before and len(said) == 1  # it is here: nobody is asked, nothing is said
+    fetch(notes)
+    assert len(hub.requests) == before and len(notes) == 1  # no request, no note
     loaded = backbones.load("someone/omni", device="cpu", dtype="float32", offline=True)
     assert loaded.revision == COMMIT
 
 
 def test_what_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub):
-    def fails(message: str, **how) -> None:
-        said: list[str] = []
+    def fails(message: str, **options) -> None:
+        notes: list[str] = []
         with pytest.raises(UsageError, match=message) as caught:
-            fetch(said, **how)
+            fetch(notes, **options)
         assert (
             "\n" not in str(caught.value)
-            and not said
+            and not notes
             and not any(name.endswith(".safetensors") for name in bodies(hub))
         )
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub):
 
 
 @pytest.mark.filterwarnings("ignore:Not enough free disk space")  # huggingface_hub only warns
-def test_no_room_is_said_before(hub, monkeypatch):
+def test_no_room_is_noticed_before(hub, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UsageError, match=r"takes 0.0 GB more, and .* has 0.0 GB free: make room, or set HF_HOME"):

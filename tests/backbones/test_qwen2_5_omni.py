@@ -110,11 +110,11 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(backbone):
 def test_questions_side_by_side_equal_one_by_one(backbone, monkeypatch, sampling):
     """Also when one stops early, one at the limit, and one is the question before it."""
     prefix = backbone.prefill(backbone.encode(CLIPS["both"]))
-    asked = [*QUESTIONS, QUESTIONS[0], "x"]
-    first = backbone.answer(prefix, asked[1], max_new_tokens=NEW, **sampling).token_ids
+    questions = [*QUESTIONS, QUESTIONS[0], "x"]
+    first = backbone.answer(prefix, questions[1], max_new_tokens=NEW, **sampling).token_ids
     monkeypatch.setattr(backbone, "_stop_ids", backbone.stop_ids | {first[2]})
-    alone = [backbone.answer(prefix, question, max_new_tokens=NEW, **sampling) for question in asked]
-    together = backbone.answer_all(prefix, asked, max_new_tokens=NEW, **sampling)
+    alone = [backbone.answer(prefix, question, max_new_tokens=NEW, **sampling) for question in questions]
+    together = backbone.answer_all(prefix, questions, max_new_tokens=NEW, **sampling)
     timeless = [[replace(g, seconds_to_first_token=0) for g in same] for same in (alone, together)]
     assert timeless[0] == timeless[1]
     assert sampling or len({len(g.token_ids) for g in together}) > 1

@@ -44,21 +44,23 @@ def backbone(families):
 
 def inputs(tokenizer, clip):
     """Keyword arguments for ``generate``: placeholders by the official processor's own method, pixels and mel."""
-    found, grid, audio = {}, None, 0
+    arguments, grid, audio = {}, None, 0
     media = ""
     if clip.frames is not None:
         grid = ((len(clip.frames) + 1) // 2, clip.frames.shape[1] // 16, clip.frames.shape[2] // 16)
         half = np.full(3, 0.5)
-        found["pixel_values_videos"] = torch.tensor(official.patches(clip.frames, 16, half, half), dtype=torch.float32)
-        found["video_grid_thw"] = torch.tensor([grid])
-        found["video_second_per_grid"] = torch.tensor([2 * clip.seconds_per_frame])
+        arguments["pixel_values_videos"] = torch.tensor(
+            official.patches(clip.frames, 16, half, half), dtype=torch.float32
+        )
+        arguments["video_grid_thw"] = torch.tensor([grid])
+        arguments["video_second_per_grid"] = torch.tensor([2 * clip.seconds_per_frame])
         media = f"<|vision_start|>{'<|video_pad|>' * (int(np.prod(grid)) // 4)}<|vision_end|>"
     if clip.audio is not None:
         extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True)
         mel = extractor(clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt")
-        found["input_features"], found["feature_attention_mask"] = mel["input_features"], mel["attention_mask"]
+        arguments["input_features"], arguments["feature_attention_mask"] = mel["input_features"], mel["attention_mask"]
         audio = int(_get_feat_extract_output_lengths(mel["attention_mask"].sum()))
-        found["use_audio_in_video"] = grid is not None
+        arguments["use_audio_in_video"] = grid is not None
         media = f"<|audio_start|>{'<|audio_pad|>' * audio}<|audio_end|>"
     if grid and audio:
         names = ("audio_bos_token", "audio_eos_token", "audio_token", "video_token")
@@ -76,7 +78,7 @@ def inputs(tokenizer, clip):
         media = f"<|vision_start|>{inside}<|vision_end|>"
     text = f"<|im_start|>user\n{media}{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    return found | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return arguments | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -117,10 +119,10 @@ def test_deepstack_rows_are_kept_and_merged_with_the_weights_of_their_tokens(bac
     assert (rows[stream.modality != VIDEO] == 0).all()
     kept = torch.tensor([i for i in range(len(stream)) if i not in video[1:3].tolist()])
     merged = apply(stream, Selection(kept, Merge(video[1:3], video[:1].expand(2), torch.tensor([0.5, 2.0]))))
-    place = int((kept == video[0]).nonzero())
+    index = int((kept == video[0]).nonzero())
     for before, after in ((stream.embeddings, merged.embeddings), (rows, merged.carry["deepstack"])):
         expected = (before[video[0]] + 0.5 * before[video[1]] + 2 * before[video[2]]) / 3.5
-        torch.testing.assert_close(after[place], expected)
+        torch.testing.assert_close(after[index], expected)
         assert torch.equal(after[kept != video[0]], before[kept[kept != video[0]]])
     prefix = backbone.prefill(merged)
     forgotten = backbone.prefill(replace(merged, carry={}))

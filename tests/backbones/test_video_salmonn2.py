@@ -69,8 +69,8 @@ def test_picture_and_text_equal_generate(backbone, clip):
     text = f"{SYSTEM}<|im_start|>user\n{media}\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
     ids = backbone.tokenizer(text, return_tensors="pt")["input_ids"]
     stream = backbone.encode(clip)
-    asked = ids.shape[1] - len(stream)
-    after = (torch.arange(asked) + stream.next_position).expand(3, -1)
+    question = ids.shape[1] - len(stream)
+    after = (torch.arange(question) + stream.next_position).expand(3, -1)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
@@ -80,7 +80,7 @@ def test_picture_and_text_equal_generate(backbone, clip):
     }
     tokens, logits = generate(backbone, inputs, NEW)
     prefix = backbone.prefill(stream)
-    assert len(backbone.question_ids(QUESTION)) == asked  # the prompt's text is the same
+    assert len(backbone.question_ids(QUESTION)) == question  # the prompt's text is the same
     assert backbone.answer(prefix, QUESTION, max_new_tokens=NEW).token_ids == tuple(tokens)
     assert logits.std() > 0.5
     torch.testing.assert_close(
@@ -93,10 +93,10 @@ def attention(states, source, weights, name, heads):
     split = lambda x: x.unflatten(-1, (heads, -1)).transpose(1, 2)
     part = lambda kind, x: split(linear(x, weights[f"{name}.self.{kind}.weight"], weights[f"{name}.self.{kind}.bias"]))
     mixed = scaled_dot_product_attention(part("query", states), part("key", source), part("value", source))
-    return settled(mixed.transpose(1, 2).flatten(2), states, weights, f"{name}.output")
+    return output_block(mixed.transpose(1, 2).flatten(2), states, weights, f"{name}.output")
 
 
-def settled(x, states, weights, name):
+def output_block(x, states, weights, name):
     """The end of each of BERT's blocks: a projection, the sum with what came in, a norm."""
     out = linear(x, weights[f"{name}.dense.weight"], weights[f"{name}.dense.bias"]) + states
     return layer_norm(
@@ -104,7 +104,7 @@ def settled(x, states, weights, name):
     )
 
 
-def heard(audio: np.ndarray, weights) -> torch.Tensor:
+def audio_tokens(audio: np.ndarray, weights) -> torch.Tensor:
     """The audio tokens [A, hidden] of ``audio``, from the published weights, one window of 25 states at a time."""
     extractor = WhisperFeatureExtractor(
         feature_size=tiny_video_salmonn2.MEL, sampling_rate=16_000, hop_length=160, chunk_length=30
@@ -137,7 +137,7 @@ def heard(audio: np.ndarray, weights) -> torch.Tensor:
                         weights[f"{layer}.intermediate_query.dense.bias"],
                     )
                 )
-                query = settled(wide, query, weights, f"{layer}.output_query")
+                query = output_block(wide, query, weights, f"{layer}.output_query")
             out.append(linear(query[0], weights["audio.audio_proj.weight"], weights["audio.audio_proj.bias"]))
     return torch.cat(out)
 
@@ -146,12 +146,12 @@ def heard(audio: np.ndarray, weights) -> torch.Tensor:
 def test_sound_equals_plain_torch(backbone, weights, seconds):
     clip = tiny.clip(None, seconds=seconds)
     stream = backbone.encode(clip)
-    found = stream.embeddings[stream.modality == AUDIO]
+    tokens = stream.embeddings[stream.modality == AUDIO]
     with torch.no_grad():
-        expected = heard(clip.audio, weights)
-    assert len(found) == 60 * ceil(seconds / 30)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    assert (found[0] - found[1]).abs().max() > 1e-2  # windows differ
+        expected = audio_tokens(clip.audio, weights)
+    assert len(tokens) == 60 * ceil(seconds / 30)
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
+    assert (tokens[0] - tokens[1]).abs().max() > 1e-2  # windows differ
 
 
 def test_segments_in_pieces_equal_one_piece(backbone, monkeypatch):
@@ -161,34 +161,36 @@ def test_segments_in_pieces_equal_one_piece(backbone, monkeypatch):
     torch.testing.assert_close(backbone.encode(clip).embeddings, whole.embeddings, atol=1e-5, rtol=0)
 
 
-def walked(header: int, shape: MediaShape, rule: str) -> tuple[str, list[tuple[int, int, int]], int]:
+def reference_layout(header: int, shape: MediaShape, rule: str) -> tuple[str, list[tuple[int, int, int]], int]:
     """Order and positions by the published rules, token by token: the kinds, (time, height, width), and the question's
     first."""
     clock = [int(torch.tensor(float(i)) * shape.seconds_per_grid * 2) for i in range(shape.grids + 1)]
-    kinds, places, left = "", [], shape.audio
+    kinds, positions, left = "", [], shape.audio
     for i in range(shape.grids):
         kinds += "V" * (shape.rows * shape.columns)
         now = left if i == shape.grids - 1 else min(left, clock[i + 1] - clock[i])
         kinds += "A" * now
         left -= now
     kinds += "A" * left
-    seen = heard = 0
+    video = audio = 0
     for at, kind in enumerate(kinds):
         as_video = kind == "V" if rule == TRAINING else at < shape.video
         if as_video:
-            grid, cell = divmod(seen, shape.rows * shape.columns)
+            grid, cell = divmod(video, shape.rows * shape.columns)
             time = clock[grid] if rule == TRAINING else 2 * grid
-            places.append((time, cell // shape.columns, cell % shape.columns))
-            seen += 1
+            positions.append((time, cell // shape.columns, cell % shape.columns))
+            video += 1
         elif rule == TRAINING:
-            places.append((heard, 0, heard) if shape.video else (heard, heard, 0))
-            heard += 1
+            positions.append((audio, 0, audio) if shape.video else (audio, audio, 0))
+            audio += 1
         else:
-            places.append((max(max(p) for p in places) + 1 if places else 0,) * 3)
-    latest = max(p[0] for p in places) if rule == TRAINING and shape.audio else max(max(p) for p in places)
+            positions.append((max(max(p) for p in positions) + 1 if positions else 0,) * 3)
+    latest = max(p[0] for p in positions) if rule == TRAINING and shape.audio else max(max(p) for p in positions)
     start = header + 1
     listed = (
-        [(i,) * 3 for i in range(start)] + [tuple(x + start for x in p) for p in places] + [(latest + 1 + start,) * 3]
+        [(i,) * 3 for i in range(start)]
+        + [tuple(x + start for x in p) for p in positions]
+        + [(latest + 1 + start,) * 3]
     )
     return "T" * start + kinds + "T", listed, latest + 2 + start
 
@@ -207,9 +209,9 @@ def test_order_and_positions_follow_the_published_rules(rule, seed):
         seconds_per_grid=rng.choice([0.2, 0.37, 1.0, 1.001, 3.7, 9.25]) if grids else 0.0,
     )
     layout = prefix_layout(4, shape, rule)
-    kinds, places, question = walked(4, shape, rule)
+    kinds, positions, question = reference_layout(4, shape, rule)
     assert "".join("TVA"[k] for k in layout.modality.tolist()) == kinds
-    assert list(map(tuple, layout.positions.T.tolist())) == places
+    assert list(map(tuple, layout.positions.T.tolist())) == positions
     assert layout.next_position == question
 
 

@@ -1,4 +1,4 @@
-"""The families whose checkpoints are made small here: a new one is one more row, and gets the tests of
+"""The families with a small checkpoint: a new one is one more row, and gets the tests of
 ``test_families.py``."""
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ FAMILIES = {
     ),
     "video_salmonn2": Family(
         tiny_video_salmonn2.build, 56, 84, "cg_cli.backbones.video_salmonn2.audio_tower.log_mel",
-        ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm", "model.layers.1.mlp"), qwen_shapes.SIZES,
+        ("visual.merger", "audio.conv2", "audio.q_tokens", "audio.qformer.bert.embeddings.LayerNorm",
+         "model.layers.1.mlp"), qwen_shapes.SIZES,
     ),
 }  # fmt: skip

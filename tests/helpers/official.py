@@ -62,27 +62,27 @@ def placeholders(tokenizer: Any, grid: tuple[int, int, int] | None, audio: int, 
 
 def inputs(tokenizer: Any, clip: Clip, question: str) -> dict[str, Any]:
     """Keyword arguments for ``model.generate``: the chat template with placeholders written out, pixels and mel."""
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     grid, audio = None, 0
     kind = "video" if clip.frames is not None else "audio"
     if clip.frames is not None:
         grid = ((len(clip.frames) + 1) // 2, clip.frames.shape[1] // 14, clip.frames.shape[2] // 14)
-        found["pixel_values_videos"] = torch.tensor(patches(clip.frames), dtype=torch.float32)
-        found["video_grid_thw"] = torch.tensor([grid])
-        found["video_second_per_grid"] = torch.tensor([2 * clip.seconds_per_frame])
+        arguments["pixel_values_videos"] = torch.tensor(patches(clip.frames), dtype=torch.float32)
+        arguments["video_grid_thw"] = torch.tensor([grid])
+        arguments["video_second_per_grid"] = torch.tensor([2 * clip.seconds_per_frame])
     if clip.audio is not None:
         extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True)
         mel = extractor(clip.audio, sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt")
-        found["input_features"], found["feature_attention_mask"] = mel["input_features"], mel["attention_mask"]
+        arguments["input_features"], arguments["feature_attention_mask"] = mel["input_features"], mel["attention_mask"]
         audio = int(((mel["attention_mask"].sum() - 1) // 2 + 1 - 2) // 2 + 1)
-        found["use_audio_in_video"] = clip.frames is not None
+        arguments["use_audio_in_video"] = clip.frames is not None
     seconds_per_grid = 2 * clip.seconds_per_frame
     text = chat(tokenizer, kind, question)
     media = placeholders(tokenizer, grid, audio, seconds_per_grid)
     bare = {"video": "<|vision_bos|><|VIDEO|><|vision_eos|>", "audio": "<|audio_bos|><|AUDIO|><|audio_eos|>"}[kind]
     assert text.count(bare) == 1
     ids = tokenizer(text.replace(bare, media), return_tensors="pt")["input_ids"]
-    return found | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return arguments | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def chat(tokenizer: Any, kind: str, question: str) -> str:
@@ -121,6 +121,6 @@ def logits_of(backbone: Any, prefix: Any, question: str, tokens: list[int]) -> t
     """The engine's logits before each of ``tokens``, [len(tokens), vocabulary]; leaves the prefix grown."""
     ids, position, rows = backbone.question_ids(question), prefix.next_position, []
     for token in tokens:
-        rows.append(backbone.step(ids, position, prefix.cache))
+        rows.append(backbone.extend(ids, position, prefix.cache))
         position, ids = position + len(ids), [token]
     return torch.stack(rows)

@@ -47,7 +47,7 @@ WEIGHT_SCALE = 5.0  # fresh weights give flat logits, on which greedy decoding p
 
 
 def tokenizer(marks: dict[str, str] = MARKS) -> Qwen2Tokenizer:
-    """A byte-level BPE of a few hundred tokens with ``marks``, those of Qwen2.5-Omni if not told otherwise."""
+    """A byte-level BPE of a few hundred tokens with ``marks``, by default those of Qwen2.5-Omni."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()
@@ -57,7 +57,7 @@ def tokenizer(marks: dict[str, str] = MARKS) -> Qwen2Tokenizer:
     )
     bpe = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in bpe["merges"]]
-    made = Qwen2Tokenizer(
+    tok = Qwen2Tokenizer(
         vocab=bpe["vocab"],
         merges=merges,
         unk_token=None,
@@ -66,9 +66,9 @@ def tokenizer(marks: dict[str, str] = MARKS) -> Qwen2Tokenizer:
         pad_token="<|endoftext|>",
         extra_special_tokens=marks,
     )
-    made.add_special_tokens({"additional_special_tokens": list(PLAIN_MARKS)}, replace_extra_special_tokens=False)
-    made.chat_template = CHAT_TEMPLATE
-    return made
+    tok.add_special_tokens({"additional_special_tokens": list(PLAIN_MARKS)}, replace_extra_special_tokens=False)
+    tok.chat_template = CHAT_TEMPLATE
+    return tok
 
 
 def config(tok: Qwen2Tokenizer, layers: int = 2) -> Qwen2_5OmniThinkerConfig:

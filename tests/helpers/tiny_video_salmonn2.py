@@ -46,7 +46,8 @@ AUDIO = {
     "second_per_window": 0.5,
     "second_stride": 0.5,
     "qformer_config": {
-        "hidden_size": INNER, "num_attention_heads": 3, "intermediate_size": OUTER, "encoder_width": WIDTH, "query_length": 1
+        "hidden_size": INNER, "num_attention_heads": 3, "intermediate_size": OUTER, "encoder_width": WIDTH,
+        "query_length": 1,
     },
 }  # fmt: skip
 
@@ -83,9 +84,9 @@ def audio_weights() -> dict[str, torch.Tensor]:
         "audio.layer_norm",
         *(f"audio.layers.{n}.{part}layer_norm" for n in range(2) for part in ("self_attn_", "final_")),
     ]
-    narrow = [f"audio.qformer.bert.encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in
+    inner = [f"audio.qformer.bert.encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in
               ("attention.output", "crossattention.output", "output_query")]  # fmt: skip
-    for name in (*norms, "audio.qformer.bert.embeddings.LayerNorm", *narrow):
+    for name in (*norms, "audio.qformer.bert.embeddings.LayerNorm", *inner):
         size = INNER if "qformer" in name else WIDTH
         out |= {f"{name}.weight": 1 + 0.1 * torch.randn(size), f"{name}.bias": 0.1 * torch.randn(size)}
     out |= {
@@ -102,7 +103,7 @@ def audio_weights() -> dict[str, torch.Tensor]:
 
 def build(directory: Path) -> Path:
     """Write a merged checkpoint in two shards."""
-    torch.manual_seed(2)  # with others it says the same to every question
+    torch.manual_seed(2)  # with other seeds every question gets the same answer
     tok = tiny.tokenizer(MARKS)
     ids = tok.get_vocab()
     rotary = {"type": "mrope", "rope_type": "default", "mrope_section": [2, 3, 3]}

@@ -63,7 +63,7 @@ def test_dropping_half_equals_masking_the_same_keys(nano, clip):
     kept = (stream.modality == TEXT) | half
     prefix = nano.prefill(apply(stream, Selection(kept.nonzero()[:, 0])))
     asked = nano.question_ids(QUESTION)
-    ours = nano.step(asked, prefix.next_position, prefix.cache)
+    ours = nano.extend(asked, prefix.next_position, prefix.cache)
 
     rows = torch.cat([stream.embeddings, nano.model.get_input_embeddings()(torch.tensor(asked)).detach()])
     positions = torch.cat([stream.positions, (torch.arange(len(asked)) + stream.next_position).expand(3, -1)], dim=1)

@@ -52,7 +52,7 @@ def test_packed_questions_equal_the_engine_asked_one_by_one(blank):
     prefix = engine.prefill(engine.encode(clip))
     for number, (question, _, _) in enumerate(PAIRS):
         asked = engine.question_ids(question)
-        expected = engine.step(asked, prefix.next_position, prefix.cache)
+        expected = engine.extend(asked, prefix.next_position, prefix.cache)
         prefix.cache.crop(-len(asked))
         start = int((batch["pair"][0] == number).nonzero()[0, 0])
         torch.testing.assert_close(logits[start + len(asked) - 1], expected, atol=2e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Where a clip's tokens stand in a Qwen2.5-Omni prompt: order, places, times and rotary positions.
+"""The layout of a Qwen2.5-Omni prompt: order, places, times and rotary positions of its tokens.
 
     <|im_start|>system\\n ... <|im_end|>\\n<|im_start|>user\\n    header
     <|vision_bos|><|audio_bos|> V..A..V..A.. <|audio_eos|><|vision_eos|>    media; the prefix ends here
@@ -44,20 +44,20 @@ def audio_token_count(mel_frames: int) -> int:
     return ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
-def marks(shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def delimiters(shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Special tokens that open and close the media: vision outside, audio inside."""
     return nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)
 
 
 def prefix_layout(header: int, shape: MediaShape, rates: Rates = Rates()) -> Layout:
-    """Lay out ``header`` text tokens, the marks and the media.
+    """Lay out ``header`` text tokens, the delimiters and the media.
 
-    Both opening marks share one position, and so do both closing ones. Time runs at ``rates.per_second`` positions;
-    rows and columns are not shifted by time. The closing marks follow the last *listed* chunk, so with a wide frame
-    and short sound they may repeat positions of the picture: the model was trained that way. Without pictures the
+    Both opening delimiters share one position, and so do both closing ones. Time runs at ``rates.per_second``
+    positions; rows and columns are not shifted by time. The closing ones follow the last *listed* chunk, so with a wide
+    frame and short sound they may repeat positions of the picture: the model was trained that way. Without pictures the
     same rules give plain 0, 1, 2, ...
     """
-    opening = len(marks(shape)[0])
+    opening = len(delimiters(shape)[0])
     start = header + 1  # position of the first media token
     grid, row, column = raster(shape)
     # In float32 like the original: a grid's time may fall just below a whole position.

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs, qwen_shapes
-from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape
-from cg_cli.backbones.qwen2_5_omni import layout
-from cg_cli.media.clip import Clip
-
-
-def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
-    """Load the thinker of ``checkpoint``, full Omni or thinker-only. UsageError as for ``loading.load``."""
-    return Qwen25Omni(
-        checkpoint,
-        *loading.load(
-            Qwen2_5OmniThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
-        ),
-    )
-
-
-def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
-    config = qwen_shapes.config(size, layers)
-
-    def build(kind: torch.dtype) -> Any:
-        return Qwen2_5OmniThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
-
-    return Qwen25Omni(*loading.random_init(build, size, Qwen25Omni.special_tokens, device=device, dtype=dtype))
+from cg_cli.backbones.qwen2_5_omni import FAMILY, layout
 
 
 class Qwen25Omni(mrope.MRopeBackbone):
     """A loaded thinker. See ``Backbone`` for the contract."""
 
+    family = FAMILY.name
+    model_class = Qwen2_5OmniThinkerForConditionalGeneration
     side_multiple = 28  # pixels of a merged patch: 2 x 2 patches of 14
     frame_multiple = 2  # of a grid
     prompt_version = "qwen-chat/1"
     header = layout.HEADER
     question_end = layout.QUESTION_END
     special_tokens = (*layout.VISION_DELIMITERS, *layout.AUDIO_DELIMITERS)
+    not_quantized = (*mrope.MRopeBackbone.not_quantized, "model.audio_tower")
+
+    @classmethod
+    def random_init(cls, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Self:
+        config = qwen_shapes.config(size, layers)
+        return cls._random_init(config, size, device=device, dtype=dtype, tokenizer=tokenizer)
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         super().__init__(checkpoint, model, tokenizer)
@@ -58,13 +46,13 @@ class Qwen25Omni(mrope.MRopeBackbone):
         return layout.audio_token_count(qwen_inputs.mel_frame_count(samples))
 
     def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return layout.marks(shape)
+        return layout.delimiters(shape)
 
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return layout.prefix_layout(header, shape, self._rates)
 
-    def encode_audio(self, clip: Clip) -> Tensor:
-        mel = qwen_inputs.log_mel(clip.audio, self._extractor).to(self.device)
+    def encode_audio(self, audio: np.ndarray) -> Tensor:
+        mel = qwen_inputs.log_mel(audio, self._extractor).to(self.device)
         features = []
         for start, stop in qwen_inputs.mel_pieces(mel.shape[1], self._audio.n_window):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)
@@ -75,6 +63,3 @@ class Qwen25Omni(mrope.MRopeBackbone):
     def _audio_flops(self, samples: int) -> int:
         pieces = qwen_inputs.mel_pieces(qwen_inputs.mel_frame_count(samples), self._audio.n_window)
         return sum(cost.audio_flops(self._audio, stop - start) for start, stop in pieces)
-
-
-BACKBONE = Qwen25Omni

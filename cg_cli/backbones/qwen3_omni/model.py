@@ -9,18 +9,19 @@ The rules of order and positions are those of transformers' ``Qwen3OmniMoeThinke
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen3OmniMoeThinkerConfig, Qwen3OmniMoeThinkerForConditionalGeneration
 
 from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs
-from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape, compose, nested, raster
+from cg_cli.backbones.qwen3_omni import FAMILY
 from cg_cli.errors import UsageError
-from cg_cli.media.clip import Clip
 
 VISION_DELIMITERS = ("<|vision_start|>", "<|vision_end|>")
 AUDIO_DELIMITERS = ("<|audio_start|>", "<|audio_end|>")
@@ -31,61 +32,48 @@ PIECE = 12_000  # mel frames of an audio piece: two minutes
 
 SIZES = {
     "30b-a3b": {
-        "hidden_size": 2048, "intermediate_size": 768, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
-        "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 152064,
-        "max_position_embeddings": 65536,
+        "hidden_size": 2048, "intermediate_size": 768, "moe_intermediate_size": 768, "num_experts": 128,
+        "num_experts_per_tok": 8, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "head_dim": 128, "vocab_size": 152064, "max_position_embeddings": 65536,
     },
 }  # fmt: skip
 ROTARY = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
 
 
-def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
-    """Load the thinker of ``checkpoint``, full Omni or thinker-only. UsageError as for ``loading.load``."""
-    return Qwen3Omni(
-        checkpoint,
-        *loading.load(
-            Qwen3OmniMoeThinkerForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
-        ),
-    )
-
-
-def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The thinker in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
-    config = shape_config(size, layers)
-
-    def build(kind: torch.dtype) -> Any:
-        return Qwen3OmniMoeThinkerForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
-
-    return Qwen3Omni(*loading.random_init(build, size, Qwen3Omni.special_tokens, device=device, dtype=dtype))
-
-
 def shape_config(size: str, layers: int | None) -> Qwen3OmniMoeThinkerConfig:
     """The config of ``size``, cut to at most ``layers`` layers in the language model and in each tower."""
     text = SIZES[size] | {"rope_parameters": ROTARY}
-    out = Qwen3OmniMoeThinkerConfig(
+    config = Qwen3OmniMoeThinkerConfig(
         text_config=text,
         vision_config={"out_hidden_size": text["hidden_size"]},
         audio_config={"output_dim": text["hidden_size"]},
         position_id_per_seconds=CHUNK_TOKENS,
     )
     if layers is not None:
-        vision = out.vision_config
-        depth = {"num_hidden_layers": out.text_config, "depth": vision, "encoder_layers": out.audio_config}
+        vision = config.vision_config
+        depth = {"num_hidden_layers": config.text_config, "depth": vision, "encoder_layers": config.audio_config}
         for name, part in depth.items():
             setattr(part, name, min(layers, getattr(part, name)))
         vision.deepstack_visual_indexes = [i for i in vision.deepstack_visual_indexes if i < layers]
-    return out
+    return config
 
 
 class Qwen3Omni(mrope.MRopeBackbone):
     """A loaded thinker. See ``Backbone`` for the contract."""
 
+    family = FAMILY.name
+    model_class = Qwen3OmniMoeThinkerForConditionalGeneration
     side_multiple = 32  # pixels of a merged patch: 2 x 2 patches of 16
     frame_multiple = 2  # of a grid
     prompt_version = "qwen3-omni-chat/1"
     header = "<|im_start|>user\n"
     special_tokens = (*VISION_DELIMITERS, *AUDIO_DELIMITERS)
     norm = qwen_inputs.PixelNorm((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+    @classmethod
+    def random_init(cls, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Self:
+        config = shape_config(size, layers)
+        return cls._random_init(config, size, device=device, dtype=dtype, tokenizer=tokenizer)
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         super().__init__(checkpoint, model, tokenizer)
@@ -103,8 +91,8 @@ class Qwen3Omni(mrope.MRopeBackbone):
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self.model.config.position_id_per_seconds)
 
-    def encode_audio(self, clip: Clip) -> Tensor:
-        mel = qwen_inputs.log_mel(clip.audio, self._extractor).to(self.device, self.dtype)
+    def encode_audio(self, audio: np.ndarray) -> Tensor:
+        mel = qwen_inputs.log_mel(audio, self._extractor).to(self.device, self.dtype)
         features = []
         for start, stop in mel_pieces(mel.shape[1]):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)
@@ -117,8 +105,8 @@ class Qwen3Omni(mrope.MRopeBackbone):
         pieces = mel_pieces(qwen_inputs.mel_frame_count(samples))
         return sum(audio_flops(self._audio, stop - start) for start, stop in pieces)
 
-    def _mask(self, by_kind: dict[str, Tensor | None] | None) -> Tensor | None:
-        return by_kind and by_kind["full_attention"]
+    def _decoder_mask(self, by_kind: dict[str, Tensor | None] | None) -> Tensor | None:
+        return None if by_kind is None else by_kind["full_attention"]
 
     def _check(self) -> None:
         super()._check()
@@ -153,12 +141,11 @@ def mel_pieces(frames: int) -> list[tuple[int, int]]:
 
 
 def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
-    """Lay out ``header`` text tokens, the marks and the media.
+    """Lay out ``header`` text tokens, the delimiters and the media.
 
     Time runs at ``per_second`` positions, in fractions; rows and columns are not shifted by time. Media are merged by
-    time, at the same time video first. The closing marks follow what is left of one modality when the other has ended,
-    or the only
-    one: with a wide frame they may repeat positions of the picture.
+    time, at the same time video first. The closing delimiters follow what is left of one modality when the other has
+    ended, or the only one: with a wide frame they may repeat positions of the picture.
     """
     opening = len(nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)[0])
     grid, row, column = raster(shape)
@@ -168,8 +155,8 @@ def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
     picture = torch.stack([seconds * per_second, row.to(torch.float32), column.to(torch.float32)])
     positions = torch.cat([picture, sound.to(torch.float32).expand(3, -1)], dim=1) + float(header + opening)
     order = torch.argsort(positions[0], stable=True)
-    positions, heard = positions[:, order], order >= shape.video
-    tail = (heard != heard[-1]).flip(0).cumsum(0).flip(0) == 0
+    positions, is_audio = positions[:, order], order >= shape.video
+    tail = (is_audio != is_audio[-1]).flip(0).cumsum(0).flip(0) == 0
     return compose(
         shape,
         order,
@@ -203,6 +190,3 @@ def audio_flops(config: Any, mel_frames: int) -> int:
         + config.encoder_layers * (linear + attention)
         + 2 * tokens * hidden * (hidden + config.output_dim)
     )
-
-
-BACKBONE = Qwen3Omni

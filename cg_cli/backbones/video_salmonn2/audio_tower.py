@@ -1,5 +1,5 @@
-"""How video-SALMONN 2+ hears: Whisper's encoder on segments of 30 s, then a Q-Former that makes one token of each half
-second.
+"""The audio tower of video-SALMONN 2+: Whisper's encoder on segments of 30 s, then a Q-Former that makes one token of
+each half second.
 
 Both are transformers' own; only the names of the published weights differ (``rename``).
 """
@@ -28,13 +28,14 @@ SEGMENTS = 4  # encoded at a time, to bound activations
 ROOT = "audio."  # of the tower's weights
 # What audio_config in config.json need not say, since it is the code's default: Whisper large v3 and a small, wide
 # Q-Former.
+ENCODER_LAYERS, QFORMER_LAYERS = 32, 2
 WHISPER = {
-    "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
-    "activation_function": "gelu", "scale_embedding": False, "max_source_positions": 1500,
+    "num_mel_bins": 128, "d_model": 1280, "encoder_layers": ENCODER_LAYERS, "encoder_attention_heads": 20,
+    "encoder_ffn_dim": 5120, "activation_function": "gelu", "scale_embedding": False, "max_source_positions": 1500,
 }  # fmt: skip
 QFORMER = {
-    "hidden_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 12288, "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
+    "hidden_size": 3072, "num_hidden_layers": QFORMER_LAYERS, "num_attention_heads": 12, "intermediate_size": 12288,
+    "hidden_act": "gelu", "layer_norm_eps": 1e-12,
 }  # fmt: skip
 FIXED = {"second_per_window": WINDOW_S, "second_stride": WINDOW_S}
 FIXED_QFORMER = {"query_length": 1, "cross_attention_freq": 1}
@@ -52,8 +53,8 @@ class AudioTower(nn.Module):
     def __init__(self, config: Mapping[str, Any], out: int, dtype: torch.dtype):
         super().__init__()
         sizes = {key: config.get(key, usual) for key, usual in WHISPER.items()}
-        given = config.get("qformer_config") or {}
-        qformer = {key: given.get(key, usual) for key, usual in QFORMER.items()}
+        qformer_config = config.get("qformer_config") or {}
+        qformer = {key: qformer_config.get(key, usual) for key, usual in QFORMER.items()}
         self.sizes, self.qformer_sizes, self.out = sizes, qformer, out
         self.encoder = WhisperEncoder._from_config(WhisperConfig(**sizes), dtype=dtype, attn_implementation="sdpa")
         joined = Blip2QFormerConfig(**qformer, encoder_hidden_size=sizes["d_model"], cross_attention_frequency=1)
@@ -94,20 +95,20 @@ def load(checkpoint: Checkpoint, out: int, device: torch.device, dtype: torch.dt
     _check(config.get("qformer_config") or {}, FIXED_QFORMER, checkpoint.id)
 
     def read() -> tuple[AudioTower, dict[str, Tensor]]:
-        found = {}
+        weights: dict[str, Tensor] = {}
         for file, keys in loading.weight_files(checkpoint):
-            found |= {rename(key): file.get_tensor(key).to(device, dtype) for key in keys if key.startswith(ROOT)}
+            weights |= {rename(key): file.get_tensor(key).to(device, dtype) for key in keys if key.startswith(ROOT)}
         with torch.device("meta"):
-            return AudioTower(config, out, dtype), found
+            return AudioTower(config, out, dtype), weights
 
-    tower, found = loading.reading(checkpoint, device, dtype, read)
-    wanted = tower.state_dict()
-    if missing := wanted.keys() - found.keys():
+    tower, weights = loading.read_or_explain(checkpoint, device, dtype, read)
+    expected = tower.state_dict()
+    if missing := expected.keys() - weights.keys():
         raise loading.incomplete(checkpoint, "missing", [ROOT + name for name in missing])
-    if other := [ROOT + name for name, weight in wanted.items() if weight.shape != found[name].shape]:
+    if other := [ROOT + name for name, weight in expected.items() if weight.shape != weights[name].shape]:
         raise loading.incomplete(checkpoint, "mismatched", other)
     # What else is there, such as the Q-Former's head for words, is never run.
-    tower.load_state_dict({name: found[name] for name in wanted}, assign=True)
+    tower.load_state_dict({name: weights[name] for name in expected}, assign=True)
     return tower
 
 

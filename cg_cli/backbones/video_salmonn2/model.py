@@ -13,77 +13,59 @@ trained ones are used, unless config.json says ``"positions": "inference"``.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from cg_cli.backbones import grouped_attention, loading, mrope, qwen_shapes
-from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape, compose, raster
-from cg_cli.backbones.video_salmonn2 import audio_tower
+from cg_cli.backbones.video_salmonn2 import FAMILY, audio_tower
 from cg_cli.backbones.video_salmonn2.audio_tower import SEGMENT_TOKENS, WINDOW_S, AudioTower
 from cg_cli.errors import UsageError
-from cg_cli.media.clip import Clip
 
-MARKS = ("<|vision_start|>", "<|vision_end|>")
+DELIMITERS = ("<|vision_start|>", "<|vision_end|>")
 PER_SECOND = 2  # positions, and audio tokens
 TRAINING, INFERENCE = "training", "inference"  # values of "positions" in config.json
 POSITIONS = 128_000
 TIED = {"3b": True, "7b": False}  # whether the head is the embedding
 
 
-def load(checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Backbone:
-    """Load a merged checkpoint. UsageError as for ``loading.load`` and ``audio_tower.load``."""
-    model, tokenizer = loading.load(
-        Qwen2_5_VLForConditionalGeneration, checkpoint, device=device, dtype=dtype, quantize=quantize
-    )
-    tower = audio_tower.load(checkpoint, model.config.text_config.hidden_size, model.device, model.dtype)
-    return VideoSalmonn2(checkpoint, (model, tower), tokenizer)
-
-
-def random_init(size: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
-    """The model in the shape of ``size`` with random weights and nano's tokenizer; see ``backbones.random_init``."""
-    config, audio = shape_config(size, layers)
-
-    def build(kind: torch.dtype) -> tuple[Any, AudioTower]:
-        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=kind, attn_implementation="sdpa")
-        return model, AudioTower(audio, config.text_config.hidden_size, kind)
-
-    return VideoSalmonn2(*loading.random_init(build, size, MARKS, device=device, dtype=dtype))
-
-
 def shape_config(size: str, layers: int | None) -> tuple[Qwen2_5_VLConfig, dict[str, Any]]:
     """The config of ``size`` and its ``audio_config``, cut to at most ``layers`` layers in each part."""
     text = qwen_shapes.SIZES[size]
-    out = Qwen2_5_VLConfig(
+    config = Qwen2_5_VLConfig(
         text_config=text
         | {"max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-6, "rope_parameters": qwen_shapes.ROTARY},
         vision_config={"hidden_size": qwen_shapes.VISION_WIDTH, "out_hidden_size": text["hidden_size"]},
         tie_word_embeddings=TIED[size],
     )
-    audio = {"encoder_layers": audio_tower.WHISPER["encoder_layers"]}
+    encoder_layers, qformer_layers = audio_tower.ENCODER_LAYERS, audio_tower.QFORMER_LAYERS
+    audio: dict[str, Any] = {"encoder_layers": encoder_layers}
     if layers is not None:
-        qwen_shapes.cut(out.text_config, out.vision_config, layers)
-        audio["encoder_layers"] = min(layers, audio["encoder_layers"])
-        audio["qformer_config"] = {"num_hidden_layers": min(layers, audio_tower.QFORMER["num_hidden_layers"])}
-    return out, audio
+        qwen_shapes.cut(config.text_config, config.vision_config, layers)
+        audio["encoder_layers"] = min(layers, encoder_layers)
+        audio["qformer_config"] = {"num_hidden_layers": min(layers, qformer_layers)}
+    return config, audio
 
 
 class VideoSalmonn2(mrope.MRopeBackbone):
     """A loaded model. See ``Backbone`` for the contract."""
 
+    family = FAMILY.name
+    model_class = Qwen2_5_VLForConditionalGeneration
     side_multiple = 28  # pixels of a merged patch: 2 x 2 patches of 14
     frame_multiple = 2  # of a grid
     prompt_version = "video-salmonn2-chat/1"
     header = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     question_start = "\n"
-    special_tokens = MARKS
+    special_tokens = DELIMITERS
 
-    def __init__(self, checkpoint: Checkpoint, parts: tuple[Any, AudioTower], tokenizer: Any):
-        model, tower = parts
+    def __init__(self, checkpoint: Checkpoint, model: Any, tower: AudioTower, tokenizer: Any):
         self._tower = tower.eval().requires_grad_(False)
         super().__init__(checkpoint, model, tokenizer)
         self._positions = checkpoint.config.get("positions", TRAINING)
@@ -95,17 +77,36 @@ class VideoSalmonn2(mrope.MRopeBackbone):
         grouped_attention.use_in_towers(model)
 
     @classmethod
+    def load(cls, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Self:
+        model, tokenizer = cls._load_model(checkpoint, device=device, dtype=dtype, quantize=quantize)
+        tower = audio_tower.load(checkpoint, model.config.text_config.hidden_size, model.device, model.dtype)
+        return cls(checkpoint, model, tower, tokenizer)
+
+    @classmethod
+    def random_init(cls, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Self:
+        config, audio = shape_config(size, layers)
+
+        def build(torch_dtype: torch.dtype) -> tuple[Any, AudioTower]:
+            model = cls.model_class._from_config(config, dtype=torch_dtype, attn_implementation="sdpa")
+            return model, AudioTower(audio, config.text_config.hidden_size, torch_dtype)
+
+        checkpoint, (model, tower), tokens = loading.random_init(
+            build, size, DELIMITERS, device=device, dtype=dtype, tokenizer=tokenizer
+        )
+        return cls(checkpoint, model, tower, tokens)
+
+    @classmethod
     def _audio_tokens(cls, samples: int) -> int:
         return audio_tower.segment_count(samples) * SEGMENT_TOKENS
 
     def _delimiters(self, shape: MediaShape) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return MARKS[:1], MARKS[1:]
+        return DELIMITERS[:1], DELIMITERS[1:]
 
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self._positions)
 
-    def encode_audio(self, clip: Clip) -> Tensor:
-        mel = audio_tower.log_mel(clip.audio, self._extractor).to(self.device, self.dtype)
+    def encode_audio(self, audio: np.ndarray) -> Tensor:
+        mel = audio_tower.log_mel(audio, self._extractor).to(self.device, self.dtype)
         return torch.cat([self._tower(piece) for piece in mel.split(audio_tower.SEGMENTS)])
 
     def _audio_flops(self, samples: int) -> int:
@@ -113,18 +114,16 @@ class VideoSalmonn2(mrope.MRopeBackbone):
 
 
 def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
-    """Lay out ``header`` text tokens, the marks and the media.
+    """Lay out ``header`` text tokens, the delimiters and the media.
 
     A grid's sound follows it: what starts before the next grid does, and after the last grid all that is left, the
     silence that fills the last segment included.
 
     Args:
         rule: TRAINING: pictures at (time, row, column), sound beside them at (time, 0, time), without pictures at
-            (time, time,
-            0); the text goes on after the latest time, or, without sound, after the largest position. INFERENCE: as if
-            there were no sound and a grid a second: the first tokens get the pictures' positions, whatever they are,
-                and the rest
-            goes on as text.
+            (time, time, 0); the text goes on after the latest time, or, without sound, after the largest position.
+            INFERENCE: as if there were no sound and a grid a second: the first tokens get the pictures' positions,
+            whatever they are, and the rest goes on as text.
     """
     start = header + 1
     grid, row, column = raster(shape)
@@ -134,8 +133,8 @@ def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
     order = torch.argsort(listed, stable=True)
     if rule == TRAINING:
         picture = torch.stack([_clock(grid, shape.seconds_per_grid), row, column])
-        heard = torch.stack([sound, 0 * sound, sound] if shape.video else [sound, sound, 0 * sound])
-        positions = torch.cat([picture, heard], dim=1)[:, order]
+        audio = torch.stack([sound, 0 * sound, sound] if shape.video else [sound, sound, 0 * sound])
+        positions = torch.cat([picture, audio], dim=1)[:, order]
         reach = positions[0] if shape.audio else positions
     else:
         picture = torch.stack([grid * PER_SECOND, row, column])
@@ -155,6 +154,3 @@ def _clock(grid: Tensor, seconds_per_grid: float) -> Tensor:
     """Positions of the starts of grids, by their numbers [n] int64."""
     # In float32 like the original: a grid's time may fall just below a whole position.
     return (grid.to(torch.float32) * torch.tensor(seconds_per_grid, dtype=torch.float32) * PER_SECOND).long()
-
-
-BACKBONE = VideoSalmonn2

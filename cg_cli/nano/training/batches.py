@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from cg_cli.backbones.qwen2_5_omni.layout import HEADER, QUESTION_END, Layout, MediaShape, marks, prefix_layout
+from cg_cli.backbones.qwen2_5_omni.layout import HEADER, QUESTION_END, Layout, MediaShape, delimiters, prefix_layout
 from cg_cli.nano.things import CELLS
 from cg_cli.nano.training.auxiliary import LATE_LAYER, LAYER, POINTING_HEADS, POINTING_LAYER
 from cg_cli.nano.training.features import feature_file
@@ -45,7 +45,7 @@ class Reader:
         """Text ids and layout of a clip's prefix; ``parts`` is "av", "v" or "a"."""
         video, audio = (duration if "v" in parts else 0), (25 * duration if "a" in parts else 0)
         shape = MediaShape(video, CELLS, CELLS, audio, seconds_per_grid=1.0)
-        opening, closing = marks(shape)
+        opening, closing = delimiters(shape)
         return torch.tensor(self.header + self.ids([*opening, *closing])), prefix_layout(len(self.header), shape)
 
     def batch(self, clips: list[tuple[int, int, int]], pairs: list[list[Pair]], parts: str) -> dict[str, Tensor]:

@@ -108,11 +108,11 @@ def test_rows_tell_grid_place_and_time():
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-@pytest.mark.parametrize("question", ["What?", " leading space", "\nleading line", "trailing \n", "Wie heißt’s? 猫"])
+@pytest.mark.parametrize("question", ["What?", " leading space", "\nleading line", "trailing \n", "Wie heißt’s? 猫"])  # noqa: RUF001
 def test_prompt_text_equals_the_chat_template(backbone, kind, question):
     tokenizer = backbone.tokenizer
     shape = MediaShape(2, 1, 1, 0, 1.0) if kind == "video" else MediaShape(0, 0, 0, 3, 0.0)
-    opening, closing = (["".join(names)] for names in layout.marks(shape))
+    opening, closing = (["".join(names)] for names in layout.delimiters(shape))
     placeholder = tokenizer.video_token if kind == "video" else tokenizer.audio_token
     prefix = layout.HEADER + opening[0] + placeholder + closing[0]
     whole = chat(tokenizer, kind, question)

@@ -1,4 +1,4 @@
-"""A row that stands for several tokens weighs as many."""
+"""Proportional attention: a merged token gets log(size) added to its attention logits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def attend(query, keys, values, mask=None):
     return scaled_dot_product_attention(query[None, None], keys[None, None], values[None, None], attn_mask=mask)[0, 0]
 
 
-def test_a_key_that_stands_for_several_gets_what_they_would_get_together(backbone):
-    """The mask against a plain softmax over the repeated keys; a question that follows stands for itself."""
+def test_a_merged_key_gets_what_its_tokens_would_get_together(backbone):
+    """The mask against a plain softmax over the repeated keys; a question that follows has merge size 1."""
     generator = torch.Generator().manual_seed(0)
     query, keys, values = (
         torch.randn(n, 8, generator=generator) for n in (3, 6, 6)
-    )  # 4 of a prefix, 2 before, 3 asked now
+    )  # 4 of a prefix, 2 of a question, 3 new
     keys, values = (torch.cat([x, torch.randn(3, 8, generator=generator)]) for x in (keys, values))
     count = torch.tensor([1, 3, 1, 5])
     cache = WeightedCache(backbone.model.config, count.float())
@@ -36,16 +36,16 @@ def test_a_key_that_stands_for_several_gets_what_they_would_get_together(backbon
     ours = attend(query, keys, values, mask)
     times = torch.cat([count, torch.ones(5, dtype=torch.int64)])
     for row in range(3):
-        seen = 7 + row
-        repeated = [x[:seen].repeat_interleave(times[:seen], dim=0) for x in (keys, values)]
+        length = 7 + row
+        repeated = [x[:length].repeat_interleave(times[:length], dim=0) for x in (keys, values)]
         torch.testing.assert_close(ours[row], attend(query[row : row + 1], *repeated)[0])
 
 
 def test_a_cache_without_weights_needs_no_mask(backbone):
     cache = WeightedCache(backbone.model.config)
     assert cache.mask(5, torch.float32) is None
-    seen = torch.ones(2, 2, dtype=torch.bool)
-    assert torch.equal(cache.mask(2, torch.float32, seen)["full_attention"][0, 0], seen)
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    assert torch.equal(cache.mask(2, torch.float32, mask)["full_attention"][0, 0], mask)
 
 
 def merged(stream):
@@ -58,16 +58,16 @@ def merged(stream):
 
 def first_logits(backbone, stream):
     prefix = backbone.prefill(stream)
-    return backbone.step(backbone.question_ids(QUESTIONS[0]), prefix.next_position, prefix.cache)
+    return backbone.extend(backbone.question_ids(QUESTIONS[0]), prefix.next_position, prefix.cache)
 
 
-def test_rows_that_all_stand_for_themselves_change_nothing(backbone):
+def test_merge_sizes_of_one_change_nothing(backbone):
     stream = backbone.encode(CLIP)
     weighted = replace(stream, merge_size=torch.ones(len(stream)))
     torch.testing.assert_close(first_logits(backbone, weighted), first_logits(backbone, stream), atol=2e-5, rtol=0)
 
 
-def test_weights_reach_the_answer(backbone):
+def test_merge_sizes_reach_the_answer(backbone):
     stream = merged(backbone.encode(CLIP))
     plain = first_logits(backbone, replace(stream, merge_size=None))
     assert stream.merge_size.max() == 2

@@ -1,5 +1,4 @@
-"""Pruning between layers: the same as the whole model where nothing goes, the same as masked keys where something
-does."""
+"""Layer-wise prefill: equal to the plain one where nothing is dropped, and to masked keys where something is."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ QUESTION = "What do you see?"
 
 
 class Scripted(DecoderPruner):
-    """Drops every ``n``-th media row after the layers in ``plan`` {layer: n}, and keeps what it saw."""
+    """Drops every ``n``-th media row after the layers in ``plan`` {layer: n}, and keeps the views."""
 
     def __init__(self, plan: dict[int, int]):
         object.__setattr__(self, "plan", plan)
@@ -28,8 +27,8 @@ class Scripted(DecoderPruner):
         self.views.append(view)
         if view.layer not in self.plan:
             return None
-        place = view.media.cumsum(0)
-        return ((~view.media) | (place % self.plan[view.layer] != 0)).nonzero()[:, 0]
+        count = view.media.cumsum(0)
+        return ((~view.media) | (count % self.plan[view.layer] != 0)).nonzero()[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +36,21 @@ def stream(backbone):
     return backbone.encode(tiny.clip(6, 56, 84, 3.0))
 
 
-def test_with_nothing_dropped_it_is_the_whole_model(backbone, stream):
+def test_with_nothing_dropped_it_is_the_plain_prefill(backbone, stream):
     pruner = Scripted({})
-    narrowed = backbone.prefill_layerwise(stream, QUESTION, pruner, plan(stream, 1.0))
+    prefilled = backbone.prefill_layerwise(stream, QUESTION, pruner, plan(stream, 1.0))
     prefix = backbone.prefill(stream)
     expected = backbone.answer(prefix, QUESTION, max_new_tokens=12)
-    assert backbone.answer_layerwise(narrowed, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
-    asked = backbone.question_ids(QUESTION)
+    assert backbone.answer_layerwise(prefilled, QUESTION, max_new_tokens=12).token_ids == expected.token_ids
+    question_ids = backbone.question_ids(QUESTION)
     torch.testing.assert_close(
-        narrowed.logits, backbone.step(asked, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
+        prefilled.logits, backbone.extend(question_ids, prefix.next_position, prefix.cache), atol=2e-5, rtol=1e-4
     )
     layers = len(backbone.model.model.language_model.layers)
-    assert narrowed.rows == (len(stream) + len(asked),) * layers and len(pruner.views) == layers
-    assert narrowed.media == (((stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum()),) * layers
-    assert sum(backbone.layer_flops(n, 0) for n in narrowed.rows) == backbone.decoder_flops(
-        len(stream) + len(asked), 0, 0
+    assert prefilled.rows == (len(stream) + len(question_ids),) * layers and len(pruner.views) == layers
+    assert prefilled.media == (((stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum()),) * layers
+    assert sum(backbone.layer_flops(n, 0) for n in prefilled.rows) == backbone.decoder_flops(
+        len(stream) + len(question_ids), 0, 0
     )
 
 
@@ -61,42 +60,42 @@ def reference(backbone, stream, question, drops: dict[int, int], answer: list[in
     ids = backbone.question_ids(question) + answer
     hidden = torch.cat([stream.embeddings, backbone.model.get_input_embeddings()(torch.tensor(ids))])[None]
     positions = torch.cat([stream.positions, (torch.arange(len(ids)) + stream.next_position).expand(3, -1)], dim=1)
-    turn = decoder.rotary_emb(hidden, positions[:, None])
+    rotary = decoder.rotary_emb(hidden, positions[:, None])
     media = torch.cat([stream.modality != TEXT, torch.zeros(len(ids), dtype=torch.bool)])
-    alive = torch.ones(hidden.shape[1], dtype=torch.bool)
+    remaining = torch.ones(hidden.shape[1], dtype=torch.bool)
     for number, layer in enumerate(decoder.layers):
-        seen = alive & torch.ones(len(alive), len(alive), dtype=torch.bool).tril()
-        seen |= torch.eye(len(alive), dtype=torch.bool)  # a dropped row sees itself, so that nothing is undefined
-        hidden = layer(hidden, attention_mask=seen[None, None], position_embeddings=turn)
+        mask = remaining & torch.ones(len(remaining), len(remaining), dtype=torch.bool).tril()
+        mask |= torch.eye(len(mask), dtype=torch.bool)  # a dropped row attends to itself: nothing is undefined
+        hidden = layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary)
         if number in drops:
-            place = (media & alive).cumsum(0)
-            alive = alive & ~(media & alive & (place % drops[number] == 0))
+            count = (media & remaining).cumsum(0)
+            remaining = remaining & ~(media & remaining & (count % drops[number] == 0))
     return backbone.model.lm_head(decoder.norm(hidden[0, -len(answer) - 1 :]))
 
 
 @pytest.mark.parametrize("drops", [{0: 2}, {0: 3, 1: 2}])
 def test_dropping_between_layers_equals_masking_the_keys_from_there_on(backbone, stream, drops):
-    narrowed = backbone.prefill_layerwise(stream, QUESTION, Scripted(drops), plan(stream, 1.0))
-    first, position = narrowed.logits, narrowed.next_position
+    prefilled = backbone.prefill_layerwise(stream, QUESTION, Scripted(drops), plan(stream, 1.0))
+    first, position = prefilled.logits, prefilled.next_position
     answer, ours = [int(first.argmax())], [first]
     for _ in range(3):
-        ours.append(backbone.step(answer[-1:], position, narrowed.cache))
+        ours.append(backbone.extend(answer[-1:], position, prefilled.cache))
         answer.append(int(ours[-1].argmax()))
         position += 1
     with torch.no_grad():
         expected = reference(backbone, stream, QUESTION, drops, answer[:-1])
     torch.testing.assert_close(torch.stack(ours), expected, atol=5e-5, rtol=1e-4)
-    assert list(narrowed.rows) == sorted(narrowed.rows, reverse=True) and narrowed.rows[-1] < narrowed.rows[0]
+    assert list(prefilled.rows) == sorted(prefilled.rows, reverse=True) and prefilled.rows[-1] < prefilled.rows[0]
 
 
 def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
-    pruner, seen = Scripted({0: 2}), []
+    pruner, attentions = Scripted({0: 2}), []
 
-    def look(view, budget, real=pruner.after):
-        seen.append(view.attention(torch.arange(len(view.modality))))
+    def record(view, budget, real=pruner.after):
+        attentions.append(view.attention(torch.arange(len(view.modality))))
         return real(view, budget)
 
-    object.__setattr__(pruner, "after", look)
+    object.__setattr__(pruner, "after", record)
     backbone.prefill_layerwise(stream, QUESTION, pruner, plan(stream, 1.0))
     decoder, config = backbone.model.model.language_model, backbone.model.config
     ids = backbone.question_ids(QUESTION)
@@ -109,17 +108,17 @@ def test_the_attention_that_a_pruner_sees_is_the_layers_own(backbone, stream):
             part._attn_implementation = "eager"
         mask = torch.full((len(rows), len(rows)), torch.finfo(torch.float32).min).triu(1)[None, None]
         with torch.no_grad():
-            turn = decoder.rotary_emb(rows[None], positions[:, None])
+            rotary = decoder.rotary_emb(rows[None], positions[:, None])
             layer = decoder.layers[0]
             _, weights = layer.self_attn(
-                layer.input_layernorm(rows[None]), attention_mask=mask, position_embeddings=turn
+                layer.input_layernorm(rows[None]), attention_mask=mask, position_embeddings=rotary
             )
     finally:
         for part, kind in zip(kinds, before):
             part._attn_implementation = kind
-    torch.testing.assert_close(seen[0], weights[0].mean(0), atol=1e-5, rtol=1e-3)
-    assert seen[1].shape[0] == seen[1].shape[1] < seen[0].shape[0]
-    torch.testing.assert_close(seen[1].sum(-1), torch.ones(len(seen[1])))
+    torch.testing.assert_close(attentions[0], weights[0].mean(0), atol=1e-5, rtol=1e-3)
+    assert attentions[1].shape[0] == attentions[1].shape[1] < attentions[0].shape[0]
+    torch.testing.assert_close(attentions[1].sum(-1), torch.ones(len(attentions[1])))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.2])
@@ -133,16 +132,16 @@ def test_fastv_keeps_the_budget_and_what_the_last_token_attends_to(backbone, str
                 views.append((view, out))
             return out
 
-    narrowed = backbone.prefill_layerwise(stream, QUESTION, Watched(layer=1), budget)
-    assert sum(narrowed.media[-1]) == budget.count
-    ((view, stays),) = views
-    assert view.layer == 0 and (stays[1:] > stays[:-1]).all()
+    prefilled = backbone.prefill_layerwise(stream, QUESTION, Watched(layer=1), budget)
+    assert sum(prefilled.media[-1]) == budget.count
+    ((view, kept_rows),) = views
+    assert view.layer == 0 and (kept_rows[1:] > kept_rows[:-1]).all()
     attention = view.attention(torch.tensor([len(view.modality) - 1]))[0]
-    kept = torch.zeros(len(view.modality), dtype=torch.bool).scatter(0, stays, True)
+    kept = torch.zeros(len(view.modality), dtype=torch.bool).scatter(0, kept_rows, True)
     assert kept[~view.media].all()
     assert attention[view.media & kept].min() >= attention[view.media & ~kept].max()
     text = len(stream) - int((stream.modality != TEXT).sum()) + view.question
-    assert narrowed.rows[0] == len(stream) + view.question and set(narrowed.rows[1:]) == {budget.count + text}
+    assert prefilled.rows[0] == len(stream) + view.question and set(prefilled.rows[1:]) == {budget.count + text}
 
 
 @pytest.mark.parametrize("case", DECODER_CASES, ids=str)
@@ -151,21 +150,21 @@ def test_the_contract_of_a_pruner_between_layers(backbone, stream, case, keep):
     pruner, budget = case.make(), plan(stream, keep)
     assert pruner.stage == "decoder" and pruner.needs_question
     entered = apply(stream, pruner.select(stream, budget))
-    narrowed, again = (backbone.prefill_layerwise(entered, QUESTION, pruner, budget) for _ in range(2))
-    assert sum(pruner.kept(narrowed.media)) == budget.count  # exactly
-    assert torch.equal(narrowed.logits, again.logits) and narrowed.rows == again.rows
+    prefilled, again = (backbone.prefill_layerwise(entered, QUESTION, pruner, budget) for _ in range(2))
+    assert sum(pruner.kept(prefilled.media)) == budget.count  # exactly
+    assert torch.equal(prefilled.logits, again.logits) and prefilled.rows == again.rows
     text = int((stream.modality == TEXT).sum()) + len(backbone.question_ids(QUESTION))
-    assert narrowed.rows == tuple(sum(media) + text for media in narrowed.media)  # no text is ever dropped
-    layers = len(narrowed.rows)
-    for number, media in enumerate(narrowed.media):  # a row's depth says which layers read it
-        seen = (narrowed.depth * layers + 1e-3).long() > number
-        assert tuple(int((seen & (entered.modality == kind)).sum()) for kind in (VIDEO, AUDIO)) == media
-    assert list(narrowed.rows) == sorted(narrowed.rows, reverse=True)
+    assert prefilled.rows == tuple(sum(media) + text for media in prefilled.media)  # no text is ever dropped
+    layers = len(prefilled.rows)
+    for number, media in enumerate(prefilled.media):  # a row's depth says which layers read it
+        read = (prefilled.depth * layers + 1e-3).long() > number
+        assert tuple(int((read & (entered.modality == kind)).sum()) for kind in (VIDEO, AUDIO)) == media
+    assert list(prefilled.rows) == sorted(prefilled.rows, reverse=True)
     if keep == 1:
         whole = backbone.prefill_layerwise(stream, QUESTION, Scripted({}), budget)
-        assert torch.equal(narrowed.logits, whole.logits)
+        assert torch.equal(prefilled.logits, whole.logits)
 
 
-def test_fastv_needs_a_layer_to_look_at():
+def test_fastv_needs_a_layer_before_it():
     with pytest.raises(UsageError, match="layer must be at least 1"):
         registry.make("fastv", layer=0)
