@@ -324,3 +324,21 @@ def test_rows_of_a_cell_without_times_are_empty():
     profile = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
     assert report.row(profile["cells"][1])["prefill_speedup"] is None
     assert report.table(profile).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")
+
+
+def test_names_are_text_on_the_report():
+    lines = measured({BASELINE.name: [], HALF.name: []}, {BASELINE.name: [True] * 3, HALF.name: [False] * 3})
+    lines[0]["category"] = ["<b>", "<b>", "a&b"]
+    profile = {
+        "model": {"id": "<i>x", "revision": "1", "weights": "random", "layers": 2},
+        "device_name": "cpu", "dtype": "float32", "threads": 2, "failed": 0, "sampling": {"fps": 2.0},
+        "benchmark": None, "roofline": {"flops_per_s": 1e9, "bytes_per_s": 1e9}, "versions": {"cg": "0"},
+        "pages": [{"video": "/x/<u>.mp4", "page": "pages/<u>-1 #.html", "turned": 3}],
+        **summary.summarise([BASELINE, HALF], [lines]),
+    }  # fmt: skip
+    text = report.page(profile, report.plots(profile))
+    page = Page()
+    page.feed(text)
+    assert page.open == [] and page.links == ["pages/%3Cu%3E-1%20%23.html"]
+    assert not re.search("<[biu]>", text) and "cg profile: &lt;i&gt;x" in text and "<th>a&amp;b</th>" in text
+    assert "random weights, 2 layers" in text and "<td>66.7</td>" not in text and "<td>100.0</td>" in text
