@@ -64,13 +64,15 @@ class _Worker:
         self._stderr = tempfile.TemporaryFile()
         debug = os.environ.get("CG_DEBUG") == "1"
         self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
+        assert self.process.stdin and self.process.stdout
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
         self.send({"settings": asdict(settings), "decoders": decoders})
         self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
         self._thread.start()
 
     def send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a dead worker's end of the pipe; the reader tells of it
-            send(self.process.stdin, message)
+            send(self._stdin, message)
 
     def give(self, task: _Task) -> None:
         self.tasks[task.job.number] = task
@@ -89,12 +91,12 @@ class _Worker:
         self.process.wait(STOP_TIMEOUT_S)
         self._thread.join(STOP_TIMEOUT_S)  # before its pipe is closed
         self._stderr.close()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
 
     def _read(self, events: queue.SimpleQueue) -> None:
-        reader = Reader(self.process.stdout.read)
+        reader = Reader(self._stdout.read)
         with contextlib.suppress(EOFError, OSError, ValueError):  # it ended, or was killed and its pipe closed
             while True:
                 events.put((self, reader.receive()[0]))

@@ -66,7 +66,9 @@ def answer(
         prefill_seconds, kv_bytes, reused = decoded.prefill_seconds, decoded.layerwise.kv_bytes, False
     height, width = clip.frames.shape[1:3] if clip.frames is not None else (0, 0)
     return records.Answer(
-        **record_identity,
+        key=record_identity["key"],
+        video=record_identity["video"],
+        question=record_identity["question"],
         answer=generation.text.strip(),
         finish=generation.finish,
         prefix_reused=reused,

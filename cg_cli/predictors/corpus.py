@@ -20,7 +20,7 @@ from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
-from cg_cli.records import video_identity
+from cg_cli.util.hashing import cached_sha256
 from cg_cli.util.checkpoints import save_checkpoint
 
 SAMPLE_SIZE = 64  # single video tokens kept of a clip
