@@ -57,7 +57,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, decoders: int, events: queue.SimpleQueue):
         self.ready = False
-        self.told = False  # to stop
+        self.stopping = False  # it was told to stop
         self.tasks: dict[int, _Task] = {}
         self.current: int | None = None  # number of the task that the model is at
         self.stage = "encode"
@@ -141,8 +141,8 @@ class Pool:
         while True:
             if self._stopping:
                 raise KeyboardInterrupt
-            slot, message = self._next()
-            for _ in self._take(slot, message):
+            worker_slot, message = self._next()
+            for _ in self._take(worker_slot, message):
                 pass  # nobody has work yet
             if message and message["event"] == "ready":
                 return message
@@ -183,8 +183,8 @@ class Pool:
                 if not worker.ready:
                     worker.kill()
                     del self._workers[slot]
-                elif not worker.told:
-                    worker.told = True
+                elif not worker.stopping:
+                    worker.stopping = True
                     worker.send({"event": "stop"})
             return bool(self._workers)
         room = self.decoders + 2  # one at the model, one ready
@@ -218,13 +218,13 @@ class Pool:
                 yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
 
     def _on_worker_exit(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
-        """A worker ended: the task that its model was at has one life less, the others wait for the next worker."""
+        """A worker ended: the task that its model was at has one attempt less, the others wait for the next worker."""
         del self._workers[slot]
         device, cause = self.devices[slot], worker.cause_of_death()
         worker.kill()
         if self._stopping:
             return
-        blamed = worker.tasks.pop(worker.current, None)
+        blamed = None if worker.current is None else worker.tasks.pop(worker.current, None)
         self._again.extend(worker.tasks.values())
         if blamed:
             blamed.deaths += 1

@@ -70,7 +70,7 @@ def answer(
         video=record_identity["video"],
         question=record_identity["question"],
         answer=generation.text.strip(),
-        finish=generation.finish,
+        finish=generation.finish,  # type: ignore[arg-type]  # the record checks it
         prefix_reused=reused,
         answered_together=decoded.together,
         model=records.Model(
@@ -80,7 +80,7 @@ def answer(
             device=str(backbone.device),
             device_name=metrics.device_name(backbone.device),
             dtype=inputs.dtype,
-            quantize=inputs.quantize,
+            quantize=inputs.quantize,  # type: ignore[arg-type]  # the record checks it
         ),
         pruner=records.Pruning(
             name=pruner.name,
@@ -101,7 +101,7 @@ def answer(
             height=height,
             source_width=clip.source_width,
             source_height=clip.source_height,
-            audio=clip.audio_status,
+            audio=clip.audio_status,  # type: ignore[arg-type]  # the record checks it
             audio_s=round(clip.audio_s, 6),
             complete=clip.complete,
             content=inputs.video,

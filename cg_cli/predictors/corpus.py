@@ -20,8 +20,8 @@ from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
-from cg_cli.util.hashing import cached_sha256
 from cg_cli.util.checkpoints import save_checkpoint
+from cg_cli.util.hashing import cached_sha256
 
 SAMPLE_SIZE = 64  # single video tokens kept of a clip
 CACHE_VERSION = 2  # of the files of encoded clips
@@ -100,9 +100,7 @@ def encode_all(
     cache.mkdir(parents=True, exist_ok=True)
     with media.DecodeWorker() as worker:
         for video in videos:
-            inputs = (
-                f"{CACHE_VERSION}|{video_identity(str(video))}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
-            )
+            inputs = f"{CACHE_VERSION}|{cached_sha256(video)}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
             file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
             try:
                 if file.exists():

@@ -80,7 +80,7 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
             continue
         if type(value) is not setting.kind and not (setting.kind is float and type(value) is int):
             raise UsageError(f"{where}: {key} must be {_WORDS[setting.kind]}, not {value!r}")
-        values[name] = float(value) if setting.kind is float else value
+        values[name] = float(value) if isinstance(value, int) and setting.kind is float else value
     return values
 
 
