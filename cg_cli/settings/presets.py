@@ -139,5 +139,6 @@ def _check_types(data: dict[str, Any], source: str) -> None:
             hint = closest(str(key), MEDIA_SETTINGS)
             raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}")
         whole = MEDIA_SETTINGS[key].kind is int
-        if isinstance(value, bool) or not isinstance(value, (int,) if whole else (int, float)):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or (whole and not isinstance(value, int)):
             raise UsageError(f"preset {source}: {key} must be a {'whole ' * whole}number, not {value!r}")

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from helpers.layouts import CLIPS, LAYOUTS, PARQUET, SAMPLES
 
+from cg_cli.commands import completion
 from cg_cli.errors import UsageError
 from cg_cli.evals import benchmarks
 from cg_cli.evals.benchmarks import base
 from cg_cli.evals.matching import right
-from cg_cli.settings import completion
 from cg_cli.settings.resolve import resolve_settings
 
 

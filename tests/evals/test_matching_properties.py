@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cg_cli.evals.matching import normalised, right
+from cg_cli.evals.matching import normalize, right
 
 properties = settings(derandomize=True, deadline=None, max_examples=200)
 texts = st.text(max_size=60)
@@ -53,7 +53,7 @@ def test_case_punctuation_and_articles_do_not_matter(sentence, data):
         article = data.draw(st.sampled_from(["", "a ", "An ", "the "]))
         change = data.draw(st.sampled_from([str.lower, str.upper, str.capitalize]))
         written.append(article + change(word) + data.draw(st.sampled_from(["", ",", "!", "...", ";"])))
-    assert right(" ".join(written), " ".join(sentence)) and normalised(" ".join(written)) == " ".join(sentence)
+    assert right(" ".join(written), " ".join(sentence)) and normalize(" ".join(written)) == " ".join(sentence)
 
 
 @pytest.mark.xfail(
