@@ -77,7 +77,8 @@ def self_test() -> SelfTest:
     return SelfTest(
         True,
         took,
-        f"{tokens.video_kept + tokens.audio_kept} of {tokens.video + tokens.audio} tokens kept, answer {record.answer!r}",
+        f"{tokens.video_kept + tokens.audio_kept} of {tokens.video + tokens.audio} tokens kept, "
+        f"answer {record.answer!r}",
     )
 
 
@@ -123,7 +124,8 @@ def _machine() -> dict[str, str]:
 
     out = {
         "system": platform.platform(),
-        "processor": f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
+        "processor": f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores, "
+        f"torch uses {torch.get_num_threads()}",
     }
     free = free_bytes(torch.device("cpu"))
     if free is not None:
@@ -141,7 +143,8 @@ def _devices() -> dict[str, str]:
         properties = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
         out[f"cuda:{index}"] = (
-            f"{properties.name}, {free / GIB:.1f} of {properties.total_memory / GIB:.1f} GiB free, compute {properties.major}.{properties.minor}"
+            f"{properties.name}, {free / GIB:.1f} of {properties.total_memory / GIB:.1f} GiB free, "
+            f"compute {properties.major}.{properties.minor}"
         )
     if torch.backends.mps.is_available():
         out["mps"] = "available"

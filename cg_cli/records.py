@@ -68,8 +68,8 @@ class Pruning(_Model):
 
 
 class Media(_Model):
-    """What was read from the file: seconds, frames used and their size in pixels after and before resizing. ``content`` is the
-    SHA-256 of the file, ``options`` how it was to be read."""
+    """What was read from the file: seconds, frames used and their size in pixels after and before resizing. ``content``
+    is the SHA-256 of the file, ``options`` how it was to be read."""
 
     duration_s: NonNegativeFloat
     frames: NonNegativeInt
@@ -145,8 +145,8 @@ class Sampling(_Model):
 
 
 class Rules(_Model):
-    """Versions of the rules that made the answer: the words of the prompt, how files are read, how dropped tokens merge, how
-    logits become text."""
+    """Versions of the rules that made the answer: the words of the prompt, how files are read, how dropped tokens
+    merge, how logits become text."""
 
     prompt: Text
     media: int
@@ -173,8 +173,8 @@ class _Record(_Model):
 
 class Answer(_Record):
     """One answered question; ``prefix_reused`` says that an earlier question on the clip paid for stages 1 to 4,
-    ``answered_together`` how many questions on the clip were decoded side by side, ``cg`` and ``created`` which version of
-    this program made it, and when (UTC, ISO 8601).
+    ``answered_together`` how many questions on the clip were decoded side by side, ``cg`` and ``created`` which version
+    of this program made it, and when (UTC, ISO 8601).
 
     ValidationError for an empty answer: that is a Failure, and has to say why.
     """

@@ -35,7 +35,8 @@ class Answerer:
 
     @property
     def ready(self) -> dict[str, Any]:
-        """What a worker says when it can begin: ``inputs``, what every answer depends on, and ``facts`` for the sidecar."""
+        """What a worker says when it can begin: ``inputs``, what every answer depends on, and ``facts`` for the
+        sidecar."""
         return {"inputs": asdict(self.session.inputs), "facts": self._facts}
 
     @property

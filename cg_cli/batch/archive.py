@@ -122,7 +122,7 @@ class Archive:
         """The file, open for reading and appending, with a lock that the kernel takes back when this process ends."""
         while True:
             try:
-                file = open(self.path, "ab+", buffering=0)
+                file = open(self.path, "ab+", buffering=0)  # noqa: SIM115 (until close)
             except OSError as error:
                 raise UsageError(f"-o {self.path}: {error.strerror}") from error
             try:
@@ -186,7 +186,7 @@ class Stream:
         self.history = History((), retry=True)
         self._name = str(path) if path else "stdout"
         try:
-            self._file = open(path, "wb") if path else sys.stdout.buffer
+            self._file = open(path, "wb") if path else sys.stdout.buffer  # noqa: SIM115 (until close)
         except OSError as error:
             raise UsageError(f"-o {path}: {error.strerror}") from error
 

@@ -42,6 +42,7 @@ def _cuda_devices(gpus: str, device: str) -> list[str]:
         raise UsageError(f"--gpus {gpus}: give a number above 0, or all")
     if not 0 < wanted <= found:
         raise UsageError(
-            f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA device{'' if found == 1 else 's'} here"
+            f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA "
+            f"device{'' if found == 1 else 's'} here"
         )
     return [f"cuda:{number}" for number in range(wanted)]

@@ -27,8 +27,8 @@ class Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of an archive that hold a record. Blank ones are passed over, and so is a last one without its newline, which a
-    kill has torn; there is none if there is no file.
+    """The lines of an archive that hold a record. Blank ones are passed over, and so is a last one without its newline,
+    which a kill has torn; there is none if there is no file.
 
     Raises:
         UsageError: any other line, by its number.
@@ -68,7 +68,8 @@ class History:
     """Records of earlier runs, and of this one.
 
     Args:
-        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the file moved.
+        videos: paths of all files of this run. A settled record of another path counts for a file with its key: the
+            file moved.
         retry: try failures again; poison never is.
     """
 
@@ -96,8 +97,8 @@ class History:
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))
 
     def claim(self, key: str, video: str) -> bool | None:
-        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for neither.
-        Each record is claimed once, so that two copies of a file have a record each."""
+        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for
+        neither. Each record is claimed once, so that two copies of a file have a record each."""
         settled = self._settled.get(key, [])
         moved = [entry for entry in settled if entry.video not in self._videos]
         for entry in [entry for entry in settled if entry.video == video] + moved:
@@ -118,11 +119,13 @@ class History:
         return self._failed.get(what, 0)
 
     def made_otherwise(self, questions: Iterable[About], conditions: Mapping[str, Any]) -> list[str]:
-        """Of the answers to ``questions`` that were made under other ``conditions``, how many there are and what differs."""
+        """Of the answers to ``questions`` that were made under other ``conditions``, how many there are and what
+        differs."""
         now = json.dumps(conditions, sort_keys=True)
         counts = Counter(text for what in questions if (text := self._made.get(what)) is not None and text != now)
         return [
-            f"{count:,} answer{'s were' if count > 1 else ' was'} made with {describe_changes(json.loads(text), conditions)}"
+            f"{count:,} answer{'s were' if count > 1 else ' was'} made with "
+            f"{describe_changes(json.loads(text), conditions)}"
             for text, count in counts.items()
         ]
 

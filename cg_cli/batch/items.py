@@ -51,7 +51,7 @@ def collect(
             raise UsageError(
                 f"nothing to ask of {video}: give -q QUESTION, --questions FILE, or a manifest with questions"
             )
-        shown, known = asked.setdefault(os.path.abspath(video), (video, {}))
+        _, known = asked.setdefault(os.path.abspath(video), (video, {}))
         for question in wanted:
             known.setdefault((question.text, question.id), question)
     if not asked and not faults:

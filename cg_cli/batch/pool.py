@@ -61,7 +61,7 @@ class _Worker:
         self.tasks: dict[int, _Task] = {}
         self.current: int | None = None  # number of the task that the model is at
         self.stage = "encode"
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         debug = os.environ.get("CG_DEBUG") == "1"
         self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
         assert self.process.stdin and self.process.stdout
@@ -237,6 +237,7 @@ class Pool:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
                 raise CgError(
-                    f"the worker on {device} ends before it has begun anything ({cause}): see CG_DEBUG=1 cg ask on one file"
+                    f"the worker on {device} ends before it has begun anything ({cause}): "
+                    f"see CG_DEBUG=1 cg ask on one file"
                 )
         self._start(slot)

@@ -1,7 +1,7 @@
 """``cg batch``: from collected items to an archive full of records, in four numbered stages.
 
-Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one settled
-record at the end, whatever happened between.
+Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one
+settled record at the end, whatever happened between.
 """
 
 from __future__ import annotations

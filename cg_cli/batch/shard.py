@@ -14,9 +14,18 @@ from cg_cli.errors import UsageError
 AUTO = "auto"
 MIB = 1 << 20
 VARIABLES = (
-    "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
-    "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS",
-)  # fmt: skip
+    "RANK",
+    "WORLD_SIZE",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_ARRAY_TASK_MIN",
+    "SLURM_ARRAY_TASK_MAX",
+    "SLURM_ARRAY_TASK_STEP",
+    "SLURM_ARRAY_TASK_COUNT",
+    "JOB_COMPLETION_INDEX",
+    "JOB_COMPLETIONS",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Shard:
     count: int
 
     def has(self, video: str) -> bool:
-        """Whether a file belongs here. All questions on a file go together, and copies of it on other machines go to the same
+        """Whether a file belongs here. All questions on a file go together, and copies of it on other machines go to
+        the same
         shard: its size, first and last MiB tell, since each machine would read all files whole for a full hash."""
         digest = hashlib.blake2b(_sample(video), digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.index

@@ -1,5 +1,5 @@
-"""``OUT.run.json``: with what the records of an archive were made, run by run. The status of a run that was killed stays
-"running"."""
+"""``OUT.run.json``: with what the records of an archive were made, run by run. The status of a run that was killed
+stays "running"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SUFFIX = ".run.json"
 
 
 class Sidecar:
-    """The file of one archive: the run that goes on at its top level, those before it, oldest first, in ``earlier_runs``."""
+    """The file of one archive: the run that goes on at its top level, those before it, oldest first, in
+    ``earlier_runs``."""
 
     def __init__(self, plan: Plan, facts: Mapping[str, Any], inputs: Mapping[str, Any]):
         out = Path(plan.file)

@@ -51,8 +51,8 @@ class Work:
     def jobs(self) -> Iterator[Job]:
         """The jobs of this shard whose questions are open, as they are asked for.
 
-        A question whose key another job answers, about a byte-identical copy of the file, waits for that one; one that an
-        answer in the archive has takes that.
+        A question whose key another job answers, about a byte-identical copy of the file, waits for that one; one that
+        an answer in the archive has takes that.
         """
         plan, totals = self.plan, self.totals
         items = [item for item in plan.collected.items if not plan.shard or plan.shard.has(item.video)]
@@ -109,8 +109,8 @@ class Work:
         return _Open(item, tuple(questions), tuple(keys))
 
     def _without_copies(self, work: _Open) -> _Open:
-        """The questions that need the model. Those that an answer in the archive has are written, and those that a job before
-        this one answers wait for it."""
+        """The questions that need the model. Those that an answer in the archive has are written, and those that a job
+        before this one answers wait for it."""
         own: list[tuple[Question, str]] = []
         stored: list[tuple[Question, str]] = []
         answers: list[Record] = []

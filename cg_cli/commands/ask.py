@@ -39,7 +39,8 @@ def ask(
     cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
     """
     from cg_cli import viz
-    from cg_cli.console.output import Reporter
+    from cg_cli.console.answers import answering, print_summary
+    from cg_cli.console.reporter import Reporter
     from cg_cli.settings import models
 
     viz.check(show or [])
@@ -59,10 +60,10 @@ def ask(
         from cg_cli.viz.recorder import Recorder
 
         session.observer = recorder = Recorder(session.backbone.frame_multiple)
-    with reporter.working("reading the video") as working:
-        answers = session.answer(video, texts, on_stage=working.stage, on_text=None if json else working.stream)
-        records = [working.record(record, json=json) for record in answers]
-    reporter.summary(records, json=json)
+    with answering(reporter) as printer:
+        answers = session.answer(video, texts, on_stage=printer.stage, on_text=None if json else printer.stream)
+        records = [printer.record(record, json=json) for record in answers]
+    print_summary(reporter, records, json=json)
     if show and recorder and any(record.ok for record in records):
         with reporter.working("drawing"):
             scene = recorder.scene(video, records)

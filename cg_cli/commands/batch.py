@@ -91,8 +91,8 @@ def batch(
     from cg_cli.batch import engines, items
     from cg_cli.batch import shard as shards
     from cg_cli.batch.run import Plan, run
-    from cg_cli.console import progress
-    from cg_cli.console.output import Reporter
+    from cg_cli.console import batch as console
+    from cg_cli.console.reporter import Reporter
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
@@ -127,10 +127,10 @@ def batch(
     if dry_run:
         from cg_cli.batch.forecast import forecast
 
-        progress.dry_run(reporter, plan, forecast(plan))
+        console.dry_run(reporter, plan, forecast(plan))
         return
     workers = engines.make(engine, settings, gpus)
-    with progress.watching(reporter) as listener:
+    with console.watching(reporter) as listener:
         report = run(plan, workers, listener)
-    progress.report(reporter, plan, report)
+    console.report(reporter, plan, report)
     raise typer.Exit(report.end(plan))

@@ -1,4 +1,5 @@
-"""What a shell may complete an open option's value with; closed ones complete themselves. Each imports what it needs when asked."""
+"""What a shell may complete an open option's value with; closed ones complete themselves. Each imports what it needs
+when asked."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ def config(
     cg config --init cg.yaml
     cg config --init ~/.config/cg/config.yaml
     """
-    from cg_cli.console.output import Reporter
+    from cg_cli.console.environment import print_settings
+    from cg_cli.console.reporter import Reporter
 
-    reporter = Reporter()
     if init:
         from cg_cli.settings.files import write_starter
         from cg_cli.settings.resolve import defaults
@@ -39,6 +39,6 @@ def config(
 
         descriptions = {name: help_text(setting) for name, setting in SETTINGS.items()}
         write_starter(init, defaults(), SETTINGS, descriptions)
-        reporter.line("written", str(init))
+        Reporter().line("written", str(init))
         return
-    reporter.resolved(resolved, as_json=json)
+    print_settings(resolved, as_json=json)

@@ -17,13 +17,13 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on
     cg doctor
     cg doctor --json > report.json
     """
-    from cg_cli.console.output import Reporter
+    from cg_cli.console.environment import print_diagnosis
+    from cg_cli.console.reporter import Reporter
 
-    reporter = Reporter()
-    with reporter.working("looking around"):
+    with Reporter().working("looking around"):
         from cg_cli.doctor import facts, self_test
 
-        found, test = facts(), self_test()
-    reporter.examined(found, test, as_json=json)
+        report, test = facts(), self_test()
+    print_diagnosis(report, test, as_json=json)
     if not test.ok:
         raise typer.Exit(1)

@@ -9,7 +9,10 @@ from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
-SOURCE_HELP = "what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"
+SOURCE_HELP = (
+    "what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; "
+    "without it, the list"
+)
 
 
 @with_settings("fetch")
@@ -44,17 +47,18 @@ def fetch_predictor(
     cg fetch-predictor my-a2v --default   # an installed one: only makes it the default
     cg fetch-predictor --remove my-a2v
     """
-    from cg_cli.console.output import Fetching, Reporter
+    from cg_cli.console.predictors import FetchProgress, print_installed, print_predictors, print_removed
+    from cg_cli.console.reporter import Reporter
     from cg_cli.predictors import fetch, sources
 
     reporter = Reporter(quiet=quiet)
     if remove is not None:
         if source is not None or default or sha256 is not None:
             raise UsageError("--remove NAME takes no SOURCE, --default or --sha256: run the two one after the other")
-        fetch.remove(remove, Fetching(reporter))
+        fetch.remove(remove, FetchProgress(reporter))
         if json:
             print(encode.dumps({"name": remove, "installed": False}))
-        reporter.removed(remove)
+        print_removed(reporter, remove)
         return
     if source is None:
         if sha256 is not None:
@@ -66,9 +70,11 @@ def fetch_predictor(
             for row in rows:
                 print(encode.dumps(row))
         else:
-            reporter.predictors(rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
+            print_predictors(reporter, rows, sources.no_predictor_for("Qwen2.5-Omni or video-SALMONN 2+"))
         return
-    row = fetch.install(source, sha256=sha256, offline=settings.offline, default=default, listener=Fetching(reporter))
+    row = fetch.install(
+        source, sha256=sha256, offline=settings.offline, default=default, listener=FetchProgress(reporter)
+    )
     if json:
         print(encode.dumps(row))
-    reporter.fetched(row)
+    print_installed(reporter, row)

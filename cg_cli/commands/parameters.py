@@ -57,8 +57,9 @@ Verbose = Annotated[bool, option("-v", "--verbose", help="also print the setting
 def with_settings(
     command: Command | None, *, check_machine: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that gives a command the options of all settings that ``command`` has (None: every setting), and calls it
-    with what they come to, as its argument ``settings``, or, if it has an argument ``resolved``, with their sources.
+    """A decorator that gives a command the options of all settings that ``command`` has (None: every setting), and
+    calls it with what they come to, as its argument ``settings``, or, if it has an argument ``resolved``, with their
+    sources.
 
     Args:
         check_machine: refuse devices, dtypes and quantization that this machine does not have.

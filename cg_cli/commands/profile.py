@@ -75,7 +75,8 @@ def profile(
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
     """
     from cg_cli.batch import items
-    from cg_cli.console.output import Reporter
+    from cg_cli.console.profile import print_profile, profiling
+    from cg_cli.console.reporter import Reporter
     from cg_cli.pruning import registry
     from cg_cli.questions import Collected
     from cg_cli.settings import models
@@ -105,7 +106,7 @@ def profile(
     reporter = Reporter(quiet=quiet)
     if weights == "trained":
         models.fetch(settings, reporter.note)
-    with reporter.profiling() as listener:
+    with profiling(reporter) as listener:
         for fault in collected.faults:
             listener.fault(fault)
         plan = sweep.Profile(
@@ -121,6 +122,6 @@ def profile(
         )
         summary = sweep.run(plan, listener)
         files = report.write(summary, out)
-    reporter.profiled(summary, files)
+    print_profile(reporter, summary, files)
     if summary["failed"] or collected.faults:
         raise typer.Exit(SOME_FAILED)

@@ -47,20 +47,21 @@ def train_predictor(
     cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
     cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
     """
-    from cg_cli.console.output import Reporter
+    from cg_cli.console.predictors import print_trained, training
+    from cg_cli.console.reporter import Reporter
     from cg_cli.settings import models
 
     reporter = Reporter(quiet=quiet)
 
     models.fetch(settings, reporter.note)
-    with reporter.learning() as listener:
+    with training(reporter) as listener:
         from cg_cli.predictors.job import train_predictor as run
 
         folder = cache or out.with_name(f"{out.name}.cache")
         report = run(
-            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound, publish_to=publish_dir,
-            listener=listener,
+            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound,
+            publish_to=publish_dir,            listener=listener,
         )  # fmt: skip
-    reporter.learned(out, report, publish_dir)
+    print_trained(reporter, out, report, publish_dir)
     if report.left_out:
         raise typer.Exit(SOME_FAILED)

@@ -27,7 +27,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class AnswerInputs:
-    """What an answer depends on. Two answers with equal inputs are the same answer; whatever could make them differ is here.
+    """What an answer depends on. Two answers with equal inputs are the same answer; whatever could make them differ is
+    here.
 
     Attributes:
         video: ``video_content`` of the file.
@@ -40,8 +41,8 @@ class AnswerInputs:
         keep: share of audio and video tokens.
         predictor: SHA-256 of the audio-to-visual predictor's file; None without one.
         media: how the file is sampled (``DecodeOptions`` without the time limit).
-        media_version, merge_version, decode_version: of the rules that turn a file into a Clip, fold dropped tokens into kept
-            ones, and turn logits into text.
+        media_version, merge_version, decode_version: of the rules that turn a file into a Clip, fold dropped tokens
+            into kept ones, and turn logits into text.
         sampling: ``Sampling`` as a mapping.
     """
 
@@ -82,8 +83,8 @@ def _plain(value: Any) -> Any:
 def video_content(path: str | Path) -> str:
     """What tells one video from another: SHA-256 of all bytes of the file, whatever its name, place and age.
 
-    Where there is no regular file to read, its path after UNREAD, so that the failure to come has a key as well, and another
-    one than the file will have.
+    Where there is no regular file to read, its path after UNREAD, so that the failure to come has a key as well, and
+    another one than the file will have.
     """
     try:
         return cached_sha256(path)

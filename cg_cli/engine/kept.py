@@ -32,7 +32,8 @@ class TokenTable:
         position: [3, K], multimodal rotary positions: time, height, width.
         merge_size: float32, how many tokens the row stands for in the language model; 0 for a dropped one.
         merged_into: int64, the row of the unpruned prefix that a dropped token was averaged into; -1 for none.
-        layers: float32, share of the language model's layers that read the row: 1 or 0 for a pruner before the language model.
+        layers: float32, share of the language model's layers that read the row: 1 or 0 for a pruner before the language
+            model.
         score: float32, by which the pruner ranks tokens, the highest kept first; NaN where it has none.
         reason: why the pruner kept or dropped it, in a few words.
     """
@@ -69,8 +70,8 @@ def token_table(
 
     Args:
         explanation: of ``selection``.
-        depth: of a pruner between layers, the share of the language model's layers that read each row of ``selection``; None
-            for one before the language model.
+        depth: of a pruner between layers, the share of the language model's layers that read each row of ``selection``;
+            None for one before the language model.
     """
     size, device = len(stream), stream.modality.device
     layers = torch.zeros(size, device=device)
@@ -107,16 +108,16 @@ def split_table(table: TokenTable, selection: Selection) -> tuple[TokenTable, To
 
 
 def save_npz(path: Path, kept: TokenTable, dropped: TokenTable, about: Mapping[str, Any]) -> None:
-    """Write both tables as one ``.npz`` (no pickles): the kept ones by their names, the dropped ones after ``dropped_``, and
-    ``about`` as JSON text. OSError as for any write."""
+    """Write both tables as one ``.npz`` (no pickles): the kept ones by their names, the dropped ones after
+    ``dropped_``, and ``about`` as JSON text. OSError as for any write."""
     columns = kept.columns() | {f"dropped_{name}": values for name, values in dropped.columns().items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **columns)  # type: ignore[arg-type]
 
 
 def save_json(path: Path, kept: TokenTable, dropped: TokenTable, about: Mapping[str, Any]) -> None:
-    """Write both tables as one JSON object: ``about``, ``kept`` and ``dropped``, columns by name; NaN is null. OSError as for any
-    write."""
+    """Write both tables as one JSON object: ``about``, ``kept`` and ``dropped``, columns by name; NaN is null. OSError
+    as for any write."""
     data = {"about": about, "kept": _columns(kept), "dropped": _columns(dropped)}
     write_atomic(path, json.dumps(data, allow_nan=False) + "\n")
 

@@ -40,7 +40,8 @@ def clip_flops(backbone: Backbone, pruned: Pruned) -> dict[str, int]:
 
 
 def layerwise_flops(backbone: Backbone, layerwise: LayerwisePrefill, total: int) -> dict[str, int]:
-    """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``total`` rows."""
+    """Operations of a prefill whose layers read fewer and fewer rows, and of one whose layers read all ``total``
+    rows."""
     pruned = sum(backbone.layer_flops(rows, 0) for rows in layerwise.rows)
     return {"prefill": pruned, "prefill_full": backbone.decoder_flops(total, 0, 0)}
 
@@ -88,7 +89,8 @@ def reset_peak_bytes(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak bytes of tensors on a CUDA device since ``reset_peak_bytes``; on the CPU, of the whole process since it started."""
+    """Peak bytes of tensors on a CUDA device since ``reset_peak_bytes``; on the CPU, of the whole process since it
+    started."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024

@@ -30,8 +30,8 @@ def load(
     """Load a model.
 
     Args:
-        model: a name (``nano``, ``qwen2.5-omni-7b`` ...), a directory, or OWNER/NAME on the Hugging Face hub; "auto" takes the
-            Qwen2.5-Omni that fits the GPU.
+        model: a name (``nano``, ``qwen2.5-omni-7b`` ...), a directory, or OWNER/NAME on the Hugging Face hub; "auto"
+            takes the Qwen2.5-Omni that fits the GPU.
         device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (bfloat16 on a GPU, float32 on the CPU), "float32", "bfloat16" or "float16".
         quantize: "none", or "int8" or "int4" for the language model's linear layers.
@@ -92,8 +92,8 @@ class Model:
         Args:
             pruner: which tokens stay; None keeps all.
             keep: share of audio and video tokens that stays, in (0, 1].
-            predictor: for a pruner that reads an audio-to-visual predictor and has none yet: a name, file, folder or hub
-                repository; "auto" takes the model's default.
+            predictor: for a pruner that reads an audio-to-visual predictor and has none yet: a name, file, folder or
+                hub repository; "auto" takes the model's default.
 
         Raises:
             UsageError: ``keep`` is no ratio, there is no pruner for it, or the predictor does not fit.
@@ -124,7 +124,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Context:
-    """A clip that the language model has read; every question shares its KV cache. Not to be used by two threads at once."""
+    """A clip that the language model has read; every question shares its KV cache. Not to be used by two threads at
+    once."""
 
     session: Session
     prefilled: Prefilled
@@ -160,7 +161,8 @@ class Context:
         temperature: float = Sampling.temperature,
         seed: int = Sampling.seed,
     ) -> list[records.Answer]:
-        """Answer several questions side by side, in fewer and larger steps: the answers of ``ask``. Raises as ``ask``."""
+        """Answer several questions side by side, in fewer and larger steps: the answers of ``ask``. Raises as
+        ``ask``."""
         sampling = Sampling(max_new_tokens, temperature, seed)
         answers = pipeline.decode(self.session.backbone, self.prefilled, questions, sampling)
         return [self._record(question, decoded, sampling) for question, decoded in zip(questions, answers)]

@@ -1,7 +1,7 @@
 """The pipeline: encode, prune, prefill, decode. The one place where the order of the stages is written.
 
-``cg ask``, ``cg batch``, ``cg profile``, nano's evaluation and a notebook run these functions. Each stage returns what it
-made and the seconds that it took, the device's work included. Knows no file and no setting; prints nothing.
+``cg ask``, ``cg batch``, ``cg profile``, nano's evaluation and a notebook run these functions. Each stage returns what
+it made and the seconds that it took, the device's work included. Knows no file and no setting; prints nothing.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Decoded:
     Attributes:
         layerwise: of a pruner that reads the question, the prefill of clip and question together.
         tokens: counts of what was kept; those of ``Pruned`` unless layers dropped more.
-        prefill_seconds, seconds: of the prefill that this question paid for by itself, and of decoding; of questions answered
-            together, ``seconds`` is an equal share.
+        prefill_seconds, seconds: of the prefill that this question paid for by itself, and of decoding; of questions
+            answered together, ``seconds`` is an equal share.
         together: questions that were decoded side by side.
     """
 
@@ -151,8 +151,8 @@ def encode(backbone: Backbone, clip: Clip) -> Encoded:
 
 
 def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> Pruned:
-    """The pruner chooses which tokens stay, and dropped ones may merge into them. ItemError, stage "prune", also where the
-    pruner does not keep exactly its budget."""
+    """The pruner chooses which tokens stay, and dropped ones may merge into them. ItemError, stage "prune", also where
+    the pruner does not keep exactly its budget."""
 
     def work() -> tuple[Budget, Selection, TokenStream, dict[str, int]]:
         budget = budgets.plan(encoded.stream, keep)
@@ -168,8 +168,8 @@ def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> 
 
 
 def prefill(backbone: Backbone, pruned: Pruned) -> Prefilled:
-    """The language model reads the clip once, for all questions, unless the pruner reads the question, too. ItemError, stage
-    "prefill"."""
+    """The language model reads the clip once, for all questions, unless the pruner reads the question, too. ItemError,
+    stage "prefill"."""
     if pruned.pruner.needs_question:
         return Prefilled(pruned, None, clip_flops(backbone, pruned), 0.0)
     prefix, seconds = run_stage("prefill", backbone.device, lambda: backbone.prefill(pruned.stream))
@@ -183,8 +183,8 @@ def decode(
     sampling: Sampling,
     on_text: Callable[[str], None] | None = None,
 ) -> list[Decoded]:
-    """Answer ``questions`` on one prefix, several of them side by side. ItemError, stage "decode" or, of a prefill that reads the
-    question, "prefill"; with several questions it may be the fault of one.
+    """Answer ``questions`` on one prefix, several of them side by side. ItemError, stage "decode" or, of a prefill that
+    reads the question, "prefill"; with several questions it may be the fault of one.
 
     Args:
         on_text: called with each piece of text as it is generated; only with one question.
@@ -216,7 +216,8 @@ def _decode_layerwise(
 
 
 def prefill_question(backbone: Backbone, pruned: Pruned, question: str) -> tuple[LayerwisePrefill, float]:
-    """A prefill of clip and question whose layers drop tokens as the pruner says, and its seconds. ItemError, stage "prefill"."""
+    """A prefill of clip and question whose layers drop tokens as the pruner says, and its seconds. ItemError, stage
+    "prefill"."""
     pruner = pruned.pruner
     if not isinstance(pruner, DecoderPruner):
         raise ItemError("prefill", f"pruner {pruner.name} reads the question but does not act between layers", "pruner")
@@ -235,7 +236,8 @@ def _check_budget(pruner: Pruner, kept: tuple[int, int], budget: Budget) -> None
 
 
 def run_stage(name: str, device: torch.device, work: Callable[[], T]) -> tuple[T, float]:
-    """What ``work`` returns and the seconds that it took, the device's part included. Nothing but one-line errors gets out."""
+    """What ``work`` returns and the seconds that it took, the device's part included. Nothing but one-line errors gets
+    out."""
     started = time.perf_counter()
     try:
         result = work()
@@ -249,6 +251,7 @@ def run_stage(name: str, device: torch.device, work: Callable[[], T]) -> tuple[T
         raise ItemError(name, f"out of memory on {device}: {advice}", memory.OUT_OF_MEMORY) from error
     except Exception as error:
         log.debug("stage %s failed", name, exc_info=True)
-        message = f"{type(error).__name__}: {one_line(error) if str(error) else 'no message'} (CG_DEBUG=1 shows the traceback)"
+        reason = one_line(error) if str(error) else "no message"
+        message = f"{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)"
         raise ItemError(name, message, "internal") from error
     return result, time.perf_counter() - started

@@ -1,4 +1,5 @@
-"""The policy around the pipeline: every question becomes a record, failures too, and running out of memory is tried once more.
+"""The policy around the pipeline: every question becomes a record, failures too, and running out of memory is tried
+once more.
 
 A session knows no model family and no pruner by name, and prints nothing.
 """
@@ -175,8 +176,8 @@ class Session:
         reused: bool,
         note: str = "",
     ) -> Record:
-        """The record of an answer, or the failure of one without a word; arguments as for ``answer.answer``, and a ``note`` for
-        its warnings."""
+        """The record of an answer, or the failure of one without a word; arguments as for ``answer.answer``, and a
+        ``note`` for its warnings."""
         if not decoded.generation.text.strip():
             return answer.failure(identity, answer.no_words())
         own = decoded.prefill_seconds + decoded.seconds
@@ -206,16 +207,16 @@ class Session:
         position, length = pruned.stream.next_position, self.backbone.context_length
         if position + self.sampling.max_new_tokens > length:
             warnings.append(
-                f"the clip reaches position {position:.0f} of the {length} that the model was made for: answers may suffer; "
-                f"a shorter clip helps, a smaller --keep does not"
+                f"the clip reaches position {position:.0f} of the {length} that the model was made for: "
+                f"answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
         return warnings
 
 
 @dataclass
 class _Attempt:
-    """One try at a clip, with the budget that is left. ItemError from stages that concern all of its questions, and for want of
-    memory."""
+    """One try at a clip, with the budget that is left. ItemError from stages that concern all of its questions, and for
+    want of memory."""
 
     session: Session
     inputs: AnswerInputs
@@ -242,7 +243,8 @@ class _Attempt:
             yield self._decode(prefilled, question)
 
     def _decode_together(self, prefilled: Prefilled, questions: Sequence[_Question]) -> list[Record] | None:
-        """The records of all questions; None where one of them may have spoilt it for all, so that apart the others succeed."""
+        """The records of all questions; None where one of them may have spoilt it for all, so that apart the others
+        succeed."""
         self.on_stage("decode")
         texts = [question.text for question in questions]
         try:

@@ -30,7 +30,8 @@ def project_file() -> Path | None:
 
 
 def config_files(named: Path | None) -> Iterator[tuple[str, Path]]:
-    """The config files that count, the weakest first, each with a word for where it is from; ``named`` is that of --config."""
+    """The config files that count, the weakest first, each with a word for where it is from; ``named`` is that of
+    --config."""
     if user_file().is_file():
         yield "user config", user_file()
     if project := project_file():
@@ -46,8 +47,8 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
         settings: by name, those that a file may hold. One that is optional may be null, which says nothing.
 
     Raises:
-        UsageError: the file cannot be read, is no YAML mapping, or has an unknown key, one twice, or a value of the wrong
-            type; one line, with the key and its line.
+        UsageError: the file cannot be read, is no YAML mapping, or has an unknown key, one twice, or a value of the
+            wrong type; one line, with the key and its line.
     """
     import yaml
 
@@ -104,8 +105,8 @@ def write_starter(
     import yaml
 
     lines = [
-        "# Settings of cg. A flag beats CG_* in the environment, that a file given with --config, that the nearest cg.yaml,",
-        "# that ~/.config/cg/config.yaml, that the preset. `cg config` shows what is in effect, and why.",
+        "# Settings of cg. A flag beats CG_* in the environment, that a file given with --config, that the nearest",
+        "# cg.yaml, that ~/.config/cg/config.yaml, that the preset. `cg config` shows what is in effect, and why.",
     ]
     for name, setting in settings.items():
         line = yaml.safe_dump({setting.key: defaults[name]}, default_flow_style=False, width=1000).strip()

@@ -64,8 +64,8 @@ def check_name(name: str) -> None:
     if name == AUTO or name.lower() in KNOWN or Path(name).expanduser().is_dir() or HUB_ID.fullmatch(name):
         return
     raise UsageError(
-        f"no model '{name}'{closest(name, (AUTO, *KNOWN))}: give one of {', '.join((AUTO, *KNOWN))}, a directory with config.json, "
-        f"or OWNER/NAME on the hub"
+        f"no model '{name}'{closest(name, (AUTO, *KNOWN))}: give one of {', '.join((AUTO, *KNOWN))}, "
+        f"a directory with config.json, or OWNER/NAME on the hub"
     )
 
 
@@ -80,7 +80,8 @@ def check_machine(settings: Settings) -> None:
 
 
 def fetch(settings: Settings, tell: Callable[[str], None], *, import_torch: bool = True) -> None:
-    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a download.
+    """Have the model that ``settings`` mean on this machine, before anything else is done; ``tell`` is told of a
+    download.
 
     Args:
         import_torch: without it, "auto" is left to whoever loads the model, since only torch can choose it.
@@ -139,8 +140,8 @@ def choose(name: str, device: str) -> str:
     seen = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
     small = KNOWN[usable[-1]]
     raise UsageError(
-        f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at once), "
-        f"or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
+        f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at "
+        f"once), or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
     )
 
 

@@ -36,8 +36,8 @@ class Preset:
         pruner: a name that ``pruning.registry`` knows.
         description: for people.
         options: of the pruner; checked when it is made.
-        media: how the video is read, for a model that was made for other frames than most; long options, see MEDIA_SETTINGS.
-            Their ranges are checked with the settings.
+        media: how the video is read, for a model that was made for other frames than most; long options, see
+            MEDIA_SETTINGS. Their ranges are checked with the settings.
     """
 
     name: str
@@ -125,7 +125,7 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
 
 
 def _check_types(data: dict[str, Any], source: str) -> None:
-    expected = {"keep": (int, float), "options": dict, "media": dict}
+    expected: dict[str, Any] = {"keep": (int, float), "options": dict, "media": dict}
     words = {"keep": "a number", "options": "keys and values", "media": "keys and values"}
     for key, value in data.items():
         # A bool is an int to Python, but "keep: yes" is no number.

@@ -58,7 +58,8 @@ def resolve_settings(
 
 
 def resolve_with_sources(levels: Sequence[Level], config: Path | None = None, *, config_files: bool = True) -> Resolved:
-    """As ``resolve_settings``, from ``levels`` above the config files, the weakest first, and with where each value is from."""
+    """As ``resolve_settings``, from ``levels`` above the config files, the weakest first, and with where each value is
+    from."""
     below = []
     for word, path in files.config_files(config) if config_files else ():
         below.append(Level.of(files.read(path, SETTINGS), f"{word} {path}"))

@@ -40,8 +40,8 @@ def _setting(
     complete: str = "",
     show_default: str = "",
 ) -> Any:
-    """The field of a setting; the arguments are those of ``Setting``. ``flag`` "" is the long option of the field's name, None no
-    option at all; bounds are of numbers."""
+    """The field of a setting; the arguments are those of ``Setting``. ``flag`` "" is the long option of the field's
+    name, None no option at all; bounds are of numbers."""
     bounds = Bounds(at_least, above, at_most, below)
     metadata = {
         "help": help, "panel": panel, "flag": flag, "bounds": bounds, "answer": answer, "commands": tuple(commands),
@@ -85,7 +85,8 @@ class Bounds:
 class Settings:
     """What one run does. Made by ``settings.resolve``: the preset sets ``keep``, ``pruner`` and ``pruner_options``.
 
-    Field names are the long options' names; ``min_frames`` and ``video_pixels`` have no option, presets and config files set them.
+    Field names are the long options' names; ``min_frames`` and ``video_pixels`` have no option, presets and config
+    files set them.
     """
 
     model: str = _setting(
@@ -117,7 +118,8 @@ class Settings:
         commands=("ask", "batch"), complete="pruners", show_default="the preset's",
     )  # fmt: skip
     predictor: str = _setting(
-        "auto", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or hub repository OWNER/NAME[@REVISION]; "
+        "auto", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or "
+        "hub repository OWNER/NAME[@REVISION]; "
         "auto: the model's default", PRUNING, commands=QUESTIONS, complete="predictors",
     )  # fmt: skip
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1 ... or mps", MODEL, answer=False, complete="devices")
@@ -173,7 +175,8 @@ class Setting:
         kind: str, int, float or bool.
         choices: the values that a closed set has; () for an open one.
         default: what it is when nobody says anything.
-        help, panel: for people; the text is plain, not markup, and ``{names}`` in it stands for what ``complete`` knows.
+        help, panel: for people; the text is plain, not markup, and ``{names}`` in it stands for what ``complete``
+            knows.
         flag: the long option; None if there is none. One that starts with ``--no-`` says the opposite of the setting.
         bounds: of a number.
         optional: whether null is a value.

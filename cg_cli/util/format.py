@@ -5,12 +5,11 @@ from __future__ import annotations
 
 def count(number: float, unit: str = "") -> str:
     """A number for people: three significant digits and a decimal prefix, e.g. ``41.2 G``."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(number) < 999.5:
-            break
+    prefixes = iter(("", "k", "M", "G", "T", "P"))
+    prefix = next(prefixes)
+    while abs(number) >= 999.5 and prefix != "P":
         number /= 1000
-    else:
-        prefix = "P"
+        prefix = next(prefixes)
     shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
     return f"{shown} {prefix}{unit}".rstrip()
 

@@ -1,4 +1,5 @@
-"""Diagnostics go to ``logging``, under the names of this package's modules; ``CG_DEBUG=1`` shows them, tracebacks too."""
+"""Diagnostics go to ``logging``, under the names of this package's modules; ``CG_DEBUG=1`` shows them, tracebacks
+too."""
 
 from __future__ import annotations
 

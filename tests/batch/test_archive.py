@@ -77,7 +77,10 @@ def test_overwrite_starts_again_but_not_while_another_writes(tmp_path):
     archive = opened(out, overwrite=True)
     assert out.read_text() == ""
     archive.append([answer()])
-    code = "import sys; from pathlib import Path; from cg_cli.batch.archive import Archive; Archive(Path(sys.argv[1]), (), overwrite=True)"
+    code = (
+        "import sys; from pathlib import Path; from cg_cli.batch.archive import Archive; "
+        "Archive(Path(sys.argv[1]), (), overwrite=True)"
+    )
     second = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True)
     assert "another cg batch is writing" in second.stderr and len(lines(out)) == 1
     archive.close()
@@ -134,7 +137,8 @@ def test_a_link_stays_a_link(tmp_path):
 def test_a_full_disk_leaves_whole_lines(tmp_path):
     out = tmp_path / "o.jsonl"
     code = (
-        "import resource, signal, sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from helpers.made import answer; "
+        "import resource, signal, sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; "
+        "from helpers.made import answer; "
         "from cg_cli.batch.archive import Archive; archive = Archive(Path(sys.argv[1]), ()); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\nwhile True: archive.append([answer()] * 2)"
     )

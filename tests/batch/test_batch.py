@@ -107,7 +107,7 @@ def test_a_manifest_to_stdout_and_what_it_passes_on(work):
 
 
 def test_a_dry_run_foretells_what_the_run_then_does(work):
-    code, out, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--dry-run")
+    code, out, _err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--dry-run")
     assert code == 0 and not (work / "o.jsonl").exists()
     foretold = {line["video"]: line for line in map(json.loads, out.splitlines())}
     assert foretold["clips/broken.mp4"]["error"]["type"] == "not_media" and len(foretold) == 6
@@ -213,7 +213,7 @@ def test_the_process_that_writes_never_loads_what_may_crash_it(work):
 
 
 def test_a_video_that_takes_too_long_is_a_failure(work):
-    code, _, err = cg(work, "clips/c000.mp4", *QUESTIONS, "-o", "o.jsonl", "--decode-timeout", "0.001")
+    code, _, _err = cg(work, "clips/c000.mp4", *QUESTIONS, "-o", "o.jsonl", "--decode-timeout", "0.001")
     assert code == 3 and [r["error"]["type"] for r in lines(work / "o.jsonl")] == ["timeout"] * 2
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_crashes_the_decoder_twice_is_poison(work, tmp_path):
         "    av.open = opened\n"
     )
     (work / "clips" / "bomb.mp4").write_bytes(SAMPLES[0].read_bytes()[:4321])
-    code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", python_path=hook)
+    code, _, _err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", python_path=hook)
     bomb = [r for r in lines(work / "o.jsonl") if r["video"] == "clips/bomb.mp4"]
     assert code == 3 and len(bomb) == 2 and len(lines(work / "o.jsonl")) == 14
     assert bomb[0]["error"]["type"] == "poison" and "SIGSEGV" in bomb[0]["error"]["message"]
@@ -294,12 +294,12 @@ def test_a_file_that_crashes_the_decoder_twice_is_poison(work, tmp_path):
 
 def test_out_of_memory_is_tried_once_more_with_less(work, plugin, silent):
     shutil.move(silent, work / "clips" / "silent.mp4")
-    code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--pruner", "greedy", python_path=plugin)
+    code, _, _err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--pruner", "greedy", python_path=plugin)
     done = {r["video"]: r for r in lines(work / "o.jsonl")}
     assert code == 3
     failed = done["clips/silent.mp4"]
     assert failed["error"]["type"] == "out_of_memory" and failed["attempts"] == 2
-    for video, record in done.items():
+    for _video, record in done.items():
         if record["ok"]:
             large = record["tokens"]["video"] == 512
             assert record["pruner"]["keep"] == (0.225 if large else 0.45)

@@ -81,8 +81,15 @@ def test_the_same_question_under_two_ids_is_asked_twice(here):
 
 
 def test_a_bad_line_costs_only_itself(here):
-    lines = ['{"video": "a.mp4", "question": "q?"}', "{torn", '["a.mp4"]', '{"video": 3}', '{"video": "a.mp4", "question": 5}',
-             '{"video": "a.mp4", "question": "n?", "score": NaN}', '{"video": "a.mp4", "question": "a\u2028?"}']  # fmt: skip
+    lines = [
+        '{"video": "a.mp4", "question": "q?"}',
+        "{torn",
+        '["a.mp4"]',
+        '{"video": 3}',
+        '{"video": "a.mp4", "question": 5}',
+        '{"video": "a.mp4", "question": "n?", "score": NaN}',
+        '{"video": "a.mp4", "question": "a\u2028?"}',
+    ]
     (here / "list.jsonl").write_text("\n".join(lines), encoding="utf-8")
     found = collect(["list.jsonl"], [])
     assert [q.text for q in found.items[0].questions] == ["q?", "a\u2028?"]

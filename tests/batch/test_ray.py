@@ -20,8 +20,8 @@ SCRIPT = """
 import json, sys
 from dataclasses import asdict
 from cg_cli.settings.resolve import resolve_settings
-from cg_cli.console.output import Reporter
-from cg_cli.console.progress import BatchProgress
+from cg_cli.console.reporter import Reporter
+from cg_cli.console.batch import BatchProgress
 from cg_cli.batch.run import Plan, run
 from cg_cli.batch.items import collect
 from cg_cli.batch.ray_engine import RayEngine

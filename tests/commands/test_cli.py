@@ -183,7 +183,10 @@ def test_the_same_seed_draws_the_same_answer(cg, tiny_model, clip):
 
 
 def test_help_is_fast_and_imports_nothing_heavy():
-    code = "import sys, cg_cli.main; heavy = {'torch', 'av', 'transformers', 'pydantic', 'numpy'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    code = (
+        "import sys, cg_cli.main; heavy = {'torch', 'av', 'transformers', 'pydantic', 'numpy'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -75,7 +75,8 @@ def test_what_does_not_fit_is_said_with_what_would(session, monkeypatch):
         pipeline.prepare(session.backbone, clip, session.pruner, session.keep)
     assert (caught.value.stage, caught.value.kind) == ("prefill", "out_of_memory")
     match = re.fullmatch(
-        r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: --keep (\S+) or --max-frames (\d+) would fit",
+        r"reading [\d,]+ tokens takes .* GiB at least, and .* GiB are free on cpu: "
+        r"--keep (\S+) or --max-frames (\d+) would fit",
         str(caught.value),
     )
     keep, frames = float(match[1]), int(match[2])

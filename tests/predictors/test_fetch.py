@@ -23,7 +23,8 @@ import torch
 from helpers.fetch_servers import Server, serving
 from rich.console import Console
 
-from cg_cli.console.output import Fetching, Reporter
+from cg_cli.console.predictors import FetchProgress
+from cg_cli.console.reporter import Reporter
 from cg_cli.errors import UsageError
 from cg_cli.predictors import files, installed, lookup, publish, sources, web
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
@@ -535,6 +536,6 @@ def test_two_at_once_take_turns(server, online, weights):
 
 def test_a_bar_is_for_people_who_watch():
     watched = lambda terminal, quiet=False: (
-        not Fetching(Reporter(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
+        not FetchProgress(Reporter(quiet, Console(file=io.StringIO(), force_terminal=terminal))).bar(total=1).disable
     )
     assert watched(True) and not watched(False) and not watched(True, quiet=True)

@@ -359,7 +359,7 @@ def test_two_pruners_side_by_side(opened, dog):
 
 
 def test_questions_answers_and_figures(opened, dog):
-    from cg_cli.console.output import figures
+    from cg_cli.engine.figures import figures
 
     scene = dog[0]
     text = opened.js('return document.getElementById("answers").textContent')

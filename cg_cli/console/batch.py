@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from rich.table import Table
 
 from cg_cli.batch.run import Plan, Report, Totals
-from cg_cli.console.output import Reporter
+from cg_cli.console.reporter import Reporter
 from cg_cli.questions import Item
 from cg_cli.records import Record
 from cg_cli.util.format import count, duration, share
@@ -26,8 +26,8 @@ def watching(reporter: Reporter) -> Iterator[BatchProgress]:
     bar = None
     if reporter.err.is_terminal and not reporter.quiet:
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn(compact=True),
-            console=reporter.err, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8),
+            TimeRemainingColumn(compact=True),            console=reporter.err, transient=True,
         )  # fmt: skip
     watch = BatchProgress(reporter, bar)
     if bar is None:

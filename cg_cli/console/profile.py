@@ -1,16 +1,68 @@
-"""The summary of a profile as a table for the terminal."""
+"""``cg profile``: how far it is, and the table at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.status import Status
 from rich.table import Table
 
+from cg_cli.console.reporter import Reporter
 from cg_cli.profiling.report import row
 
 NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
+
+
+@contextmanager
+def profiling(reporter: Reporter) -> Iterator[ProfileProgress]:
+    """Progress of a profile."""
+    with reporter.working("loading the model") as status:
+        yield ProfileProgress(reporter, status)
+
+
+@dataclass
+class ProfileProgress:
+    """A profile in work."""
+
+    reporter: Reporter
+    status: Status | None
+
+    def fault(self, message: str) -> None:
+        self.reporter.line("error", message)
+
+    def note(self, message: str) -> None:
+        self.reporter.note(message)
+
+    def loaded(self, facts: Mapping[str, Any]) -> None:
+        if not self.reporter.quiet:
+            model, layers = (
+                facts["model"],
+                f", {facts['model']['layers']} layers of each part" if facts["model"]["layers"] else "",
+            )
+            self.reporter.line(
+                "model",
+                f"{model['id']}, {model['weights']} weights{layers}, on {facts['device_name']}, {facts['dtype']}",
+            )
+
+    def measured(self, done: int, total: int) -> None:
+        if self.status:
+            self.status.update(f"measuring: {done} of {total} clips")
+        elif not self.reporter.quiet and (done == total or done % 10 == 0):
+            self.reporter.line("measured", f"{done} of {total} clips")
+
+
+def print_profile(reporter: Reporter, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """The table of a profile and where its files are on stderr, the summary as the last line of stdout."""
+    if not reporter.quiet:
+        reporter.err.print(table(summary))
+    reporter.written(files)
+    print(json.dumps(summary), flush=True)
 
 
 def table(summary: Mapping[str, Any]) -> Table:

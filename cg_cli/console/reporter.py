@@ -1,0 +1,47 @@
+"""One way to say a line: data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from cg_cli.settings.table import Settings
+
+
+@dataclass
+class Reporter:
+    """What a command says while it works: data on stdout, everything else on stderr."""
+
+    quiet: bool = False
+    err: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def line(self, kind: str, message: str) -> None:
+        """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup."""
+        style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
+        self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
+
+    def note(self, message: str) -> None:
+        """One line that a quiet run does without."""
+        if not self.quiet:
+            self.line("note", message)
+
+    def settings(self, settings: Settings) -> None:
+        for name, value in asdict(settings).items():
+            self.line("setting", f"{name.replace('_', '-')} = {value}")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Status | None]:
+        """A spinner on a terminal, nothing elsewhere."""
+        spin = self.err.is_terminal and not self.quiet
+        with self.err.status(what) if spin else nullcontext() as status:
+            yield status
+
+    def written(self, files: Sequence[Path]) -> None:
+        if not self.quiet:
+            self.line("written", ", ".join(map(str, files)))
