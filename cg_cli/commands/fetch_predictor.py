@@ -9,7 +9,10 @@ from cg_cli.commands.parameters import argument, option, with_settings
 from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
-SOURCE_HELP = "what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; without it, the list"
+SOURCE_HELP = (
+    "what to install: a name from the list, OWNER/NAME[@REVISION] on the hub, a URL, a file or a folder; "
+    "without it, the list"
+)
 
 
 @with_settings("fetch")

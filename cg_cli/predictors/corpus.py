@@ -20,8 +20,8 @@ from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
-from cg_cli.records import video_identity
 from cg_cli.util.checkpoints import save_checkpoint
+from cg_cli.util.hashing import cached_sha256
 
 SAMPLE_SIZE = 64  # single video tokens kept of a clip
 CACHE_VERSION = 2  # of the files of encoded clips
@@ -100,11 +100,9 @@ def encode_all(
     cache.mkdir(parents=True, exist_ok=True)
     with media.DecodeWorker() as worker:
         for video in videos:
-            inputs = (
-                f"{CACHE_VERSION}|{video_identity(str(video))}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
-            )
-            file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
             try:
+                inputs = f"{CACHE_VERSION}|{_content(video)}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
+                file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
                 if file.exists():
                     yield ClipWindows(**torch.load(file, weights_only=True))
                 else:
@@ -112,6 +110,13 @@ def encode_all(
             except ItemError as error:
                 on_fault(f"{video}: {error}")
                 yield None
+
+
+def _content(video: Path) -> str:
+    try:
+        return cached_sha256(video)
+    except OSError as error:
+        raise ItemError("media", f"cannot be read: {error.strerror or error}", "unreadable") from error
 
 
 def _encode(
