@@ -57,20 +57,22 @@ class _Worker:
 
     def __init__(self, settings: Settings, decoders: int, events: queue.SimpleQueue):
         self.ready = False
-        self.told = False  # to stop
+        self.stopping = False  # it was told to stop
         self.tasks: dict[int, _Task] = {}
         self.current: int | None = None  # number of the task that the model is at
         self.stage = "encode"
         self._stderr = tempfile.TemporaryFile()
         debug = os.environ.get("CG_DEBUG") == "1"
         self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
+        assert self.process.stdin and self.process.stdout
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
         self.send({"settings": asdict(settings), "decoders": decoders})
         self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
         self._thread.start()
 
     def send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a dead worker's end of the pipe; the reader tells of it
-            send(self.process.stdin, message)
+            send(self._stdin, message)
 
     def give(self, task: _Task) -> None:
         self.tasks[task.job.number] = task
@@ -89,12 +91,12 @@ class _Worker:
         self.process.wait(STOP_TIMEOUT_S)
         self._thread.join(STOP_TIMEOUT_S)  # before its pipe is closed
         self._stderr.close()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
 
     def _read(self, events: queue.SimpleQueue) -> None:
-        reader = Reader(self.process.stdout.read)
+        reader = Reader(self._stdout.read)
         with contextlib.suppress(EOFError, OSError, ValueError):  # it ended, or was killed and its pipe closed
             while True:
                 events.put((self, reader.receive()[0]))
@@ -139,8 +141,8 @@ class Pool:
         while True:
             if self._stopping:
                 raise KeyboardInterrupt
-            slot, message = self._next()
-            for _ in self._take(slot, message):
+            worker_slot, message = self._next()
+            for _ in self._take(worker_slot, message):
                 pass  # nobody has work yet
             if message and message["event"] == "ready":
                 return message
@@ -181,8 +183,8 @@ class Pool:
                 if not worker.ready:
                     worker.kill()
                     del self._workers[slot]
-                elif not worker.told:
-                    worker.told = True
+                elif not worker.stopping:
+                    worker.stopping = True
                     worker.send({"event": "stop"})
             return bool(self._workers)
         room = self.decoders + 2  # one at the model, one ready
@@ -216,13 +218,13 @@ class Pool:
                 yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
 
     def _on_worker_exit(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
-        """A worker ended: the task that its model was at has one life less, the others wait for the next worker."""
+        """A worker ended: the task that its model was at has one attempt less, the others wait for the next worker."""
         del self._workers[slot]
         device, cause = self.devices[slot], worker.cause_of_death()
         worker.kill()
         if self._stopping:
             return
-        blamed = worker.tasks.pop(worker.current, None)
+        blamed = None if worker.current is None else worker.tasks.pop(worker.current, None)
         self._again.extend(worker.tasks.values())
         if blamed:
             blamed.deaths += 1

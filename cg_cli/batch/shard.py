@@ -13,6 +13,10 @@ from cg_cli.errors import UsageError
 
 AUTO = "auto"
 MIB = 1 << 20
+VARIABLES = (
+    "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
+    "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,39 +62,39 @@ def parse(text: str, environment: Mapping[str, str]) -> Shard:
     index, slash, count = text.partition("/")
     try:
         if index == AUTO:
-            found, total = _from_environment(environment)
-            shard = found, int(count) if slash else total
+            found, known = _from_environment(environment)
+            shard, total = found, int(count) if slash else known
         else:
-            shard = int(index), int(count)
+            shard, total = int(index), int(count)
     except ValueError:
         raise UsageError(f"--shard {text}: give I/N with I from 0 to N - 1, auto, or auto/N") from None
-    if shard[1] is None:
+    if total is None:
         raise UsageError(f"--shard {text}: Kubernetes tells a pod its index but not how many there are: give auto/N")
-    if not 0 <= shard[0] < shard[1]:
-        raise UsageError(f"--shard {text}: there is no shard {shard[0]} of {shard[1]}; they count from 0")
-    return Shard(*shard)
+    if not 0 <= shard < total:
+        raise UsageError(f"--shard {text}: there is no shard {shard} of {total}; they count from 0")
+    return Shard(shard, total)
 
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[int, int | None]:
     """Index and count. A job array with several tasks in each of its jobs counts them all."""
-
-    def number(name: str, default: int | None = None) -> int | None:
-        return int(environment[name]) if environment.get(name) else default
-
-    if number("WORLD_SIZE") is not None and number("RANK") is not None:  # torchrun
-        return number("RANK"), number("WORLD_SIZE")
-    tasks, task = number("SLURM_NTASKS", 1), number("SLURM_PROCID", 0)
-    if number("SLURM_ARRAY_TASK_ID") is not None:
-        step = number("SLURM_ARRAY_TASK_STEP", 1)
-        job = (number("SLURM_ARRAY_TASK_ID") - number("SLURM_ARRAY_TASK_MIN", 0)) // step
-        count = number("SLURM_ARRAY_TASK_COUNT")
-        if count is None:
-            count = (number("SLURM_ARRAY_TASK_MAX") - number("SLURM_ARRAY_TASK_MIN", 0)) // step + 1
+    numbers = {name: int(value) for name, value in environment.items() if name in VARIABLES and value}
+    if "WORLD_SIZE" in numbers and "RANK" in numbers:  # torchrun
+        return numbers["RANK"], numbers["WORLD_SIZE"]
+    tasks, task = numbers.get("SLURM_NTASKS", 1), numbers.get("SLURM_PROCID", 0)
+    if "SLURM_ARRAY_TASK_ID" in numbers:
+        first, step = numbers.get("SLURM_ARRAY_TASK_MIN", 0), numbers.get("SLURM_ARRAY_TASK_STEP", 1)
+        job = (numbers["SLURM_ARRAY_TASK_ID"] - first) // step
+        if "SLURM_ARRAY_TASK_COUNT" in numbers:
+            count = numbers["SLURM_ARRAY_TASK_COUNT"]
+        elif "SLURM_ARRAY_TASK_MAX" in numbers:
+            count = (numbers["SLURM_ARRAY_TASK_MAX"] - first) // step + 1
+        else:
+            raise UsageError("--shard auto: SLURM does not say how many jobs the array has; give I/N")
         return job * tasks + task, count * tasks
-    if number("SLURM_PROCID") is not None:
+    if "SLURM_PROCID" in numbers:
         return task, tasks
-    if number("JOB_COMPLETION_INDEX") is not None:  # an indexed Job of Kubernetes
-        return number("JOB_COMPLETION_INDEX"), number("JOB_COMPLETIONS")
+    if "JOB_COMPLETION_INDEX" in numbers:  # an indexed Job of Kubernetes
+        return numbers["JOB_COMPLETION_INDEX"], numbers.get("JOB_COMPLETIONS")
     raise UsageError(
         "--shard auto: neither SLURM, an indexed Kubernetes Job nor torchrun says which shard this is; give I/N"
     )

@@ -115,7 +115,9 @@ def _annotation(setting: Setting) -> Any:
     more = {"autocompletion": complete} if complete else {}
     return Annotated[
         kind | None,
-        option(setting.flag, help=help_text(setting), rich_help_panel=setting.panel, envvar=setting.variable, **more),
+        option(
+            setting.flag or "", help=help_text(setting), rich_help_panel=setting.panel, envvar=setting.variable, **more
+        ),
     ]
 
 

@@ -66,9 +66,11 @@ def answer(
         prefill_seconds, kv_bytes, reused = decoded.prefill_seconds, decoded.layerwise.kv_bytes, False
     height, width = clip.frames.shape[1:3] if clip.frames is not None else (0, 0)
     return records.Answer(
-        **record_identity,
+        key=record_identity["key"],
+        video=record_identity["video"],
+        question=record_identity["question"],
         answer=generation.text.strip(),
-        finish=generation.finish,
+        finish=generation.finish,  # type: ignore[arg-type]  # the record checks it
         prefix_reused=reused,
         answered_together=decoded.together,
         model=records.Model(
@@ -78,7 +80,7 @@ def answer(
             device=str(backbone.device),
             device_name=metrics.device_name(backbone.device),
             dtype=inputs.dtype,
-            quantize=inputs.quantize,
+            quantize=inputs.quantize,  # type: ignore[arg-type]  # the record checks it
         ),
         pruner=records.Pruning(
             name=pruner.name,
@@ -99,7 +101,7 @@ def answer(
             height=height,
             source_width=clip.source_width,
             source_height=clip.source_height,
-            audio=clip.audio_status,
+            audio=clip.audio_status,  # type: ignore[arg-type]  # the record checks it
             audio_s=round(clip.audio_s, 6),
             complete=clip.complete,
             content=inputs.video,

@@ -11,18 +11,24 @@ FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
 NOTE = "* without answering: what an answer costs depends on its length"
 
 
-def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
+Row = tuple[str, ...]
+
+
+def _row(name: str, full: str, used: str, part: str = "", took: str = "") -> Row:
+    return name, full, used, part, took
+
+
+def figures(answers: Sequence[Answer]) -> list[list[Row]]:
     """Tokens, FLOPs and latency of one clip and the questions answered on it, in words: sections of rows of
     ``FIGURES``."""
     first = answers[0]
     tokens, flops, seconds = first.tokens, first.flops, first.latency_s
-    row = lambda name, full, used, part="", took="": (name, full, used, part, took)
 
     full, used = tokens.video + tokens.audio, tokens.video_kept + tokens.audio_kept
     counted = [
-        row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
-        row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
-        row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
+        _row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
+        _row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
+        _row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
     ]
     towers = count(flops.vision + flops.audio, "FLOP")
     predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
@@ -35,15 +41,15 @@ def figures(answers: Sequence[Answer]) -> list[list[tuple[str, ...]]]:
     full, used = before + flops.prefill_full, before + flops.predictor + read
     total = duration(sum(a.latency_s.total for a in answers))
     stages = [
-        row("read the file", "", "", "", duration(seconds.media)),
-        row("encode", towers, towers, "", duration(seconds.encode)),
-        row("prune", "-", predictor, "", duration(seconds.prune)),
-        row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
-        row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
-        row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
+        _row("read the file", "", "", "", duration(seconds.media)),
+        _row("encode", towers, towers, "", duration(seconds.encode)),
+        _row("prune", "-", predictor, "", duration(seconds.prune)),
+        _row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
+        _row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
+        _row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
     ]
     memory = [
-        row("KV cache of the clip", "", size(first.memory.kv_bytes)),
-        row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
+        _row("KV cache of the clip", "", size(first.memory.kv_bytes)),
+        _row("peak memory", "", size(max(a.memory.peak_bytes for a in answers))),
     ]
     return [counted, stages, memory]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -123,7 +124,7 @@ def save_json(path: Path, kept: TokenTable, dropped: TokenTable, about: Mapping[
 def _columns(table: TokenTable) -> dict[str, Any]:
     def plain(values: np.ndarray) -> Any:
         if values.dtype.kind == "f":
-            values = np.where(np.isfinite(values), values.astype(object), None)
+            return [number if math.isfinite(number) else None for number in values.tolist()]
         return values.tolist()
 
     return {name: plain(values) for name, values in table.columns().items()}

@@ -47,7 +47,8 @@ from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 from cg_cli.questions import Item
 from cg_cli.records import Record
 from cg_cli.settings import models
-from cg_cli.settings.table import NO_PRUNER, Settings, resolve
+from cg_cli.settings.resolve import resolve_settings
+from cg_cli.settings.table import NO_PRUNER, Settings
 
 QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "What colour is it?", "What happens first?")
 THREADS = "OMP_NUM_THREADS"  # of worker processes
@@ -168,8 +169,8 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=32)
     options = parser.parse_args()
     overrides = {"model": options.model, "keep": options.keep, "max_new_tokens": options.max_new_tokens}
-    settings = resolve(overrides)
-    unpruned_settings = resolve({**overrides, "keep": 1.0, "pruner": NO_PRUNER})
+    settings = resolve_settings(overrides)
+    unpruned_settings = resolve_settings({**overrides, "keep": 1.0, "pruner": NO_PRUNER})
     videos = list(map(str, walk(options.clips, VIDEO_SUFFIXES, on_error=_stop)))
     plain = Plain(settings)
     plain.answers(videos[0], QUESTIONS[:1])  # warm-up; so do the workers of a batch, with one clip

@@ -54,7 +54,7 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         # Nodes rather than values: only they know their lines, and whether a key is there twice.
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"config file {path}: {error.strerror}") from error
@@ -80,7 +80,7 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
             continue
         if type(value) is not setting.kind and not (setting.kind is float and type(value) is int):
             raise UsageError(f"{where}: {key} must be {_WORDS[setting.kind]}, not {value!r}")
-        values[name] = setting.kind(value)
+        values[name] = float(value) if isinstance(value, int) and setting.kind is float else value
     return values
 
 

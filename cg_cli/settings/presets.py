@@ -138,6 +138,6 @@ def _check_types(data: dict[str, Any], source: str) -> None:
         if key not in MEDIA_SETTINGS:
             hint = closest(str(key), MEDIA_SETTINGS)
             raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}")
-        kind = MEDIA_SETTINGS[key].kind
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-            raise UsageError(f"preset {source}: {key} must be a {'whole ' * (kind is int)}number, not {value!r}")
+        whole = MEDIA_SETTINGS[key].kind is int
+        if isinstance(value, bool) or not isinstance(value, (int,) if whole else (int, float)):
+            raise UsageError(f"preset {source}: {key} must be a {'whole ' * whole}number, not {value!r}")

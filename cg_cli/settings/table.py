@@ -22,6 +22,7 @@ NO_PRUNER = "none"  # the pruner that keeps everything
 Command = Literal["ask", "batch", "profile", "train", "fetch"]
 EVERY_COMMAND: tuple[Command, ...] = ("ask", "batch", "profile", "train")  # that loads a model
 QUESTIONS: tuple[Command, ...] = ("ask", "batch", "profile")  # commands that generate answers
+BATCH_ALONE: tuple[Command, ...] = ("batch",)
 
 
 def _setting(
@@ -144,7 +145,7 @@ class Settings:
         defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, answer=False
     )
     show_dir: str | None = _setting(
-        None, "folder for a sheet of what was kept of each video", MODEL, answer=False, commands=("batch",)
+        None, "folder for a sheet of what was kept of each video", MODEL, answer=False, commands=BATCH_ALONE
     )
     min_frames: int = _setting(
         0, "frames at least, even if that takes more a second than fps; 0: no such limit", MEDIA, flag=None, at_least=0

@@ -11,7 +11,7 @@ PLUGIN = """
 import os
 from dataclasses import dataclass
 import torch
-from cg_cli.pruning.random import Random
+from cg_cli.pruning.methods.random import Random
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
 @dataclass(frozen=True)

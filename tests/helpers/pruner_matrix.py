@@ -80,4 +80,4 @@ DECODER_CASES = [
     Case("omnidrop"),
     Case("omnidrop", {"first": 0.02, "last": 0.5}),
     Case("seats"),
-]  # between layers: tests/backbones/test_layerwise_prefill.py
+]  # between layers: tests/backbones

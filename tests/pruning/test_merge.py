@@ -26,7 +26,7 @@ def test_every_field_is_gathered_at_the_kept_rows():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_with_weights_1_a_merged_row_is_the_mean_of_what_it_stands_for(dtype: torch.dtype):
+def test_with_weights_1_a_merged_row_is_the_mean_of_its_tokens(dtype: torch.dtype):
     stream = make_stream(dtype=dtype)
     groups = {3: [7, 8, 20], 5: [4], 30: []}  # kept row: the rows folded into it
     pairs = [(row, into) for into, rows in groups.items() for row in rows]

@@ -1,10 +1,11 @@
-"""The pruner contract (design, section 6), for every pruner of the matrix."""
+"""The pruner contract, for every pruner of the matrix."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -185,14 +186,17 @@ class CountOperations(TorchDispatchMode):
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """Count the calls by which Python reads a tensor's values (on the CPU most never reach the dispatcher)."""
     calls: Counter[str] = Counter()
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self, *args, **kwargs):
+            calls[name] += 1
+            return original(self, *args, **kwargs)
+
+        return call
+
     with monkeypatch.context() as patch:
         for name in READS:
-
-            def counting(self, *args, _name=name, _original=getattr(torch.Tensor, name), **kwargs):
-                calls[_name] += 1
-                return _original(self, *args, **kwargs)
-
-            patch.setattr(torch.Tensor, name, counting)
+            patch.setattr(torch.Tensor, name, counting(name, getattr(torch.Tensor, name)))
         yield calls
 
 

@@ -110,7 +110,7 @@ def test_a_layer_drops_by_hand():
     """14 entered for a budget of 10: 16 x 14 + 2 x 13 + 2 x 10 + 4 x 2 is 278 of 280. Before layer 18 three of thirteen
     go, weights e^(score / 0.1): chunk 0 has video .30 and audio .02, chunk 1 video .10 and audio .02."""
     assert schedule(14, 10, 28)[14:25] == [14, 14, 13, 13, 10, 10, 2, 2, 2, 2, 0]
-    attention = [0.30, 0.31, 0.29, 0.30, 0.02, 0.02, 0.03] + [0.10, 0.12, 0.08, 0.10, 0.01, 0.03]
+    attention = [0.30, 0.31, 0.29, 0.30, 0.02, 0.02, 0.03, 0.10, 0.12, 0.08, 0.10, 0.01, 0.03]
     kinds = [VIDEO] * 4 + [AUDIO] * 3 + [VIDEO] * 4 + [AUDIO] * 2
     times = [0.0] * 4 + [0.5] * 3 + [2.0] * 4 + [2.5] * 2
     pruner, budget = Seats(), Budget(7, 3)
