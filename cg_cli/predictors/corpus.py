@@ -100,9 +100,9 @@ def encode_all(
     cache.mkdir(parents=True, exist_ok=True)
     with media.DecodeWorker() as worker:
         for video in videos:
-            inputs = f"{CACHE_VERSION}|{cached_sha256(video)}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
-            file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
             try:
+                inputs = f"{CACHE_VERSION}|{_content(video)}|{backbone.id}|{backbone.revision}|{options}|{window_s}"
+                file = cache / f"{hashlib.sha256(inputs.encode()).hexdigest()[:32]}.pt"
                 if file.exists():
                     yield ClipWindows(**torch.load(file, weights_only=True))
                 else:
@@ -110,6 +110,13 @@ def encode_all(
             except ItemError as error:
                 on_fault(f"{video}: {error}")
                 yield None
+
+
+def _content(video: Path) -> str:
+    try:
+        return cached_sha256(video)
+    except OSError as error:
+        raise ItemError("media", f"cannot be read: {error.strerror or error}", "unreadable") from error
 
 
 def _encode(

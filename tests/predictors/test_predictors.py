@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,6 +156,13 @@ def test_a_stream_is_cut_into_windows_that_have_both():
 def test_a_stream_without_sound_has_nothing_to_learn_from():
     with pytest.raises(ItemError, match="both sound and picture"):
         corpus.split_windows(make_stream(audio_per_chunk=0), 1.0)
+
+
+def test_a_video_that_cannot_be_read_is_reported_and_left_out(tmp_path):
+    faults = []
+    backbone = SimpleNamespace(id="model", revision="rev")
+    encoded = corpus.encode_all([tmp_path / "gone.mp4"], backbone, None, 1.0, tmp_path / "cache", faults.append)
+    assert list(encoded) == [None] and len(faults) == 1 and "gone.mp4: cannot be read: No such file" in faults[0]
 
 
 def test_videos_are_found_in_folders_each_once(tmp_path):
