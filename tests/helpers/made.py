@@ -52,7 +52,7 @@ def answer(video: str = "a.mp4", question: str = "q?", key: str | None = None, *
         model={"id": "m", "revision": None, "family": "f", "device": "cpu", "device_name": "cpu", "dtype": "float32"},
         pruner={"name": "random", "preset": "paper", "keep": 0.45, "predictor": None, "options": {}},
         media={"duration_s": 8, "frames": 16, "fps": 2, "width": 224, "height": 224,
-               "source_width": 224, "source_height": 224,               "audio": "used", "audio_s": 8, "complete": True},
+               "source_width": 224, "source_height": 224, "audio": "used", "audio_s": 8, "complete": True},
         tokens={"video": 512, "video_kept": 120, "audio": 200, "audio_kept": 200, "text": 31,
                 "keep": 0.4494, "question": 9, "answer": 4},
         flops={"vision": 1, "audio": 1, "predictor": 0, "prefill": 2, "prefill_full": 4, "decode": 1},
