@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers.made import SAMPLES, folder_of, lines, told
+from helpers.processes import children, wait_for_line, wait_until
 
 from cg_cli import records
 from cg_cli.batch.job import Job
@@ -161,8 +162,7 @@ def test_an_interrupt_finishes_what_is_begun_and_says_how_to_go_on(tmp_path):
     folder_of(tmp_path / "clips", 40)
     process = start(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")
     out = tmp_path / "o.jsonl"
-    while not (out.exists() and out.stat().st_size) and process.poll() is None:
-        time.sleep(0.02)
+    wait_until(lambda: process.poll() is not None or (out.exists() and out.stat().st_size))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     done = lines(out)
@@ -170,10 +170,10 @@ def test_an_interrupt_finishes_what_is_begun_and_says_how_to_go_on(tmp_path):
     assert f"{80 - len(done)} questions are left; go on with: cg batch clips" in err
     assert json.loads((tmp_path / "o.run.json").read_text())["status"] == "interrupted"
     process = start(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")
-    time.sleep(1.0)
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
+    wait_until(lambda: children(process.pid, "cg_cli.batch.worker"))  # signals are caught by then
+    process.send_signal(signal.SIGTERM)
+    wait_for_line(process, "once more ends at once")
+    process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     process.communicate(timeout=60)
     assert process.returncode == 130 and time.monotonic() - began < 5
@@ -239,9 +239,8 @@ def test_twenty_kills_lose_nothing_and_duplicate_nothing(tmp_path):
             before = 0
     assert cg(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")[0] == 3
     assert sorted(map(told, lines(out)), key=str) == sorted(map(told, whole), key=str)
-    time.sleep(2)
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in listed  # no process is left behind
+    listed = lambda: subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    wait_until(lambda: str(tmp_path) not in listed())  # no process is left behind
 
 
 def test_a_file_that_kills_its_worker_twice_is_poison_and_the_others_are_answered(work, plugin, silent):

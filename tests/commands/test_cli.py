@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from helpers import tiny
+from helpers.processes import drain, wait_for_output
 
 from cg_cli import records
 from cg_cli.nano.script import write_script
@@ -217,9 +218,12 @@ def test_a_reader_that_leaves_is_no_traceback(tiny_model, clip):
 
 def test_ctrl_c_is_exit_130_and_one_line(tiny_model, clip):
     command = [sys.executable, "-m", "cg_cli", "ask", clip, "What?", "--model", tiny_model, "--max-new-tokens", "30000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    terminal, stdout = pty.openpty()  # an answer is streamed to a terminal only
+    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    os.close(stdout)
+    wait_for_output(terminal)  # the first words of the answer
     process.send_signal(signal.SIGINT)
+    drain(terminal)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (130, "cg: error: interrupted")
 
