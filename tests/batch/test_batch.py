@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.made import SAMPLES, folder_of, lines, told
+from helpers.made import CLIPS, folder_of, lines, told
 from helpers.processes import children, wait_for_line, wait_until
 
 from cg_cli import records
@@ -273,7 +273,7 @@ def test_a_file_that_crashes_the_decoder_twice_is_poison(work, tmp_path):
         "        return plain(file, *args, **more)\n"
         "    av.open = opened\n"
     )
-    (work / "clips" / "bomb.mp4").write_bytes(SAMPLES[0].read_bytes()[:4321])
+    (work / "clips" / "bomb.mp4").write_bytes(CLIPS[0].read_bytes()[:4321])
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", python_path=hook)
     bomb = [r for r in lines(work / "o.jsonl") if r["video"] == "clips/bomb.mp4"]
     assert code == 3 and len(bomb) == 2 and len(lines(work / "o.jsonl")) == 14

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import tiny
+from helpers import SAMPLES, tiny
 from helpers.processes import drain, wait_for_output
 
 from cg_cli import records
@@ -235,7 +235,7 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     monkeypatch.setattr(training, "FEWEST", 4)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
-    videos = [str(Path(__file__).parents[2] / "samples"), str(tmp_path / "broken.mp4")]
+    videos = [str(SAMPLES), str(tmp_path / "broken.mp4")]
     train_it = (
         "train-predictor",
         *videos,
@@ -292,7 +292,7 @@ def test_a_predictor_that_does_not_fit_or_is_not_there_is_one_line(cg, tiny_mode
 
 def test_training_a_predictor_refuses_what_cannot_work(cg, tmp_path):
     (tmp_path / "empty").mkdir()
-    samples = str(Path(__file__).parents[2] / "samples")
+    samples = str(SAMPLES)
     for arguments, reason in (
         ((str(tmp_path / "empty"), "-o", str(tmp_path / "p")), "no video"),
         ((samples, "-o", str(tmp_path / "none" / "p")), "no such folder"),
