@@ -8,17 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from cg_cli.backbones import decoding
-from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
 from cg_cli.pruning.stream import TokenStream
+
+if TYPE_CHECKING:
+    from cg_cli.backbones.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+from helpers import SAMPLES
 from helpers.families import FAMILIES
 from helpers.official import logits_of
 from helpers.pruner_matrix import CASES, DECODER_CASES
@@ -30,7 +30,7 @@ from cg_cli.settings import models
 NEW = 10
 TOLERANCE = 1e-4
 QUESTIONS = ["What do you see?", " hear the bell", "How many red balls are there?"]
-SAMPLE = Path(__file__).parents[2] / "samples" / "dog.mp4"
+SAMPLE = SAMPLES / "dog.mp4"
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

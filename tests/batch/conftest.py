@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.made import SAMPLES
+from helpers.made import CLIPS
 
 PLUGIN = """
 import os
@@ -50,7 +50,7 @@ def silent(tmp_path) -> Path:
     import av
 
     path = tmp_path / "silent.mp4"
-    with av.open(str(SAMPLES[0])) as source, av.open(str(path), "w") as target:
+    with av.open(str(CLIPS[0])) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.made import SAMPLES, folder_of, lines, told
+from helpers.made import CLIPS, folder_of, lines, told
+from helpers.processes import children, wait_for_line, wait_until
 
 from cg_cli import records
 from cg_cli.batch.job import Job
@@ -172,8 +173,7 @@ def test_an_interrupt_finishes_what_is_begun_and_says_how_to_go_on(tmp_path):
     folder_of(tmp_path / "clips", 40)
     process = start(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")
     out = tmp_path / "o.jsonl"
-    while not (out.exists() and out.stat().st_size) and process.poll() is None:
-        time.sleep(0.02)
+    wait_until(lambda: process.poll() is not None or (out.exists() and out.stat().st_size))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     done = lines(out)
@@ -181,10 +181,10 @@ def test_an_interrupt_finishes_what_is_begun_and_says_how_to_go_on(tmp_path):
     assert f"{80 - len(done)} questions are left; go on with: cg batch clips" in err
     assert json.loads((tmp_path / "o.run.json").read_text())["status"] == "interrupted"
     process = start(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")
-    time.sleep(1.0)
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
+    wait_until(lambda: children(process.pid, "cg_cli.batch.worker"))  # signals are caught by then
+    process.send_signal(signal.SIGTERM)
+    wait_for_line(process, "once more ends at once")
+    process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     process.communicate(timeout=60)
     assert process.returncode == 130 and time.monotonic() - began < 5
@@ -250,9 +250,8 @@ def test_twenty_kills_lose_nothing_and_duplicate_nothing(tmp_path):
             before = 0
     assert cg(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")[0] == 3
     assert sorted(map(told, lines(out)), key=str) == sorted(map(told, whole), key=str)
-    time.sleep(2)
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in listed  # no process is left behind
+    listed = lambda: subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    wait_until(lambda: str(tmp_path) not in listed())  # no process is left behind
 
 
 def test_a_file_that_kills_its_worker_twice_is_poison_and_the_others_are_answered(work, plugin, silent):
@@ -285,7 +284,7 @@ def test_a_file_that_crashes_the_decoder_twice_is_poison(work, tmp_path):
         "        return plain(file, *args, **more)\n"
         "    av.open = opened\n"
     )
-    (work / "clips" / "bomb.mp4").write_bytes(SAMPLES[0].read_bytes()[:4321])
+    (work / "clips" / "bomb.mp4").write_bytes(CLIPS[0].read_bytes()[:4321])
     code, _, _err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", python_path=hook)
     bomb = [r for r in lines(work / "o.jsonl") if r["video"] == "clips/bomb.mp4"]
     assert code == 3 and len(bomb) == 2 and len(lines(work / "o.jsonl")) == 14

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from helpers.made import folder_of, lines, told
+from helpers.processes import wait_until
 
 pytest.importorskip("ray")
 
@@ -59,14 +59,12 @@ def work(tmp_path, monkeypatch):
 def test_ray_ends_with_the_same_records_through_a_killed_actor(work):
     command = [sys.executable, "-m", "cg_cli", "batch", "clips", "-o", "local.jsonl", "--model", "nano", "--quiet"]
     assert subprocess.run([*command, *(w for q in QUESTIONS for w in ("-q", q))], cwd=work).returncode == 3
-    process, out, killed = start(work), work / "ray.jsonl", []
-    while process.poll() is None and not killed:
-        time.sleep(0.01)
-        if out.exists() and out.stat().st_size:
-            killed = actors()[:1]
-            os.kill(killed[0], signal.SIGKILL)
+    process, out = start(work), work / "ray.jsonl"
+    wait_until(lambda: process.poll() is not None or (out.exists() and out.stat().st_size), timeout_s=300)
+    assert process.poll() is None
+    os.kill(actors()[0], signal.SIGKILL)
     totals = end(process)
-    assert killed and totals["status"] == "finished" and totals["failed"] == 2
+    assert totals["status"] == "finished" and totals["failed"] == 2
     assert sorted(map(told, lines(out)), key=str) == sorted(map(told, lines(work / "local.jsonl")), key=str)
     totals = end(start(work))  # resumes
     assert totals["before"] == 24 and totals["answered"] == 0 and len(lines(out)) == 26

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers import tiny
+from helpers import SAMPLES, tiny
+from helpers.processes import drain, wait_for_output
 
 from cg_cli import records
 from cg_cli.nano.script import write_script
@@ -220,9 +221,12 @@ def test_a_reader_that_leaves_is_no_traceback(tiny_model, clip):
 
 def test_ctrl_c_is_exit_130_and_one_line(tiny_model, clip):
     command = [sys.executable, "-m", "cg_cli", "ask", clip, "What?", "--model", tiny_model, "--max-new-tokens", "30000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    terminal, stdout = pty.openpty()  # an answer is streamed to a terminal only
+    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    os.close(stdout)
+    wait_for_output(terminal)  # the first words of the answer
     process.send_signal(signal.SIGINT)
+    drain(terminal)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (130, "cg: error: interrupted")
 
@@ -234,7 +238,7 @@ def test_a_predictor_is_trained_from_a_folder_and_used(cg, tmp_path, monkeypatch
     monkeypatch.setattr(training, "MIN_CLIPS", 4)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     out, cache = tmp_path / "own.safetensors", tmp_path / "cache"
-    videos = [str(Path(__file__).parents[2] / "samples"), str(tmp_path / "broken.mp4")]
+    videos = [str(SAMPLES), str(tmp_path / "broken.mp4")]
     train_it = (
         "train-predictor",
         *videos,
@@ -293,7 +297,7 @@ def test_a_predictor_that_does_not_fit_or_is_not_there_is_one_line(cg, tiny_mode
 
 def test_training_a_predictor_refuses_what_cannot_work(cg, tmp_path):
     (tmp_path / "empty").mkdir()
-    samples = str(Path(__file__).parents[2] / "samples")
+    samples = str(SAMPLES)
     for arguments, reason in (
         ((str(tmp_path / "empty"), "-o", str(tmp_path / "p")), "no video"),
         ((samples, "-o", str(tmp_path / "none" / "p")), "no such folder"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import SAMPLES
 
 from cg_cli.engine.session import Session
 from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
 from cg_cli.settings.resolve import resolve_settings
 
-CLIP = str(Path(__file__).parents[2] / "samples" / "drum.mp4")
+CLIP = str(SAMPLES / "drum.mp4")
 QUESTIONS = ["What is happening?", "What do you hear?", "What colour is the drum?"]
 
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.layouts import CLIPS, LAYOUTS, PARQUET, SAMPLES
+from helpers import SAMPLES
+from helpers.layouts import CLIPS, LAYOUTS, PARQUET
 
 from cg_cli.commands import completion
 from cg_cli.errors import UsageError

@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
+
+from helpers.processes import wait_until
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
 ARGUMENTS = [
@@ -86,10 +87,7 @@ class Browser:
 
     def until(self, body: str, seconds: float = 5) -> None:
         """Wait for ``return {body}`` to be true."""
-        stop = time.monotonic() + seconds
-        while not self.js(f"return {body}"):
-            assert time.monotonic() < stop, f"never true: {body}"
-            time.sleep(0.02)
+        wait_until(lambda: self.js(f"return {body}"), seconds)
 
     def errors(self) -> list[str]:
         """Errors and warnings of the console since the last call."""

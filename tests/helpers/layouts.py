@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+from helpers import SAMPLES
+
 CLIPS = ("dog.mp4", "drum.mp4")
 
 

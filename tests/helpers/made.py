@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli import records
+from helpers import SAMPLES
 
-SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.mp4"))
+CLIPS = sorted(SAMPLES.glob("*.mp4"))
 
 
 def folder_of(path: Path, count: int) -> Path:
     """``count`` clips, each of another content and so with a key of its own."""
     path.mkdir()
     for i in range(count):
-        distinct_copy(SAMPLES[i % len(SAMPLES)], path / f"c{i:03d}.mp4", i)
+        distinct_copy(CLIPS[i % len(CLIPS)], path / f"c{i:03d}.mp4", i)
     return path
 
 

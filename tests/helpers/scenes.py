@@ -12,8 +12,6 @@ from cg_cli.pruning import budget as budgets
 from cg_cli.pruning import registry
 from cg_cli.viz.scene import Scene, make_result, make_scene
 
-SAMPLES = Path(__file__).parents[2] / "samples"
-
 
 def scene_of(session: Session, path: Path | str, *cells: tuple[str, float]) -> Scene:
     """The scene of a clip under ``cells``, pruners at keep ratios."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.media_files import beeps, number_of, steady, write
+from helpers.processes import wait_until
 
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeOptions, DecodeWorker, client
@@ -34,9 +36,8 @@ def peak_memory(pid: int) -> int:
 
 
 def gone_within(pid: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.05)
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not alive(pid), seconds)
     return not alive(pid)
 
 
@@ -114,8 +115,8 @@ def test_the_process_is_renewed_after_many_files(talkie, monkeypatch):
 
 def test_the_process_ends_with_its_parent_and_has_its_own_session(talkie):
     code = (
-        "from cg_cli.media import DecodeWorker; import sys, time; own = DecodeWorker(); "
-        "own.decode(sys.argv[1]); print(own.pid, flush=True); time.sleep(60)"
+        "from cg_cli.media import DecodeWorker; import signal, sys; own = DecodeWorker(); "
+        "own.decode(sys.argv[1]); print(own.pid, flush=True); signal.pause()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(talkie)],

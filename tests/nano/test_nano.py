@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import official
+from helpers import SAMPLES, official
 
 from cg_cli import backbones, media
 from cg_cli.nano import evaluate
@@ -18,7 +18,6 @@ from cg_cli.pruning.stream import TEXT, Selection, apply
 from cg_cli.settings import models
 
 WEIGHTS = Path(models.NANO.source)
-SAMPLES = Path(__file__).parents[2] / "samples"
 QUESTION = "What is happening?"
 FULL, PRUNED = 0.87, 0.68  # right answers; the README measured more on more clips, and these are short
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cg_cli.nano import sweep
 from cg_cli.profiling.plots import accuracy_plot
-
-SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def lines(seed: int = 0, clips: int = 40, questions: int = 5) -> list[dict]:

@@ -198,3 +198,9 @@ def test_training_worlds_are_not_held_out():
     from cg_cli.nano.world import HELD_OUT
 
     assert {world for world, _, _ in decoder.jobs()} <= set(range(HELD_OUT))
+
+
+def test_random_initialization_leaves_the_callers_random_state():
+    state = torch.get_rng_state()
+    one, two, other = (recipe.blank(seed)[0].lm_head.weight for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(one, two) and not torch.equal(one, other)

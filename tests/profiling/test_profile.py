@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from helpers import SAMPLES
 
 from cg_cli.backbones import qwen_shapes
 from cg_cli.errors import UsageError
@@ -26,7 +27,6 @@ from cg_cli.questions import Item
 from cg_cli.settings import models
 from cg_cli.viz.page import read
 
-SAMPLES = Path(__file__).parents[2] / "samples"
 HALF = Cell("random", 0.5)
 
 

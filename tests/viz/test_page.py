@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import SAMPLES
 from helpers.browser import BROWSER, DRIVER, browser
 from PIL import Image
 
@@ -26,7 +27,6 @@ from cg_cli.viz import page
 from cg_cli.viz import scene as scenes
 from cg_cli.viz.scene import AudioTokens, PrunerResult, Scene, VideoTokens
 
-SAMPLES = Path(__file__).parents[2] / "samples"
 QUESTION = 'What do you hear? </script><b>"it\'s"</b> \u2028 😀'
 RUNS = (("contextguard", 0.45), ("random", 0.45), ("fastv", 0.25))
 

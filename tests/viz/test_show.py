@@ -11,8 +11,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from helpers import SAMPLES
 from helpers.pruner_matrix import PRUNING_CASES
-from helpers.scenes import SAMPLES, scene_of
+from helpers.scenes import scene_of
 from helpers.synthetic_stream import make_stream
 from PIL import Image
 
