@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import huggingface_hub
 import pytest
