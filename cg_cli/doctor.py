@@ -41,7 +41,7 @@ class SelfTest:
 
     ok: bool
     seconds: float
-    said: str
+    message: str
 
 
 def facts() -> dict[str, Any]:
@@ -187,8 +187,8 @@ def _settings() -> dict[str, str]:
         resolve_settings({})
     except CgError as error:
         out["broken"] = str(error)
-    given = sorted(name for name in os.environ if name.startswith("CG_")) + [
+    variables = sorted(name for name in os.environ if name.startswith("CG_")) + [
         name for name in VARIABLES if name in os.environ
     ]
-    out |= {name: os.environ[name] for name in given}
+    out |= {name: os.environ[name] for name in variables}
     return out | {name: "set" for name in SECRETS if name in os.environ}

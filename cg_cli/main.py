@@ -53,8 +53,8 @@ for name, command in {
     app.command(name, help=escape(inspect.cleandoc(command.__doc__ or "")))(command)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(value: bool) -> None:
+    if value:
         print(f"cg {__version__}")
         raise typer.Exit
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cg_cli.batch.gpus import gpu_count
 from cg_cli.batch.pool import Pool
 from cg_cli.batch.run import Engine
 from cg_cli.errors import UsageError
@@ -36,13 +37,5 @@ def _cuda_devices(gpus: str, device: str) -> list[str]:
 
     if device not in ("auto", "cuda"):
         raise UsageError(f"--gpus {gpus} and --device {device}: give one of them")
-    found = torch.cuda.device_count()
-    wanted = found if gpus == "all" else int(gpus) if gpus.isdecimal() else 0
-    if not wanted and gpus != "all":
-        raise UsageError(f"--gpus {gpus}: give a number above 0, or all")
-    if not 0 < wanted <= found:
-        raise UsageError(
-            f"--gpus {gpus}: there {'is' if found == 1 else 'are'} {found or 'no'} CUDA "
-            f"device{'' if found == 1 else 's'} here"
-        )
-    return [f"cuda:{number}" for number in range(wanted)]
+    count = gpu_count(gpus, torch.cuda.device_count(), "here")
+    return [f"cuda:{number}" for number in range(count)]

@@ -40,23 +40,23 @@ def collect(
         NothingToDo: no file at all.
     """
     faults: list[str] = []
-    asked: dict[str, tuple[str, dict[tuple[str, Any], Question]]] = {}
+    by_path: dict[str, tuple[str, dict[tuple[str, Any], Question]]] = {}
     for video, where, row in _rows(inputs, stdin, null, faults.append):
         try:
-            wanted = _questions(row) or [Question(text, *_id_and_more(row)) for text in questions]
+            own = _questions(row) or [Question(text, *_id_and_more(row)) for text in questions]
         except ValueError as error:
             faults.append(f"{where}: {error}; line left out")
             continue
-        if not wanted:
+        if not own:
             raise UsageError(
                 f"nothing to ask of {video}: give -q QUESTION, --questions FILE, or a manifest with questions"
             )
-        _, known = asked.setdefault(os.path.abspath(video), (video, {}))
-        for question in wanted:
+        _, known = by_path.setdefault(os.path.abspath(video), (video, {}))
+        for question in own:
             known.setdefault((question.text, question.id), question)
-    if not asked and not faults:
+    if not by_path and not faults:
         raise NothingToDo(f"no media file in {', '.join(inputs)}: nothing to do")
-    return Collected([Item(shown, tuple(known.values())) for shown, known in asked.values()], faults)
+    return Collected([Item(path, tuple(known.values())) for path, known in by_path.values()], faults)
 
 
 def read_questions(path: Path) -> list[str]:
@@ -90,8 +90,8 @@ def _rows(inputs: Sequence[str], stdin: BinaryIO | None, null: bool, fault: Faul
 def _files(name: str, fault: Fault) -> Iterator[Named]:
     """The files that one word stands for. One that does not exist stands for itself: its record says so."""
     if os.path.isdir(name):
-        found = walk(Path(name), VIDEO_SUFFIXES + AUDIO_SUFFIXES, lambda e: fault(f"{e.filename}: {e.strerror}"))
-        yield from ((str(path), name, {}) for path in found)
+        paths = walk(Path(name), VIDEO_SUFFIXES + AUDIO_SUFFIXES, lambda e: fault(f"{e.filename}: {e.strerror}"))
+        yield from ((str(path), name, {}) for path in paths)
     elif glob.has_magic(name) and not os.path.lexists(name):
         matched = sorted(glob.glob(name, recursive=True))
         if not matched:
@@ -118,7 +118,7 @@ def _json_rows(lines: Iterable[str], where: str, base: Path | None, fault: Fault
             continue
         try:
             row = json.loads(line, parse_constant=_refuse)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fault(f"{where}:{number}: not JSON ({error}); line left out")
             continue
         yield from _placed(row, f"{where}:{number}", base, fault)
@@ -149,10 +149,10 @@ def _placed(row: Any, where: str, base: Path | None, fault: Fault) -> Iterator[N
 
 def _questions(row: Mapping[str, Any]) -> list[Question]:
     """The questions that a row of a manifest asks itself, if any. ValueError for what is no question."""
-    given = row.get("questions", row.get("question"))
-    if given is None:
+    value = row.get("questions", row.get("question"))
+    if value is None:
         return []
-    texts = given if isinstance(given, list) else [given]
+    texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError("'question' must be text, 'questions' a list of texts")
     return [Question(text.strip(), *_id_and_more(row)) for text in texts]
@@ -175,7 +175,8 @@ def _from(base: Path | None, path: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # a cell may hold a \r
+            return file.read()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from cg_cli.batch.gpus import gpu_count
 from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
 from cg_cli.batch.pool import Outcome
 from cg_cli.errors import CgError, ItemError, UsageError
@@ -52,10 +53,10 @@ class Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"outcome": [self._outcome(json.loads(job)) for job in batch["job"]]}
 
-    def _outcome(self, told: dict[str, Any]) -> str:
+    def _outcome(self, message: dict[str, Any]) -> str:
         import ray
 
-        job = Job.from_message(told)
+        job = Job.from_message(message)
         number = job.number
         if ray.get(self.ledger.begin.remote(number)) >= MAX_ATTEMPTS:
             error = poisoned("decode", f"{job.video!r} killed its Ray actor")
@@ -100,12 +101,10 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        found = int(ray.cluster_resources().get("GPU", 0))
-        wanted = found if gpus in (None, "all") else int(gpus) if gpus.isdecimal() else 0
-        if wanted > found or (gpus is not None and not wanted):
-            raise UsageError(f"--gpus {gpus}: the Ray cluster has {found} GPUs")
-        self._gpus = 1 if wanted and settings.device != "cpu" else 0
-        self._actors = actors or (wanted if self._gpus else sum(node["Alive"] for node in ray.nodes()))
+        available = int(ray.cluster_resources().get("GPU", 0))
+        count = available if gpus is None else gpu_count(gpus, available, "in the Ray cluster")
+        self._gpus = 1 if count and settings.device != "cpu" else 0
+        self._actors = actors or (count if self._gpus else sum(node["Alive"] for node in ray.nodes()))
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Nothing: the machines of a cluster have models of their own."""
@@ -118,12 +117,12 @@ class RayEngine:
             if self._stopping:
                 raise KeyboardInterrupt
         try:
-            told = self._ray.get(pending)
+            ready = self._ray.get(pending)
         except self._ray.exceptions.RayError as error:
             raise CgError(f"no model on the Ray cluster: {_first_line(error)}") from error
-        if "refused" in told:
-            raise (UsageError if told["exit_code"] == UsageError.exit_code else CgError)(told["refused"])
-        return told
+        if "refused" in ready:
+            raise (UsageError if ready["exit_code"] == UsageError.exit_code else CgError)(ready["refused"])
+        return ready
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """As ``Pool.run``. CgError if the cluster gives up or loses a job."""
@@ -164,10 +163,10 @@ class RayEngine:
         self._ray.shutdown()
 
 
-def _outcome(told: dict[str, Any]) -> Outcome:
-    if "error" in told:
-        return Outcome(told["number"], error=ItemError(*told["error"]))
-    return Outcome(told["number"], tuple(map(from_line, told["records"])), read_s=told["read_s"])
+def _outcome(message: dict[str, Any]) -> Outcome:
+    if "error" in message:
+        return Outcome(message["number"], error=ItemError(*message["error"]))
+    return Outcome(message["number"], tuple(map(from_line, message["records"])), read_s=message["read_s"])
 
 
 def _first_line(error: Exception) -> str:

@@ -236,19 +236,19 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
 @contextmanager
 def _interrupts(engine: Engine, listener: Listener) -> Iterator[Callable[[], bool]]:
     """Ctrl-C, or a scheduler's SIGTERM, lets the clips in work be finished; the second one ends everything at once."""
-    seen = 0
+    interrupts = 0
 
     def handle(number: int, frame: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
             raise KeyboardInterrupt
         engine.stop()
         listener.interrupted()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: seen > 0
+        yield lambda: interrupts > 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -72,8 +72,8 @@ def parse(text: str, environment: Mapping[str, str]) -> Shard:
     index, slash, count = text.partition("/")
     try:
         if index == AUTO:
-            found, known = _from_environment(environment)
-            shard, total = found, int(count) if slash else known
+            shard, known = _from_environment(environment)
+            total = int(count) if slash else known
         else:
             shard, total = int(index), int(count)
     except ValueError:

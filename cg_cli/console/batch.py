@@ -68,8 +68,10 @@ class BatchProgress:
                 f"{totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else "",
                 f"{failed} failed" if failed else "",
             ]
-            told = " · ".join(filter(None, parts))
-            self.bar.update(self.bar.task_ids[0], description=told, total=totals.questions, completed=totals.settled)
+            description = " · ".join(filter(None, parts))
+            self.bar.update(
+                self.bar.task_ids[0], description=description, total=totals.questions, completed=totals.settled
+            )
 
     def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
         self.settled(totals)
@@ -85,8 +87,8 @@ class BatchProgress:
             kept, full = tokens.video_kept + tokens.audio_kept, tokens.video + tokens.audio
             took = sum(a.latency_s.total for a in answers)
             place = f"{totals.clips_before + totals.clips_done}/{totals.clips}"
-            said = f"{len(answers)} answered, {kept:,} of {full:,} tokens, {duration(took)}"
-            self.reporter.line(place, f"{item.video}: {said}")
+            summary = f"{len(answers)} answered, {kept:,} of {full:,} tokens, {duration(took)}"
+            self.reporter.line(place, f"{item.video}: {summary}")
 
     def interrupted(self) -> None:
         self.reporter.line("interrupted", "finishing the clips in work; once more ends at once")
@@ -142,11 +144,11 @@ def summary(plan: Plan, done: Report) -> Table:
             "; ".join(filter(None, [reasons, standing])),
         )
     for score in done.scores:
-        shown = f"{score.right:,} of {score.questions:,}"
+        counts = f"{score.right:,} of {score.questions:,}"
         if score.interval:
-            shown += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
+            counts += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
         table.add_row(
-            f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), shown
+            f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), counts
         )
     table.add_row(
         "clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else ""

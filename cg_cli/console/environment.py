@@ -45,4 +45,4 @@ def print_diagnosis(facts: Mapping[str, Mapping[str, str]], test: SelfTest, as_j
         for name, value in lines.items():
             console.print(f"  {escape(name)}: {escape(value)}")
     word = "ok" if test.ok else "FAILED"
-    console.print(f"[bold]self test[/]\n  {word}: {escape(test.said)}, {duration(test.seconds)}")
+    console.print(f"[bold]self test[/]\n  {word}: {escape(test.message)}, {duration(test.seconds)}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 ARTICLES = {"a", "an", "the"}
 _LETTER = re.compile(
     r"\s*(?:the )?(?:final |correct |best )?(?:answer|option|choice)?(?: is)?[:\s]*[\*\(\[]*([A-Z])(?![A-Za-z'])",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _ARTICLE = re.compile(r"\s*A [a-z]")  # "A dog barks" begins with no letter of a choice
 

@@ -137,11 +137,11 @@ def choose(name: str, device: str) -> str:
     for known in usable:
         if memory >= KNOWN[known].memory_bytes:
             return known
-    seen = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
+    device_memory = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
     small = KNOWN[usable[-1]]
     raise UsageError(
-        f"no model chosen, and {seen} here to choose one for: try `--model nano` (bundled, answers the samples at "
-        f"once), or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
+        f"no model chosen, and {device_memory} here to choose one for: try `--model nano` (bundled, answers the "
+        f"samples at once), or name a real one, e.g. `--model {small.source}` ({small.download} to download)"
     )
 
 

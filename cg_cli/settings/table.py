@@ -224,11 +224,11 @@ class Setting:
         if value is None and self.optional:
             return
         where = f" (from {origin})" if origin else ""
-        shown = self.flag if self.flag and not self.negated else self.key
+        name = self.flag if self.flag and not self.negated else self.key
         if self.choices and value not in self.choices:
-            raise UsageError(f"{shown} {value}: give {', '.join(self.choices[:-1])} or {self.choices[-1]}{where}")
+            raise UsageError(f"{name} {value}: give {', '.join(self.choices[:-1])} or {self.choices[-1]}{where}")
         if self.kind in (int, float) and not self.bounds.hold(value):
-            raise UsageError(f"{shown} must be {self.bounds or 'a finite number'}, not {value}{where}")
+            raise UsageError(f"{name} must be {self.bounds or 'a finite number'}, not {value}{where}")
 
 
 def _table() -> dict[str, Setting]:

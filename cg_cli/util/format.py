@@ -10,8 +10,8 @@ def count(number: float, unit: str = "") -> str:
     while abs(number) >= 999.5 and prefix != "P":
         number /= 1000
         prefix = next(prefixes)
-    shown = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
-    return f"{shown} {prefix}{unit}".rstrip()
+    text = f"{number:.0f}" if not prefix and number == int(number) else f"{number:.3g}"
+    return f"{text} {prefix}{unit}".rstrip()
 
 
 def size(number: int) -> str:

@@ -28,15 +28,6 @@ def test_every_file_belongs_to_exactly_one_shard(identity, count):
 
 
 @properties
-@given(
-    st.integers(0, 2**50), st.integers(0, 2**128 - 1), st.lists(st.integers(0, 2**63), min_size=2, max_size=5), counts
-)
-def test_copies_with_other_times_of_modification_belong_together(size, digest, times, count):
-    copies = [f"{size}:{time}:{digest:032x}" for time in times]
-    assert len({tuple(Shard(index, count).has(copy) for index in range(count)) for copy in copies}) == 1
-
-
-@properties
 @given(counts, st.data())
 def test_a_shard_comes_back_from_its_text(count, data):
     index = data.draw(st.integers(0, count - 1))
