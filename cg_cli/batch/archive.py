@@ -7,7 +7,6 @@ what is answered stays, failures are tried again, and the lines that the new att
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from cg_cli.batch.history import History, about, read_lines
 from cg_cli.errors import CgError, UsageError
 from cg_cli.records import SCHEMA, Answer, Record, from_line, to_line
 from cg_cli.util.atomic import atomic_path
+from cg_cli.util.lock import lock
 
 BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()  # of every line
 SYNC_S = 5.0  # seconds of records that a power failure may take
@@ -126,15 +126,13 @@ class Archive:
             except OSError as error:
                 raise UsageError(f"-o {self.path}: {error.strerror}") from error
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise CgError(
-                    f"another cg batch is writing {self.path}: wait for it to end, or name another -o"
-                ) from None
+                locked = lock(file, wait=False)
             except OSError as error:
                 file.close()
                 raise CgError(f"{self.path} cannot be locked ({error.strerror}): put it on a local disk") from error
+            if not locked:
+                file.close()
+                raise CgError(f"another cg batch is writing {self.path}: wait for it to end, or name another -o")
             # The process that held the lock may have put a new file in the place of the one just opened.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):

@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cg_cli.errors import CgError, UsageError
 from cg_cli.settings import models
 from cg_cli.util.atomic import write_atomic
 from cg_cli.util.folders import data_dir
 from cg_cli.util.hashing import cached_sha256
+from cg_cli.util.lock import lock
 
 SCHEMA = "cg.predictor/1"
 WEIGHTS = "predictor.safetensors"  # in a folder or a repository that publishes a predictor
@@ -111,13 +110,10 @@ def locked(name: str, note: Callable[[str], None]) -> Iterator[None]:
     """The predictor ``name``, for this process alone; ``note`` is told when that takes waiting for another one."""
     locks = root() / ".locks"  # outside of the folder, which may be removed
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{folder(name).name}.lock")
-    try:
-        acquired = lock.acquire(timeout=0)
-    except Timeout:
-        note(f"another cg is fetching or removing {name}: waiting for it")
-        acquired = lock.acquire()
-    with acquired:
+    with (locks / f"{folder(name).name}.lock").open("ab") as file:
+        if not lock(file, wait=False):
+            note(f"another cg is fetching or removing {name}: waiting for it")
+            lock(file, wait=True)
         yield
 
 
