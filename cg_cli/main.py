@@ -86,14 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here or in a worker
     show_debug_log()
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="cg")
         sys.stdout.flush()
         if code == INTERRUPTED:  # Typer turns Ctrl-C into this code, and says nothing
             _fail("interrupted", code)
     except (CgError, TyperException) as error:
         log.debug("the command failed", exc_info=True)
-        usage = "" if isinstance(error, CgError) else " (cg --help)"
+        context = getattr(error, "ctx", None)
+        usage = "" if isinstance(error, CgError) else f" ({context.command_path if context else 'cg'} --help)"
         message = error.format_message() if isinstance(error, TyperException) else str(error)
+        message = message.replace("Value error, ", "")  # pydantic's words for a value out of a closed set
         code = _fail(f"{one_line(message)}{usage}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", INTERRUPTED)

@@ -110,7 +110,7 @@ def locked(name: str, note: Callable[[str], None]) -> Iterator[None]:
     """The predictor ``name``, for this process alone; ``note`` is told when that takes waiting for another one."""
     locks = root() / ".locks"  # outside of the folder, which may be removed
     locks.mkdir(parents=True, exist_ok=True)
-    with (locks / f"{folder(name).name}.lock").open("ab") as file:
+    with open(locks / f"{folder(name).name}.lock", "ab") as file:
         if not lock(file, wait=False):
             note(f"another cg is fetching or removing {name}: waiting for it")
             lock(file, wait=True)

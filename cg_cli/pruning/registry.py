@@ -99,6 +99,8 @@ def find(name: str) -> Entry:
 def make(name: str, /, **options: Any) -> Pruner:
     """Build the pruner ``name`` with its ``options``. UsageError for an unknown name, or an unknown or wrong option."""
     cls = find(name).load()
+    if cls.name == cls.__name__:  # a plug-in that does not name itself goes by its entry point
+        cls.name = name
     allowed = [field.name for field in fields(cls) if field.init]
     for option in options:
         if option not in allowed:

@@ -1,4 +1,4 @@
-"""One lock for processes on a file that is open: the kernel takes it back when its holder ends, however that happens."""
+"""One lock for processes on an open file: the kernel takes it back when its holder ends, however that happens."""
 
 from __future__ import annotations
 

@@ -1,0 +1,100 @@
+"""What people see, letter by letter: help pages, tables and error lines, at the width of a plain terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from helpers import snapshots
+from helpers.made import answer
+from rich.console import Console
+
+from cg_cli.batch.run import Plan, Report, Totals
+from cg_cli.console import answers, batch, profile
+from cg_cli.evals.scores import Score
+from cg_cli.questions import Collected
+from cg_cli.settings.resolve import resolve_settings
+
+COMMANDS = ["ask", "batch", "profile", "fetch-predictor", "train-predictor", "config", "doctor"]
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.argv", ["cg"])
+
+
+def drawn(renderable) -> str:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(cg, command):
+    code, out, err = cg(*([command] if command else []), "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    snapshots.check(f"help-{command or 'cg'}", out)
+
+
+def test_the_table_of_a_clip():
+    first = answer(question="What is happening?", key="1")
+    second = answer(question="What do you hear?", key="2", prefix_reused=True)
+    snapshots.check("table-ask", drawn(answers.summary([first])))
+    snapshots.check("table-ask-two-questions", drawn(answers.summary([first, second])))
+
+
+def test_the_table_of_a_batch():
+    totals = Totals(
+        clips=120, questions=240, before=100, failed_before=2, answered=130, failed=8, clips_done=70, tokens_full=712_000,
+        tokens_kept=320_400, flops_prefill=12 * 10**13, flops_prefill_full=36 * 10**13, media_s=3725.0, waited_s=3.0,
+        worked_s=300.0, seconds=303.5, errors={"not_media": 5, "timeout": 3},
+    )  # fmt: skip
+    plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), "answers.jsonl")
+    scores = [Score("", 90, 120, (0.66, 0.83)), Score("sound", 40, 50, None)]
+    snapshots.check("table-batch", drawn(batch.summary(plan, Report("finished", totals, {}, scores))))
+
+
+def test_the_table_of_a_profile():
+    cell = {
+        "pruner": "contextguard", "keep": 0.45, "tokens": {}, "flops": {}, "kept": {"prefill_flops": 0.39}, "promised": 2.5,
+        "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4}, "efficiency": 0.92, "selection_share": 0.03,
+        "accuracy": {"value": 0.968, "interval": (0.95, 0.98)}, "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},
+    }  # fmt: skip
+    whole = cell | {"pruner": "none", "keep": 1.0, "kept": {"prefill_flops": 1.0}, "selection_share": 0.0}
+    summary = {"model": {"id": "nano"}, "device_name": "a device", "compared_clips": 80, "cells": [whole, cell]}
+    snapshots.check("table-profile", drawn(profile.table(summary)))
+
+
+ERRORS = {
+    "no-video": ["ask"],
+    "unknown-command": ["asks"],
+    "unknown-option": ["ask", "x.mp4", "--nonsense"],
+    "keep-out-of-range": ["ask", "x.mp4", "--keep", "1.5"],
+    "keep-no-number": ["ask", "x.mp4", "--keep", "lots"],
+    "dtype": ["ask", "x.mp4", "--dtype", "flaot32"],
+    "device": ["ask", "x.mp4", "--device", "toaster"],
+    "pruner": ["ask", "x.mp4", "--pruner", "evvs"],
+    "pruner-none": ["ask", "x.mp4", "--pruner", "none", "--keep", "0.5"],
+    "preset": ["ask", "x.mp4", "--preset", "papper"],
+    "model": ["ask", "x.mp4", "--model", "nanno"],
+    "config": ["ask", "x.mp4", "--config", "missing.yaml"],
+    "show-suffix": ["ask", "x.mp4", "--show", "kept.gif"],
+    "batch-no-out": ["batch", "clips", "-q", "?"],
+    "batch-nothing": ["batch", "-o", "o.jsonl"],
+    "batch-shard": ["batch", "clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"],
+    "profile-nothing": ["profile"],
+    "predictor": ["fetch-predictor", "nobody"],
+}
+
+
+def test_error_lines(cg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for name, arguments in ERRORS.items():
+        code, out, err = cg(*arguments)
+        assert (code, out) == (2, "") and err.count("\n") == 1, (name, code, out, err)
+        lines.append(f"$ cg {' '.join(arguments)}\n{err}")
+    snapshots.check("errors", "\n".join(lines))
