@@ -244,7 +244,10 @@ def test_what_goes_wrong_is_one_line(model, clip, tmp_path):
 
 
 def test_importing_is_light_and_everything_public_is_there():
-    code = "import sys, cg_cli; heavy = {'torch', 'numpy', 'transformers', 'pydantic', 'av'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    code = (
+        "import sys, cg_cli; heavy = {'torch', 'numpy', 'transformers', 'pydantic', 'av'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in cg.__all__:
         assert getattr(cg, name) is not None

@@ -1,4 +1,4 @@
-"""One installed package brings a pruner, a backbone and a benchmark, and all three are used together from the command line."""
+"""One installed package brings a pruner, a backbone and a benchmark, and all three are used together."""
 
 from __future__ import annotations
 

@@ -93,6 +93,7 @@ def fetch(settings: Settings, tell: Callable[[str], None], *, import_torch: bool
 
     if settings.model == AUTO and not import_torch:
         return
+    check_machine(settings)
     name = choose(settings.model, settings.device)
     if not settings.offline:
         backbones.fetch(source(name), quantize=settings.quantize, tell=tell)

@@ -75,7 +75,7 @@ def test_what_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub):
             and not any(name.endswith(".safetensors") for name in bodies(hub))
         )
 
-    fails("no dtype float8", dtype="float8")
+    fails("--dtype float8: give auto, float32", dtype="float8")
     fails("no device cuda:7 here", device="cuda:7")
     fails("--quantize int3", quantize="int3")
     fails("no model someone/else on the hub", model="someone/else")

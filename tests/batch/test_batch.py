@@ -150,7 +150,7 @@ def test_what_cannot_be_done_is_one_line_and_a_code(work, arguments, code, messa
 
 def test_failures_can_stop_a_run(work):
     for i in range(20):
-        (work / "clips" / f"a{i:02d}.mp4").write_bytes(b"junk")
+        (work / "clips" / f"a{i:02d}.mp4").write_bytes(b"junk %d" % i)
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--max-failures", "2")
     assert code == 1 and "stopped, as " in err and "go on with: cg batch clips" in err
     failed = [r for r in lines(work / "o.jsonl") if not r["ok"]]

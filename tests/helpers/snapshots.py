@@ -1,4 +1,4 @@
-"""Texts that people see, held as files: ``UPDATE_SNAPSHOTS=1 pytest tests/console`` writes them anew, for ``git diff``."""
+"""Texts that people see, held as files: ``UPDATE_SNAPSHOTS=1 pytest tests/console`` writes them anew."""
 
 from __future__ import annotations
 

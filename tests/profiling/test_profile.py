@@ -309,7 +309,7 @@ def test_the_built_in_shapes_are_the_real_ones():
     [
         ([], "nothing to measure on"),
         (["--synthetic", "4s", "--layers", "2"], "--weights random"),
-        (["--synthetic", "4s", "--weights", "none"], "give trained or random"),
+        (["--synthetic", "4s", "--weights", "none"], "not one of 'trained', 'random'"),
         (["--synthetic", "long"], "60s or 2m"),
         (["--synthetic", "4s", "--keep", "2"], "at most 1"),
     ],

@@ -17,10 +17,11 @@ from PIL import Image
 from cg_cli import media
 from cg_cli.engine.inputs import video_content
 from cg_cli.engine.session import Session
-from cg_cli.engine.setup import make_pruner, open_session
+from cg_cli.engine.setup import open_session
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.pruning import budget as budgets
+from cg_cli.pruning import registry
 from cg_cli.pruning.stream import TEXT
 from cg_cli.settings.resolve import resolve_settings
 from cg_cli.viz import page
@@ -36,15 +37,13 @@ def nano() -> Session:
     return open_session(resolve_settings({"model": "nano", "offline": True, "max_new_tokens": 8}))
 
 
-def scene(session: Session, video: Path, runs=RUNS, questions=(), **settings) -> Scene:
+def scene(session: Session, video: Path, runs=RUNS, questions=()) -> Scene:
     """``video`` under the pruners ``runs``. For a decoder pruner, the layers that attend to each token are made up."""
-    session = replace(session, settings=replace(session.settings, **settings))
     clip = media.decode(str(video), session.decode_options)
     stream = session.backbone.encode(clip)
     done = []
     for name, keep in runs:
-        own = replace(session.settings, pruner=name, keep=keep)
-        pruner, budget = make_pruner(own).with_predictor(session.pruner.predictor), budgets.plan(stream, keep)
+        pruner, budget = registry.make(name).with_predictor(session.pruner.predictor), budgets.plan(stream, keep)
         selection = pruner.select(stream, budget)
         read = torch.rand(len(selection.indices), generator=torch.Generator().manual_seed(0)) < keep
         depth = (
@@ -52,7 +51,8 @@ def scene(session: Session, video: Path, runs=RUNS, questions=(), **settings) ->
             if pruner.stage == "decoder"
             else None
         )
-        records = tuple(replace(session, settings=own, pruner=pruner).ask(str(video), questions)) if questions else ()
+        own = replace(session, keep=keep, pruner=pruner)
+        records = tuple(own.answer(str(video), questions)) if questions else ()
         done.append(scenes.make_result(name, keep, pruner, stream, budget, selection, depth, records))
     base = scenes.make_scene(str(video), video_content(video), clip, stream, session.backbone.frame_multiple)
     return replace(base, results=tuple(done))
