@@ -48,10 +48,23 @@ def test_the_table_of_a_clip():
 
 def test_the_table_of_a_batch():
     totals = Totals(
-        clips=120, questions=240, before=100, failed_before=2, answered=130, failed=8, clips_done=70,
-        tokens_full=712_000,        tokens_kept=320_400, flops_prefill=12 * 10**13, flops_prefill_full=36 * 10**13, media_s=3725.0, waited_s=3.0,
-        worked_s=300.0, seconds=303.5, errors={"not_media": 5, "timeout": 3},
-    )  # fmt: skip
+        clips=120,
+        questions=240,
+        before=100,
+        failed_before=2,
+        answered=130,
+        failed=8,
+        clips_done=70,
+        tokens_full=712_000,
+        tokens_kept=320_400,
+        flops_prefill=12 * 10**13,
+        flops_prefill_full=36 * 10**13,
+        media_s=3725.0,
+        waited_s=3.0,
+        worked_s=300.0,
+        seconds=303.5,
+        errors={"not_media": 5, "timeout": 3},
+    )
     plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), "answers.jsonl")
     scores = [Score("", 90, 120, (0.66, 0.83)), Score("sound", 40, 50, None)]
     snapshots.check("table-batch", drawn(batch.summary(plan, Report("finished", totals, {}, scores))))
@@ -59,11 +72,18 @@ def test_the_table_of_a_batch():
 
 def test_the_table_of_a_profile():
     cell = {
-        "pruner": "contextguard", "keep": 0.45, "tokens": {}, "flops": {}, "kept": {"prefill_flops": 0.39},
-        "promised": 2.5,        "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4}, "efficiency": 0.92, "selection_share": 0.03,
+        "pruner": "contextguard",
+        "keep": 0.45,
+        "tokens": {},
+        "flops": {},
+        "kept": {"prefill_flops": 0.39},
+        "promised": 2.5,
+        "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4},
+        "efficiency": 0.92,
+        "selection_share": 0.03,
         "accuracy": {"value": 0.968, "interval": (0.95, 0.98)},
         "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},
-    }  # fmt: skip
+    }
     whole = cell | {"pruner": "none", "keep": 1.0, "kept": {"prefill_flops": 1.0}, "selection_share": 0.0}
     summary = {"model": {"id": "nano"}, "device_name": "a device", "compared_clips": 80, "cells": [whole, cell]}
     snapshots.check("table-profile", drawn(profile.table(summary)))
