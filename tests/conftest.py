@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as ``cg`` does: tests start processes beside this one
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it, and children inherit that
 
 
 @pytest.fixture(autouse=True)

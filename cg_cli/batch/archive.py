@@ -10,18 +10,23 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cg_cli.batch.history import History, about, read_lines
 from cg_cli.errors import CgError, UsageError
+from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from cg_cli.records import SCHEMA, Answer, Record, from_line, to_line
 from cg_cli.util.atomic import atomic_path
 from cg_cli.util.lock import lock
+from cg_cli.util.outputs import check_output
 
 BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()  # of every line
+# What people may expect to get by a suffix, and would not.
+OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".xlsx", ".arrow", ".db", ".sqlite", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES)
 SYNC_S = 5.0  # seconds of records that a power failure may take
 
 
@@ -56,6 +61,7 @@ class Archive:
         self._synced = time.monotonic()
         self.torn = 0  # bytes of a torn line that were cut off
         self._new = not self.path.exists()
+        self._lost = False
         self._file = self._locked()
         try:
             if overwrite:
@@ -71,6 +77,7 @@ class Archive:
         """Write ``records``, a line each, at once. CgError, with the file as it was, if it cannot be done."""
         lines = [to_line(record).encode() + b"\n" for record in records]
         data = b"".join(lines)
+        self._check(data)
         try:
             self._write(data)
         except OSError as error:
@@ -91,6 +98,7 @@ class Archive:
         offset = self.history.answer_at(key)
         if offset is None:
             return None
+        self._check()
         with open(self.path, "rb") as file:
             file.seek(offset)
             record = from_line(file.readline())
@@ -100,6 +108,9 @@ class Archive:
         """Drop the lines that later ones replace, and let the file go. A new file that got no line is not left
         behind."""
         try:
+            if self._lost:  # as was said when it was noticed
+                return
+            self._check()
             os.fsync(self._file.fileno())
             if self.history.stale:
                 self._compact()
@@ -109,6 +120,24 @@ class Archive:
             raise CgError(f"cannot write {self.path}: {error.strerror}") from error
         finally:
             self._file.close()
+
+    def _check(self, more: bytes = b"") -> None:
+        """CgError where another program removed, replaced or changed the file: its records and ``more`` are saved in
+        one beside it."""
+        own = os.fstat(self._file.fileno())
+        try:
+            same = os.path.samestat(own, os.stat(self.path))
+            if same and own.st_size == self._size:
+                return
+            what = "was changed" if same else "was replaced"
+        except OSError:
+            same, what = False, "was removed"
+        self._lost = True
+        # The descriptor still reads a file whose name is gone; one that was changed is where it was.
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
+            file.seek(0)
+            saved = _save_beside(self.path, more if same else file.read() + more)
+        raise CgError(f"{self.path} {what} by another program while cg wrote it: {saved}")
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -155,7 +184,7 @@ class Archive:
                 self._write(b"\n")
                 return size + 1
         if not (tail.startswith(BEGINNING) or BEGINNING.startswith(tail)):
-            raise UsageError(f"{self.path} does not end in a record of cg: name another -o, or --overwrite it")
+            raise UsageError(f"{self.path} does not end in a record of cg: name another -o, or mend that line")
         self._file.truncate(whole)
         self.torn = size - whole
         return whole
@@ -175,6 +204,20 @@ class Archive:
     def _chunks(self) -> Iterator[bytes]:
         with open(self.path, "rb") as file:
             yield from file
+
+
+def _save_beside(path: Path, data: bytes) -> str:
+    """Write ``data`` to a new file in the folder of ``path``, or that of temporary files. Returns a clause that names
+    it."""
+    if not data:
+        return "no record is lost"
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            descriptor, name = tempfile.mkstemp(prefix=f"{path.stem}-saved-", suffix=path.suffix, dir=folder)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            return f"the records are in {name}"
+    return f"{len(data):,} bytes of records could not be saved"
 
 
 class Stream:
@@ -208,13 +251,24 @@ class Stream:
             self._file.close()
 
 
-def open_sink(out: str, videos: Collection[str], *, overwrite: bool, retry: bool) -> Archive | Stream:
-    """The place that ``-o`` names: ``-`` is stdout. Raises as ``Archive``."""
+def open_sink(
+    out: str, videos: Collection[str], *, inputs: Iterable[str | Path] = (), overwrite: bool, retry: bool
+) -> Archive | Stream:
+    """The place that ``-o`` names: ``-`` is stdout. ``inputs`` are read by the run, and never written. Raises as
+    ``Archive``."""
     if out == "-":
         return Stream()
     path = Path(out)
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise UsageError(f"-o {out}: records are JSON, one a line: name a .jsonl file")
     if path.exists() and not path.is_file() and not path.is_dir():
         return Stream(path)
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {out}: no such folder {path.parent}")
+    check_output("-o", path, inputs=[*inputs, *videos], is_ours=lambda path: _begins_as_ours(path) or not overwrite)
     return Archive(path, videos, overwrite=overwrite, retry=retry)
+
+
+def _begins_as_ours(path: Path) -> bool:
+    """Whether a file is empty, or its first line that is not blank begins as a record does: it may be written over."""
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    return not first or first.startswith(BEGINNING)

@@ -51,7 +51,7 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
             raise ValueError
         record["key"], record["video"], record["question"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UsageError(f"{where} is no record of cg: name another -o, --overwrite it, or remove that line") from None
+        raise UsageError(f"{where} is no record of cg: name another -o, or remove that line") from None
     return record
 
 

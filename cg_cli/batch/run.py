@@ -21,7 +21,7 @@ from cg_cli.batch.history import read_lines
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Outcome
 from cg_cli.batch.shard import Shard
-from cg_cli.batch.sidecar import Sidecar
+from cg_cli.batch.sidecar import Sidecar, check_sidecar
 from cg_cli.batch.work import Work
 from cg_cli.engine.inputs import AnswerInputs
 from cg_cli.errors import SOME_FAILED, CgError, Interrupted
@@ -136,6 +136,7 @@ class Plan:
         shard: the part of the items that is this run's; all if None.
         retry: try what failed before again.
         max_failures: stop once so many clips have failed; None never does.
+        inputs: files besides the videos that the run reads: manifests, lists of questions. They are never written.
         command: the command line, for the sidecar.
     """
 
@@ -146,6 +147,7 @@ class Plan:
     overwrite: bool = False
     retry: bool = True
     max_failures: int | None = None
+    inputs: Sequence[str | Path] = ()
     command: Sequence[str] = ()
 
     @property
@@ -195,8 +197,11 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         listener.fault(fault)
 
     # 1. the archive, locked before anything slow begins
-    sink = open_sink(plan.file, {item.video for item in items}, overwrite=plan.overwrite, retry=plan.retry)
+    videos = {item.video for item in items}
+    sink = open_sink(plan.file, videos, inputs=plan.inputs, overwrite=plan.overwrite, retry=plan.retry)
     try:
+        if isinstance(sink, Archive):
+            check_sidecar(plan)
         if isinstance(sink, Archive) and sink.torn:
             listener.note(f"{plan.file} ended in a torn line of {sink.torn} bytes, which was cut off")
         engine.prepare(listener.note)

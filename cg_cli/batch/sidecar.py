@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cg_cli.errors import CgError
 from cg_cli.evals.scores import Score
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.outputs import check_output
 from cg_cli.util.text import utc_now
 
 if TYPE_CHECKING:
@@ -22,13 +23,29 @@ SCHEMA = "cg.run/1"
 SUFFIX = ".run.json"
 
 
+def sidecar_path(plan: Plan) -> Path:
+    """Where the sidecar of a run is."""
+    out = Path(plan.file)
+    return out.with_name((out.stem if out.suffix == ".jsonl" else out.name) + SUFFIX)
+
+
+def check_sidecar(plan: Plan) -> None:
+    """UsageError, before anything slow begins, where the sidecar would be written over somebody else's file."""
+    videos = (item.video for item in plan.collected.items)
+    check_output("-o", sidecar_path(plan), inputs=[*plan.inputs, *videos], is_ours=_is_ours)
+
+
+def _is_ours(path: Path) -> bool:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return isinstance(data, dict) and data.get("schema") == SCHEMA
+
+
 class Sidecar:
     """The file of one archive: the run that goes on at its top level, those before it, oldest first, in
     ``earlier_runs``."""
 
     def __init__(self, plan: Plan, facts: Mapping[str, Any], inputs: Mapping[str, Any]):
-        out = Path(plan.file)
-        self._file = out.with_name((out.stem if out.suffix == ".jsonl" else out.name) + SUFFIX)
+        self._file = sidecar_path(plan)
         self._run: dict[str, Any] = {
             "schema": SCHEMA,
             "command": list(plan.command),

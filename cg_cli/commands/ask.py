@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from cg_cli.commands import parameters
 from cg_cli.commands.parameters import argument, with_settings
-from cg_cli.errors import SOME_FAILED, NothingToDo
+from cg_cli.errors import SOME_FAILED, NothingToDo, UsageError
 from cg_cli.settings.table import Settings
 
 DEFAULT_QUESTION = "What is happening?"
@@ -41,9 +42,12 @@ def ask(
     from cg_cli import viz
     from cg_cli.console.answers import answering, print_summary
     from cg_cli.console.reporter import Reporter
+    from cg_cli.media.source import open_file
     from cg_cli.settings import models
 
-    viz.check(show or [])
+    viz.check(show or [], inputs=[video])
+    if not json:  # a failure's record names the model, a line does without
+        open_file(video, video).close()
     texts = _questions(questions)
     if not texts:
         raise NothingToDo("no question on stdin: nothing to do")
@@ -80,6 +84,8 @@ def _questions(arguments: list[str] | None) -> list[str]:
         return [DEFAULT_QUESTION]
     questions: list[str] = []
     for text in arguments:
+        if text != "-" and os.path.isfile(text):
+            raise UsageError(f"{text} is a file, not a question: `cg batch` asks about several videos")
         lines = sys.stdin.read().splitlines() if text == "-" else [text]
         questions += [line.strip() for line in lines if line.strip()]
     return questions

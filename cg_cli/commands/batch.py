@@ -119,6 +119,7 @@ def batch(
         overwrite=overwrite,
         retry=not no_retry,
         max_failures=1 if fail_fast else max_failures,
+        inputs=[*(inputs or []), *([questions] if questions else []), *([data] if data else [])],
         command=sys.argv[1:],
     )
     reporter = Reporter(quiet=quiet)

@@ -65,8 +65,8 @@ def profile(
     """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are
     labelled.
 
-    Every figure is set against the whole clip in the same round. The last line on stdout is the summary as JSON; the
-    folder gets it too, with CSV, plots and report.html.
+    Every figure is set against the whole clip in the same round. The last line on stdout is the summary as JSON,
+    unless stdout is a terminal; the folder gets it too, with CSV, plots and report.html.
 
     \b
     cg profile labelled.jsonl --model nano --quick
@@ -103,6 +103,7 @@ def profile(
         collected = items.collect(inputs, [sweep.QUESTION], stdin=sys.stdin.buffer)
     else:
         collected = Collected([], [])
+    report.check_folder(out, inputs=[*(inputs or []), *(item.video for item in collected.items)])
     reporter = Reporter(quiet=quiet)
     if weights == "trained":
         models.fetch(settings, reporter.note)

@@ -49,19 +49,25 @@ def train_predictor(
     """
     from cg_cli.console.predictors import print_trained, training
     from cg_cli.console.reporter import Reporter
+    from cg_cli.predictors import job
     from cg_cli.settings import models
 
+    job.check(videos, out, shuffled=shuffle_sound, publish_to=publish_dir)
     reporter = Reporter(quiet=quiet)
-
     models.fetch(settings, reporter.note)
     with training(reporter) as listener:
-        from cg_cli.predictors.job import train_predictor as run
-
         folder = cache or out.with_name(f"{out.name}.cache")
-        report = run(
-            videos, out, settings, window_s=window, steps=steps, cache=folder, shuffled=shuffle_sound,
-            publish_to=publish_dir,            listener=listener,
-        )  # fmt: skip
+        report = job.train_predictor(
+            videos,
+            out,
+            settings,
+            window_s=window,
+            steps=steps,
+            cache=folder,
+            shuffled=shuffle_sound,
+            publish_to=publish_dir,
+            listener=listener,
+        )
     print_trained(reporter, out, report, publish_dir)
     if report.left_out:
         raise typer.Exit(SOME_FAILED)

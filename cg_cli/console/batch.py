@@ -76,7 +76,7 @@ class BatchProgress:
     def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
         self.settled(totals)
         for message in dict.fromkeys(record.error.message for record in done if not record.ok):
-            self.reporter.line("error", message)
+            self.reporter.timed("error", message)
         if self.reporter.quiet:
             return
         answers = [record for record in done if record.ok]
@@ -88,7 +88,7 @@ class BatchProgress:
             took = sum(a.latency_s.total for a in answers)
             place = f"{totals.clips_before + totals.clips_done}/{totals.clips}"
             summary = f"{len(answers)} answered, {kept:,} of {full:,} tokens, {duration(took)}"
-            self.reporter.line(place, f"{item.video}: {summary}")
+            self.reporter.timed(place, f"{item.video}: {summary}")
 
     def interrupted(self) -> None:
         self.reporter.line("interrupted", "finishing the clips in work; once more ends at once")

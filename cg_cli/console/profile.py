@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from rich.table import Table
 
 from cg_cli.console.reporter import Reporter
 from cg_cli.profiling.report import row
+from cg_cli.util.format import rough_duration
 
+LINE_EVERY_S = 30.0  # without a terminal
 NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
 
 
@@ -23,7 +27,13 @@ NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against
 def profiling(reporter: Reporter) -> Iterator[ProfileProgress]:
     """Progress of a profile."""
     with reporter.working("loading the model") as status:
-        yield ProfileProgress(reporter, status)
+        progress = ProfileProgress(reporter, status)
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            if progress.done:
+                reporter.note(f"what was measured is kept: the same command goes on after {progress.done} clips")
+            raise
 
 
 @dataclass
@@ -32,6 +42,9 @@ class ProfileProgress:
 
     reporter: Reporter
     status: Status | None
+    done: int = 0
+    begun: float = 0.0  # when the model was loaded
+    said: float = 0.0  # when the last line was printed
 
     def fault(self, message: str) -> None:
         self.reporter.line("error", message)
@@ -40,6 +53,7 @@ class ProfileProgress:
         self.reporter.note(message)
 
     def loaded(self, facts: Mapping[str, Any]) -> None:
+        self.begun = self.said = time.monotonic()
         if not self.reporter.quiet:
             model, layers = (
                 facts["model"],
@@ -51,18 +65,25 @@ class ProfileProgress:
             )
 
     def measured(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        left = (now - self.begun) / done * (total - done)
+        self.done = done
+        text = f"{done} of {total} clips" + (f", about {rough_duration(left)} left" if done < total else "")
         if self.status:
-            self.status.update(f"measuring: {done} of {total} clips")
-        elif not self.reporter.quiet and (done == total or done % 10 == 0):
-            self.reporter.line("measured", f"{done} of {total} clips")
+            self.status.update(f"measuring: {text}")
+        elif not self.reporter.quiet and (done in (1, total) or now - self.said >= LINE_EVERY_S):
+            self.reporter.timed("measured", text)
+            self.said = now
 
 
 def print_profile(reporter: Reporter, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
-    """The table of a profile and where its files are on stderr, the summary as the last line of stdout."""
+    """The table of a profile and where its files are on stderr; the summary as the last line of stdout, unless that is
+    a terminal, where it would scroll the table away."""
     if not reporter.quiet:
         reporter.err.print(table(summary))
     reporter.written(files)
-    print(json.dumps(summary), flush=True)
+    if reporter.quiet or not sys.stdout.isatty():
+        print(json.dumps(summary), flush=True)
 
 
 def table(summary: Mapping[str, Any]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +26,11 @@ class Reporter:
         """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup."""
         style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
         self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
+
+    def timed(self, kind: str, message: str) -> None:
+        """A line of a long run, with the time of day where it may land in a log."""
+        clock = "" if self.err.is_terminal else datetime.now().astimezone().isoformat(timespec="seconds") + " "
+        self.line(kind, clock + message)
 
     def note(self, message: str) -> None:
         """One line that a quiet run does without."""

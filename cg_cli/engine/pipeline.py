@@ -163,7 +163,7 @@ def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> 
             _check_budget(pruner, (tokens["video"], tokens["audio"]), budget)
         return budget, selection, stream, tokens
 
-    (budget, selection, stream, tokens), seconds = run_stage("prune", backbone.device, work)
+    (budget, selection, stream, tokens), seconds = run_stage("prune", backbone.device, work, f"pruner {pruner.name}")
     return Pruned(encoded, pruner, keep, budget, selection, stream, tokens, seconds)
 
 
@@ -227,7 +227,7 @@ def prefill_question(backbone: Backbone, pruned: Pruned, question: str) -> tuple
         _check_budget(pruner, pruner.kept(layerwise.media), pruned.budget)
         return layerwise
 
-    return run_stage("prefill", backbone.device, work)
+    return run_stage("prefill", backbone.device, work, f"pruner {pruner.name}")
 
 
 def _check_budget(pruner: Pruner, kept: tuple[int, int], budget: Budget) -> None:
@@ -235,9 +235,9 @@ def _check_budget(pruner: Pruner, kept: tuple[int, int], budget: Budget) -> None
         raise ItemError("prune", f"pruner {pruner.name} kept {kept} tokens where {budget} was the budget", "budget")
 
 
-def run_stage(name: str, device: torch.device, work: Callable[[], T]) -> tuple[T, float]:
+def run_stage(name: str, device: torch.device, work: Callable[[], T], who: str = "") -> tuple[T, float]:
     """What ``work`` returns and the seconds that it took, the device's part included. Nothing but one-line errors gets
-    out."""
+    out; one that is nobody's fault yet is told as that of ``who``."""
     started = time.perf_counter()
     try:
         result = work()
@@ -252,6 +252,7 @@ def run_stage(name: str, device: torch.device, work: Callable[[], T]) -> tuple[T
     except Exception as error:
         log.debug("stage %s failed", name, exc_info=True)
         reason = one_line(error) if str(error) else "no message"
-        message = f"{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)"
+        origin = f"{who}: " if who else ""
+        message = f"{origin}{type(error).__name__}: {reason} (CG_DEBUG=1 shows the traceback)"
         raise ItemError(name, message, "internal") from error
     return result, time.perf_counter() - started

@@ -22,9 +22,9 @@ AAC_RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_0
 Paint = Callable[[np.ndarray, float], np.ndarray]  # a frame [H, W, 3] uint8 and its time in seconds, painted
 
 
-def transcode(source: str, target: Path, paint: Paint) -> None:
+def transcode(source: str, target: Path, paint: Paint, comment: str = "") -> None:
     """Write the video of ``source``, upright and painted, as H.264 and AAC into the MP4 ``target``: same times, same
-    length, same audio.
+    length, same audio; ``comment`` goes into its metadata.
 
     Raises:
         ItemError: kinds as for decoding.
@@ -42,6 +42,7 @@ def transcode(source: str, target: Path, paint: Paint) -> None:
         open_media(source, source) as container,
         av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out,
     ):
+        out.metadata["comment"] = comment
         video = container.streams[timeline.stream_index]
         audio = container.streams[scan.audio.stream_index] if scan.audio else None
         streams = [stream for stream in (video, audio) if stream is not None]

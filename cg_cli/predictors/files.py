@@ -61,6 +61,15 @@ def load(path: Path, name: str = "") -> A2VPredictor:
     return predictor.requires_grad_(False).eval()
 
 
+def is_predictor(path: Path) -> bool:
+    """Whether an existing file is one that ``save`` wrote."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
+
+
 def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:
     """UsageError unless the predictor was trained on the tokens of this model (its id or its revision, and its
     width)."""

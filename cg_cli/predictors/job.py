@@ -15,6 +15,7 @@ from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
 from cg_cli.settings.resolve import decode_options
 from cg_cli.settings.table import Settings
+from cg_cli.util.outputs import check_output
 
 
 class Listener(Protocol):
@@ -33,6 +34,29 @@ class Report:
 
     metadata: PredictorMetadata
     left_out: int
+
+
+def check(videos: Sequence[Path], out: Path, *, shuffled: bool, publish_to: Path | None) -> list[Path]:
+    """Refuse what cannot work before anything slow begins; returns the video files.
+
+    Raises:
+        UsageError: no video, too few of them, or a file or folder that must not be written.
+    """
+    paths = corpus.find_videos(videos)
+    if len(paths) < training.MIN_CLIPS:
+        raise UsageError(
+            f"{len(paths)} video{'s' * (len(paths) != 1)} are too few to learn from: at least "
+            f"{training.MIN_CLIPS} with sound and picture are needed"
+        )
+    check_output("-o", out, inputs=paths, is_ours=files.is_predictor)
+    if publish_to and shuffled:
+        raise UsageError(
+            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one "
+            "of the two out"
+        )
+    if publish_to:
+        publish.check(publish_to)
+    return paths
 
 
 def train_predictor(
@@ -58,17 +82,8 @@ def train_predictor(
     Raises:
         UsageError: no video, no model, or too few clips with sound and picture.
     """  # fmt: skip
-    if not out.parent.is_dir():
-        raise UsageError(f"-o {out}: no such folder {out.parent}")
-    if publish_to and shuffled:
-        raise UsageError(
-            "--publish-dir: a predictor trained with --shuffle-sound is a control, and nothing to publish: leave one "
-            "of the two out"
-        )
-    if publish_to:
-        publish.check(publish_to)
     # 1. the videos, and the model whose tokens the predictor is to read
-    paths = corpus.find_videos(videos)
+    paths = check(videos, out, shuffled=shuffled, publish_to=publish_to)
     name = models.choose(settings.model, settings.device)
     backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
 

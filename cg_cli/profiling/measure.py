@@ -7,7 +7,7 @@ all alike, and the whole clip is a cell of each round: the baseline of that roun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from cg_cli.backbones.base import Backbone
 from cg_cli.engine import metrics, pipeline
 from cg_cli.engine.inputs import Sampling
 from cg_cli.engine.pipeline import Encoded
+from cg_cli.errors import ItemError
 from cg_cli.evals.matching import right
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
@@ -64,22 +65,42 @@ class Bench:
 
     def clip(self, clip: Clip, asks: Sequence[Ask], repeat: int) -> dict[str, Any]:
         """``encode_s``, and by name of the cell in ``cells``: token counts, FLOPs, ``repeat`` times of each stage and,
-        where questions are labelled, whether each answer was right."""
+        where questions are labelled, whether each answer was right; in ``failures``, by name of a cell, why its pruner
+        failed. ItemError where the clip itself cannot be read by the model."""
         encoded = [pipeline.encode(self.backbone, clip) for _ in range(max(repeat, 1))]
-        cells = list(self.pruners)
+        cells, failures = list(self.pruners), {}
+        out: dict[str, dict[str, Any]] = {cell.name: {"times": []} for cell in cells}
+        labelled = [ask for ask in asks if ask.expected is not None]
+
+        def run(cell: Cell, work: Callable[[], None]) -> None:
+            """A fault of a pruner costs its own cell alone; one of the baseline the clip."""
+            if cell.name in failures:
+                return
+            try:
+                work()
+            except ItemError as error:
+                if cell == BASELINE:
+                    raise
+                failures[cell.name] = str(error)
+
         if repeat:  # warm-up: every clip has shapes of its own
             for cell in cells:
-                self._round(encoded[-1], cell, asks[0].text)
-        out = {cell.name: {**self._counts(encoded[-1], cell, asks[0].text), "times": []} for cell in cells}
+                run(cell, lambda cell=cell: self._round(encoded[-1], cell, asks[0].text))
+        for cell in cells:
+            run(cell, lambda cell=cell: out[cell.name].update(self._counts(encoded[-1], cell, asks[0].text)))
         for turn in range(repeat):
             for cell in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
-                out[cell.name]["times"].append(self._round(encoded[-1], cell, asks[0].text))
-        labelled = [ask for ask in asks if ask.expected is not None]
-        if labelled:
-            for cell in cells:
-                out[cell.name]["right"] = self._right(encoded[-1], cell, labelled)
-        encode_s = [each.seconds for each in encoded]
-        return {"encode_s": encode_s, "category": [ask.category for ask in labelled], "cells": out}
+                run(
+                    cell, lambda cell=cell: out[cell.name]["times"].append(self._round(encoded[-1], cell, asks[0].text))
+                )
+        for cell in cells if labelled else ():
+            run(cell, lambda cell=cell: out[cell.name].update(right=self._right(encoded[-1], cell, labelled)))
+        return {
+            "encode_s": [each.seconds for each in encoded],
+            "category": [ask.category for ask in labelled],
+            "cells": {name: figures for name, figures in out.items() if name not in failures},
+            "failures": failures,
+        }
 
     def _counts(self, encoded: Encoded, cell: Cell, question: str) -> dict[str, Any]:
         """Tokens and FLOPs. Of audio and video tokens, ``entered`` are at the language model's input, ``layer_mean``

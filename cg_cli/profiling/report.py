@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cg_cli.errors import CgError
+from cg_cli.errors import CgError, UsageError
 from cg_cli.profiling.plots import lines
 from cg_cli.profiling.summary import QUESTIONS
 from cg_cli.settings.table import NO_PRUNER
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.outputs import check_output
+
+SCHEMA = "cg.profile/1"
+MEASUREMENTS = "measurements.jsonl"
+NAMES = ("profile.json", "profile.csv", "accuracy.svg", "prefill.svg", "pareto.svg", "report.html", MEASUREMENTS)
+
+
+def check_folder(out: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """UsageError, before anything slow begins, where the files of a profile would be written over an input, or over
+    files that no profile has written."""
+    inputs = list(inputs)
+    if not out.is_dir():
+        if out.exists():
+            raise UsageError(f"-o {out} is a file: name a folder")
+        return
+    ours = _has_profile(out)
+    for name in NAMES:
+        check_output("-o", out / name, inputs=inputs, is_ours=lambda path: ours)
+
+
+def _has_profile(folder: Path) -> bool:
+    """Whether a profile has written into a folder before."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if json.loads((folder / "profile.json").read_text(encoding="utf-8")).get("schema") == SCHEMA:
+            return True
+    with contextlib.suppress(OSError, ValueError), (folder / MEASUREMENTS).open("rb") as file:
+        first = file.readline()
+        return not first or {"recipe", "clip", "cells"} <= set(json.loads(first))
+    return False
 
 
 def write(summary: Mapping[str, Any], out: Path) -> list[Path]:

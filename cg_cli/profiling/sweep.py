@@ -29,6 +29,7 @@ from cg_cli.predictors import lookup
 from cg_cli.profiling import synthetic
 from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
 from cg_cli.profiling.random_predictor import random_predictor
+from cg_cli.profiling.report import MEASUREMENTS, SCHEMA
 from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
@@ -40,8 +41,7 @@ from cg_cli.settings.table import Settings
 
 TIMED = 16
 QUESTION = "What is happening?"
-MEASUREMENTS = "measurements.jsonl"
-FORM = 3  # version of a line there; lines of another version are not used
+FORM = 4  # version of a line there; lines of another version are not used
 
 Read = Callable[[Backbone], tuple[Clip, float | None]]  # a clip, and the seconds of decoding if a file was decoded
 
@@ -108,8 +108,12 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         "form": FORM
     }  # they go with their cells
     lines = _Lines(
-        profile.out / MEASUREMENTS, hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16], labels
+        profile.out / MEASUREMENTS,
+        hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
+        {cell.name: _origin(pruner, labels.get(cell.pruner)) for cell, pruner in pruners.items()},
     )
+    if lines.damaged:
+        listener.note(f"{lines.file.name}: damaged lines are measured again, {lines.damaged} of them")
     identities, faults = [], 0
     for number, (identity, asks, read) in enumerate(_clips(profile)):
         identities.append(identity)
@@ -125,7 +129,12 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
                     {cell: pruners[cell] for cell in dict.fromkeys([BASELINE, *missing])},
                     settings.max_new_tokens,
                 )
-                lines.add(identity, {"media_s": media_s, **bench.clip(decoded, asks, repeat)})
+                measured = bench.clip(decoded, asks, repeat)
+                failures = measured.pop("failures")
+                lines.add(identity, {"media_s": media_s, **measured})
+                for name, message in failures.items():
+                    faults += 1
+                    listener.fault(f"{decoded.path}, {name}: {message}")
             except ItemError as error:
                 faults += 1
                 listener.fault(str(error))
@@ -134,10 +143,14 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     # 3. the roofline of this device, in the same run
     peak = roofline(backbone.device, backbone.dtype)
 
-    # 4. the figures
-    measured = lines.of(identities)
-    if not measured:
+    # 4. the figures, of the cells that could be measured at all
+    lines_by_clip = lines.of(identities)
+    if not lines_by_clip:
         raise CgError("no clip could be measured")
+    measurable = {name for clip in lines_by_clip for line in clip for name in line["cells"]}
+    for cell in [cell for cell in cells if cell.name not in measurable]:
+        listener.fault(f"{cell.name} is left out: it could not be measured on any clip")
+        cells.remove(cell)
 
     # 5. pages, if there are to be any
     written = []
@@ -148,13 +161,13 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         clips = pages.choose(profile.items, lines.by_clip, page_cells, profile.pages)
         written = pages.write(clips, page_cells, pruners, backbone, settings, profile.out, listener.fault)
     return {
-        "schema": "cg.profile/1",
+        "schema": SCHEMA,
         **facts,
-        "clips": len(measured),
+        "clips": len(lines_by_clip),
         "failed": faults,
         "roofline": peak,
         "pages": written,
-        **summarise(cells, measured),
+        **summarise(cells, lines_by_clip),
     }
 
 
@@ -236,12 +249,17 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
     }
 
 
-class _Lines:
-    """The measurements of all runs into one folder; those of other settings (``recipe``), or of a pruner with another
-    predictor than in ``labels``, stay in the file and are not used."""
+def _origin(pruner: Pruner, predictor: str | None) -> dict[str, Any]:
+    """What a cell's figures depend on besides the settings: the pruner's code and its predictor."""
+    return {"predictor": predictor, "pruner": pruner.fingerprint(), "version": pruner.version}
 
-    def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
-        self.file, self.recipe, self.labels = file, recipe, labels
+
+class _Lines:
+    """The measurements of all runs into one folder. Those of other settings (``recipe``), or of another pruner or
+    predictor under a cell's name (``origins``), stay in the file and are not used."""
+
+    def __init__(self, file: Path, recipe: str, origins: Mapping[str, Mapping[str, Any]]):
+        self.file, self.recipe, self.origins, self.damaged = file, recipe, origins, 0
         self.by_clip: dict[str, list[dict[str, Any]]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -252,16 +270,18 @@ class _Lines:
         except OSError as error:
             raise UsageError(f"-o {file.parent}: {error.strerror}") from error
         for line in text.splitlines():
-            measured = json.loads(line)
-            if measured["recipe"] == recipe:
-                cells = measured["cells"]
-                measured["cells"] = {
-                    name: cells[name] for name in cells if cells[name]["predictor"] == self._label(name)
-                }
-                self.by_clip.setdefault(measured["clip"], []).append(measured)
+            try:
+                measured = json.loads(line)
+                if measured["recipe"] != recipe:
+                    continue
+                cells = {name: cell for name, cell in measured["cells"].items() if self._current(name, cell)}
+                self.by_clip.setdefault(measured["clip"], []).append({**measured, "cells": cells})
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self.damaged += 1
 
-    def _label(self, cell: str) -> str | None:
-        return self.labels.get(cell.rpartition(" ")[0])
+    def _current(self, name: str, cell: Mapping[str, Any]) -> bool:
+        origin = self.origins.get(name)
+        return origin is not None and cell["origin"] == origin and isinstance(cell["times"], list)
 
     def has(self, clip: str, cell: str, repeat: int, labelled: int) -> bool:
         """Whether there is a measurement of ``cell`` on ``clip`` with at least ``repeat`` timed rounds and ``labelled``
@@ -270,7 +290,7 @@ class _Lines:
         return any(len(m["times"]) >= repeat and len(m.get("right", ())) == labelled for m in measured)
 
     def add(self, clip: str, measured: Mapping[str, Any]) -> None:
-        cells = {name: {**cell, "predictor": self._label(name)} for name, cell in measured["cells"].items()}
+        cells = {name: {**cell, "origin": self.origins[name]} for name, cell in measured["cells"].items()}
         line = {"recipe": self.recipe, "clip": clip, **measured, "cells": cells}
         try:
             with self.file.open("ab", buffering=0) as file:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import numpy as np
 
 from cg_cli.engine.kept import save_json, save_npz
 from cg_cli.errors import CgError
 from cg_cli.viz.scene import Scene
+
+SCHEMA = "cg.kept/1"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an existing file is one that ``write`` made. OSError or ValueError where it cannot be read."""
+    if path.suffix.lower() == ".json":
+        with path.open("rb") as file:
+            return file.read(200).startswith(f'{{"about": {{"schema": "{SCHEMA}"'.encode())
+    with np.load(path, allow_pickle=False) as file:
+        return "about" in file and json.loads(str(file["about"])).get("schema") == SCHEMA
 
 
 def write(path: Path, scene: Scene) -> None:
@@ -15,7 +29,7 @@ def write(path: Path, scene: Scene) -> None:
     assert result.tables is not None
     kept, dropped = result.tables
     about = {
-        "schema": "cg.kept/1",
+        "schema": SCHEMA,
         "video": scene.video,
         "content": scene.identity,
         "pruner": result.pruner,

@@ -14,6 +14,7 @@ import numpy as np
 from cg_cli.errors import CgError
 from cg_cli.util.atomic import atomic_path
 from cg_cli.util.text import one_line
+from cg_cli.viz import MARK
 from cg_cli.viz.blending import GridOverlay, segment_colour
 from cg_cli.viz.scene import Scene
 
@@ -73,6 +74,6 @@ def _render(source: str, target: Path, overlay: FrameOverlay) -> None:
     from cg_cli.media.transcode import transcode
 
     try:
-        transcode(source, target, overlay)
+        transcode(source, target, overlay, comment=MARK)
     except Exception as error:  # PyAV's errors, and those of items, cannot be pickled back to the parent
         raise CgError(f"cannot draw over {source}: {one_line(error)}") from None

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from cg_cli.errors import CgError
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.util.atomic import atomic_path
+from cg_cli.viz import MARK
 from cg_cli.viz.blending import DIM, GridOverlay, segment_colour
 from cg_cli.viz.scene import AudioTokens, PrunerResult, Scene
 
@@ -29,7 +31,9 @@ def write(path: Path, scene: Scene) -> None:
     image = draw(scene)
     try:
         with atomic_path(path) as temporary:
-            image.save(temporary, format="PNG")
+            about = PngInfo()
+            about.add_text("Comment", MARK)
+            image.save(temporary, format="PNG", pnginfo=about)
     except OSError as error:
         raise CgError(f"cannot write {path}: {error.strerror or error}") from error
 

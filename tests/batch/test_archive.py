@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -164,5 +166,75 @@ def test_places_that_are_no_files(tmp_path):
         sink.append([answer()])
     with pytest.raises(UsageError, match="no such folder"):
         open_sink(str(tmp_path / "gone" / "o.jsonl"), (), overwrite=False, retry=True)
-    with pytest.raises(UsageError, match="directory"):
+    with pytest.raises(UsageError, match="is a folder"):
         open_sink(str(tmp_path), (), overwrite=False, retry=True)
+
+
+def removed(out: Path) -> None:
+    out.unlink()
+
+
+def replaced(out: Path) -> None:
+    out.unlink()
+    out.write_text("a page of my own\n")
+
+
+def renamed_over(out: Path) -> None:
+    other = out.with_suffix(".new")
+    other.write_bytes(out.read_bytes())
+    other.replace(out)
+
+
+def truncated(out: Path) -> None:
+    os.truncate(out, 10)
+
+
+def added_to(out: Path) -> None:
+    with out.open("a") as file:
+        file.write("a note of my own\n")
+
+
+def folder_removed(out: Path) -> None:
+    shutil.rmtree(out.parent)
+
+
+CHANGES = {
+    removed: ("was removed", ["a.mp4", "b.mp4"]),
+    replaced: ("was replaced", ["a.mp4", "b.mp4"]),
+    renamed_over: ("was replaced", ["a.mp4", "b.mp4"]),
+    truncated: ("was changed", ["b.mp4"]),
+    added_to: ("was changed", ["b.mp4"]),
+    folder_removed: ("was removed", ["a.mp4", "b.mp4"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_what_another_program_does_to_the_file_is_noticed_and_no_record_lost(tmp_path, change, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    out = tmp_path / "folder" / "o.jsonl"
+    out.parent.mkdir()
+    archive = opened(out)
+    archive.append([answer("a.mp4")])
+    change(out)
+    found = out.read_bytes() if out.exists() else None
+    what, videos = CHANGES[change]
+    with pytest.raises(CgError, match=what) as stopped:
+        archive.append([answer("b.mp4")])
+    archive.close()
+    (saved,) = tmp_path.rglob("o-saved-*.jsonl")
+    assert str(saved) in str(stopped.value) and [r["video"] for r in lines(saved)] == videos
+    assert (out.read_bytes() if out.exists() else None) == found  # theirs is left as it is
+
+
+@pytest.mark.parametrize("change", [removed, replaced, folder_removed], ids=lambda change: change.__name__)
+def test_it_is_noticed_at_the_end_and_before_an_old_answer_is_read(tmp_path, change, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for use in (Archive.close, lambda archive: archive.answer("k")):
+        out = tmp_path / "folder" / "o.jsonl"
+        out.parent.mkdir(exist_ok=True)
+        out.unlink(missing_ok=True)
+        archive = opened(out)
+        archive.append([answer("a.mp4", key="k")])
+        change(out)
+        with pytest.raises(CgError, match="saved-"):
+            use(archive)
