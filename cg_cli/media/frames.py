@@ -18,7 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from cg_cli.errors import ItemError
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.demux import decode_packet, demux_packets, use_one_thread
+from cg_cli.media.demux import decode_packet, demux_packets, timeline_packets, use_one_thread
 from cg_cli.media.sizes import displayed_size, quarter_turns
 from cg_cli.media.source import media_error, open_media
 from cg_cli.media.timeline import Timeline
@@ -87,7 +87,8 @@ def sample_frames(
         ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; as ``open_media``.
     """
     start = 0
-    if timeline.nominal_frame_s is None and seeking_is_faster(len(times), timeline.keyframes):
+    seekable = timeline.nominal_frame_s is None and not timeline.shifts
+    if seekable and seeking_is_faster(len(times), timeline.keyframes):
         with _open_video(path, display_path, timeline) as (container, stream):
             while start < len(times):
                 sampled = _seek_frame(container, stream, timeline, times[start], errors)
@@ -167,7 +168,7 @@ def _decode_frames(
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """(time in seconds from the video's start, frame), in display order, from the container's position on."""
     count = 0
-    for packet in demux_packets(container, [stream], errors):
+    for packet in timeline_packets(container, [timeline], errors):
         for frame in decode_packet(packet, "video", errors):
             if frame.is_corrupt:
                 errors.add_undecodable("video")
