@@ -21,6 +21,7 @@ from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, Timel
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was truncated
 LOG_BATCH = 1000  # lines kept before they are counted
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 DISCONTINUOUS = ("mpegts", "mpeg")  # formats whose clock may jump
 
 
@@ -69,7 +70,7 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
         errors.read_errors += _count_messages(logs, name)
         # Taken here: a stream of a closed container points to freed memory.
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
-        timelines: dict[int | None, Timeline | None] = {**join_timelines(builders.values())}
+        timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
     if clock.resets:
         errors.notes.append(f"the file is {clock.resets + 1} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
@@ -150,12 +151,30 @@ def use_one_thread(stream: av.stream.Stream) -> None:
     stream.codec_context.thread_count = 1
 
 
-def decode_packet(packet: av.Packet, kind: str, errors: DecodeErrors) -> list:
-    """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken."""
+def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """A decoder that reads the transparency of a VP8 or VP9 stream, which the usual one leaves out; None for others."""
+    name = ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = av.VideoCodecContext.create(name, "r")
+    decoder.thread_type, decoder.thread_count = "NONE", 1
+    decoder.options = stream.codec_context.options
+    return decoder
+
+
+def decode_packet(
+    packet: av.Packet, kind: str, errors: DecodeErrors, decoder: av.VideoCodecContext | None = None
+) -> list:
+    """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken.
+
+    ``decoder`` does it, if there is one, in place of the stream's own.
+    """
     flush = packet.pts is None and packet.dts is None
     if not packet.size and not flush:  # an empty packet (a dropped frame) would end the decoder's work
         return []
     try:
+        if decoder is not None:
+            return decoder.decode(packet if packet.size else None)
         return packet.decode()
     except MemoryError:
         raise

@@ -10,6 +10,8 @@ from media.test_audio import starts
 from cg_cli.media import SAMPLE_RATE, DecodeOptions
 from cg_cli.media.transcode import transcode
 
+FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
+
 
 @pytest.fixture(scope="module")
 def whole(folder):
@@ -51,7 +53,7 @@ def test_a_cut_film_is_sought_through(worker, folder):
     [
         ("ts", dict(codec_options={"bf": "2"})),
         ("mkv", {}),
-        ("webm", dict(codec="libvpx-vp9", codec_options={"deadline": "realtime", "cpu-used": "8"}, sound_codec="libopus")),
+        ("webm", dict(codec="libvpx-vp9", codec_options=FAST_VP9, sound_codec="libopus")),
     ],
 )  # fmt: skip
 def test_films_appended_to_each_other_are_one_film(worker, folder, suffix, settings):
