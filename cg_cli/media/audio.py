@@ -10,12 +10,12 @@ import numpy as np
 
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.demux import decode_packet, demux_packets, use_one_thread
+from cg_cli.media.demux import decode_packet, timeline_packets, use_one_thread
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 
 DRIFT_S = Fraction(1, 10)  # timestamps may wander this far from the sample count before silence or a cut corrects them
-ENCODER_DELAY_S = Fraction(1, 20)  # audio up to this much before the video's start goes without a warning
+ENCODER_DELAY_S = Fraction(1, 10)  # audio up to this much before the video's start goes without a warning
 MAX_OVERLAP_S = 10  # audio that jumps back further is a restarted clock, not an overlap
 MAX_SILENCE_S = 3600  # silence put into gaps, at most: beyond it a timestamp is not believed
 BLOCK = SAMPLE_RATE  # samples in a message: few enough to stay small, many enough to be few
@@ -34,7 +34,7 @@ def audio_blocks(
         stream = container.streams[timeline.stream_index]
         use_one_thread(stream)
         aligner = _Aligner(origin, errors)
-        for packet in demux_packets(container, [stream], errors):
+        for packet in timeline_packets(container, [timeline], errors):
             for frame in decode_packet(packet, "sound", errors):
                 time = None if frame.pts is None else frame.pts * stream.time_base
                 if time is not None and time > timeline.end + DRIFT_S:  # an outlier; the samples may be good

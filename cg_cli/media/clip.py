@@ -9,7 +9,7 @@ import numpy as np
 
 from cg_cli.media import defaults
 
-MEDIA_VERSION = 1  # part of a record's key: raised when the same file and options give other frames or other sound
+MEDIA_VERSION = 2  # part of a record's key: raised when the same file and options give other frames or other sound
 SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
 
 

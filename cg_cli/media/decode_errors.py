@@ -16,7 +16,6 @@ class DecodeErrors:
         packets: "video" or "sound" -> all packets of the stream in use.
         notes: further warnings, one line each; a note alone leaves the file ``complete``.
         truncation: the warning that the file was cut off, "" if it was not.
-        clock_resets: how often a stream's timestamps went back.
     """
 
     read_errors: int = 0
@@ -25,7 +24,6 @@ class DecodeErrors:
     packets: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     truncation: str = ""
-    clock_resets: int = 0
 
     def add_undecodable(self, kind: str) -> None:
         """Counts a packet of ``kind`` ("video" or "sound") that could not be decoded cleanly."""
@@ -34,9 +32,7 @@ class DecodeErrors:
     @property
     def complete(self) -> bool:
         """Whether all of the file was read and decoded."""
-        return not (
-            self.read_errors or self.corrupt_packets or self.undecodable or self.truncation or self.clock_resets
-        )
+        return not (self.read_errors or self.corrupt_packets or self.undecodable or self.truncation)
 
     @property
     def warnings(self) -> list[str]:
@@ -44,8 +40,6 @@ class DecodeErrors:
         lines = [self.truncation] if self.truncation else []
         if self.read_errors or self.corrupt_packets:
             lines.append(f"the file is damaged: {self.read_errors + self.corrupt_packets} read errors were skipped")
-        if self.clock_resets:
-            lines.append("the file's clock goes back in the middle: only one part of what overlaps was used")
         for kind, count in sorted(self.undecodable.items()):
             lines.append(f"damaged {kind}: {count} of {self.packets.get(kind, 0)} packets could not be decoded cleanly")
         return lines + self.notes

@@ -102,7 +102,8 @@ def probe_file(path: str, display_path: str) -> Probe:
         streams=streams,
         width=width,
         height=height,
-        rotation=resizer.rotation if resizer else 0,
+        rotation=resizer.orientation.rotation if resizer else 0,
+        mirrored=resizer.orientation.mirrored if resizer else False,
         duration_s=float(end - origin),
         video_codec=codecs.get(scan.video_index, ""),
         audio_codec=codecs.get(scan.audio_index, ""),
@@ -141,6 +142,8 @@ def _emit_frames(
     if resizer is None:
         refuse_oversize(path, display_path, timeline)
         return {}
+    if resizer.note:
+        errors.notes.append(resizer.note)
     return {"seconds_per_frame": float(timeline.duration / count), "source_size": list(resizer.displayed)}
 
 

@@ -16,11 +16,13 @@ from av.stream import Disposition
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.integrity import declares_length, is_truncated
 from cg_cli.media.source import open_file, open_media
-from cg_cli.media.timeline import MAX_JUMP_S, Timeline, TimelineBuilder
+from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was truncated
 LOG_BATCH = 1000  # lines kept before they are counted
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+DISCONTINUOUS = ("mpegts", "mpeg")  # formats whose clock may jump
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
     with open_media(path, display_path) as container:
         name = container.format.name
         video, audio = video_stream(container), audio_stream(container)
+        clock = FileClock(0, name in DISCONTINUOUS, name.startswith("matroska"))
         builders = {
-            stream.index: TimelineBuilder(stream, errors) for stream in container.streams if not is_cover(stream)
+            stream.index: TimelineBuilder(stream, errors, clock) for stream in container.streams if not is_cover(stream)
         }
         declared = None
         with open_file(path, display_path) as file:
@@ -67,9 +70,9 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
         errors.read_errors += _count_messages(logs, name)
         # Taken here: a stream of a closed container points to freed memory.
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
-        timelines: dict[int | None, Timeline | None] = {
-            index: builder.timeline() for index, builder in builders.items()
-        }
+        timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
+    if clock.resets:
+        errors.notes.append(f"the file is {clock.resets + 1} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
     used = {"video": video_timeline, "sound": audio_timeline}
     errors.packets = {kind: timeline.packets for kind, timeline in used.items() if timeline}
@@ -133,18 +136,45 @@ def demux_packets(container: av.container.InputContainer, streams: list, errors:
             errors.read_errors += 1
 
 
+def timeline_packets(
+    container: av.container.InputContainer, timelines: list[Timeline], errors: DecodeErrors
+) -> Iterator[av.Packet]:
+    """As ``demux_packets``, from the start of a fresh container, with timestamps on the clock of ``timelines``."""
+    rebases = {timeline.stream_index: Rebase(timeline) for timeline in timelines}
+    for packet in demux_packets(container, [container.streams[index] for index in rebases], errors):
+        yield rebases[packet.stream_index].move(packet) if packet.stream_index in rebases else packet
+
+
 def use_one_thread(stream: av.stream.Stream) -> None:
     """Decode without threads: PyAV's other modes can hang (PyAV issue 1861) and gain little on short clips."""
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.thread_count = 1
 
 
-def decode_packet(packet: av.Packet, kind: str, errors: DecodeErrors) -> list:
-    """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken."""
+def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """A decoder that reads the transparency of a VP8 or VP9 stream, which the usual one leaves out; None for others."""
+    name = ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = av.VideoCodecContext.create(name, "r")
+    decoder.thread_type, decoder.thread_count = "NONE", 1
+    decoder.options = stream.codec_context.options
+    return decoder
+
+
+def decode_packet(
+    packet: av.Packet, kind: str, errors: DecodeErrors, decoder: av.VideoCodecContext | None = None
+) -> list:
+    """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken.
+
+    ``decoder`` does it, if there is one, in place of the stream's own.
+    """
     flush = packet.pts is None and packet.dts is None
     if not packet.size and not flush:  # an empty packet (a dropped frame) would end the decoder's work
         return []
     try:
+        if decoder is not None:
+            return decoder.decode(packet if packet.size else None)
         return packet.decode()
     except MemoryError:
         raise

@@ -5,6 +5,7 @@ Runs in the worker process only.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from typing import TypeVar
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from cg_cli.errors import ItemError
+from cg_cli.media import color
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.demux import decode_packet, demux_packets, use_one_thread
-from cg_cli.media.sizes import displayed_size, quarter_turns
+from cg_cli.media.demux import alpha_decoder, decode_packet, demux_packets, timeline_packets, use_one_thread
+from cg_cli.media.side_data import side_data
+from cg_cli.media.sizes import Orientation, displayed_size
 from cg_cli.media.source import media_error, open_media
 from cg_cli.media.timeline import Timeline
 
@@ -29,6 +33,7 @@ OVERSIZE_LOG = "Picture size"  # how libavutil's av_image_check_size2 begins its
 OVERSIZE_PACKETS = 8  # packets tried for that refusal
 SEEK_BELOW = 1 / 1.5  # sampled frames a keyframe; denser than this, decoding straight through is faster
 SEEK_BACK_S = (0, 10, 120)  # seconds before the frame's time to seek to, tried in this order
+MAX_FLAT_PIXELS = 4096 * 4096  # of a transparent frame that is composited in its full size
 LARGE_SHRINK = 4  # beyond this, averaging areas is as good as a bicubic filter and much cheaper
 
 T = TypeVar("T")
@@ -87,7 +92,8 @@ def sample_frames(
         ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; as ``open_media``.
     """
     start = 0
-    if timeline.nominal_frame_s is None and seeking_is_faster(len(times), timeline.keyframes):
+    seekable = timeline.nominal_frame_s is None and not timeline.shifts
+    if seekable and seeking_is_faster(len(times), timeline.keyframes):
         with _open_video(path, display_path, timeline) as (container, stream):
             while start < len(times):
                 sampled = _seek_frame(container, stream, timeline, times[start], errors)
@@ -166,9 +172,9 @@ def _decode_frames(
     container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, errors: DecodeErrors
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """(time in seconds from the video's start, frame), in display order, from the container's position on."""
-    count = 0
-    for packet in demux_packets(container, [stream], errors):
-        for frame in decode_packet(packet, "video", errors):
+    count, decoder = 0, alpha_decoder(stream)
+    for packet in timeline_packets(container, [timeline], errors):
+        for frame in decode_packet(packet, "video", errors, decoder):
             if frame.is_corrupt:
                 errors.add_undecodable("video")
             if timeline.nominal_frame_s is not None:
@@ -183,25 +189,59 @@ class Resizer:
 
     Args:
         pixel_aspect: width of a stored pixel over its height; None for square ones.
-        first: the video's first frame, for its size and rotation.
+        first: the video's first frame, for its size and orientation.
 
     Attributes:
-        rotation: degrees counterclockwise that make a frame upright.
+        orientation: what makes a frame upright.
         displayed: (width, height) in square pixels, upright.
+        note: what was done to the colours that somebody has to know; "" if nothing was.
     """
 
     def __init__(self, pixel_aspect: Fraction | None, first: av.VideoFrame):
-        self.rotation = quarter_turns(first.rotation)
-        self.displayed = displayed_size(first.width, first.height, pixel_aspect, self.rotation)
-        self._scaler = VideoReformatter()
+        self.orientation = _orientation(first)
+        self.displayed = displayed_size(first.width, first.height, pixel_aspect, self.orientation.rotation)
+        self.note = color.conversion_note(first)
+        self._scaler, self._flattener = VideoReformatter(), VideoReformatter()
 
     def upright(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, contiguous, for ``size`` = (W, H) after rotation."""
-        width, height = size[::-1] if self.rotation % 180 else size
+        """[H, W, 3] uint8 RGB, contiguous, for ``size`` = (W, H) once upright: SDR (``color.to_sdr``), and opaque on
+        mid grey (``color.flatten``)."""
+        width, height = size[::-1] if self.orientation.rotation % 180 else size
+        if color.has_alpha(frame):
+            pixels = self._flat(frame, width, height)
+        elif color.needs_conversion(frame):
+            pixels = color.to_sdr(self._scale(frame, width, height, "rgb48le"), frame)
+        else:
+            pixels = self._scale(frame, width, height, "rgb24")
+        return np.ascontiguousarray(self.orientation.apply(pixels))
+
+    def _flat(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        # Composited before it is scaled: colours of transparent pixels must not bleed into their neighbours.
+        if frame.width * frame.height > MAX_FLAT_PIXELS:
+            return color.flatten(self._scale(frame, width, height, "rgba"))
+        matrix = color.source_matrix(frame)
+        rgba = self._flattener.reformat(frame, format="rgba", src_colorspace=matrix, threads=1).to_ndarray()
+        return self._scale(av.VideoFrame.from_ndarray(color.flatten(rgba), format="rgb24"), width, height, "rgb24")
+
+    def _scale(self, frame: av.VideoFrame, width: int, height: int, pixel_format: str) -> np.ndarray:
         shrink = max(frame.width / width, frame.height / height)
         method = Interpolation.AREA if shrink > LARGE_SHRINK else Interpolation.BICUBIC
         # One thread: swscale's pool would outlive its use.
         small = self._scaler.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=method, threads=1
+            frame,
+            width=width,
+            height=height,
+            format=pixel_format,
+            interpolation=method,
+            src_colorspace=color.source_matrix(frame),
+            threads=1,
         )
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), self.rotation // 90))
+        return small.to_ndarray()
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    matrix = side_data(frame, Type.DISPLAYMATRIX, 5 * 4)
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return Orientation.of(a, b, c, d)

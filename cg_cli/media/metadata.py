@@ -28,6 +28,7 @@ class Probe:
         streams: every stream of the file.
         width, height: displayed size of the video in pixels (pixel aspect and rotation applied); 0 without video.
         rotation: degrees counterclockwise already applied to width and height: 0, 90, 180 or 270.
+        mirrored: whether the picture is mirrored left to right after that.
         duration_s: seconds on the Clip's clock, from the packets of the file, never from its header.
         video_s, audio_s: seconds of video, and the end of the audio, on that clock; 0 without.
         video_codec, audio_codec: of the streams that ``decode`` would use; "" without one.
@@ -46,6 +47,7 @@ class Probe:
     audio_codec: str
     video_s: float = 0.0
     audio_s: float = 0.0
+    mirrored: bool = False
     complete: bool = True
     warnings: tuple[str, ...] = ()
 

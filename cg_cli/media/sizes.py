@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from cg_cli.media.clip import DecodeOptions
 
@@ -39,6 +42,26 @@ def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, rotat
     if pixel_aspect and Fraction(1, MAX_PIXEL_ASPECT) <= pixel_aspect <= MAX_PIXEL_ASPECT:
         width = max(1, round(width * pixel_aspect))
     return (height, width) if rotation % 180 else (width, height)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is made upright: turned by ``rotation`` degrees counterclockwise (0, 90, 180 or 270), then
+    ``mirrored`` left to right."""
+
+    rotation: int = 0
+    mirrored: bool = False
+
+    @classmethod
+    def of(cls, a: int, b: int, c: int, d: int) -> Orientation:
+        """The nearest to a display matrix: the pixel at (x, y) is shown at (a x + c y, b x + d y), y downwards."""
+        mirrored = a * d - b * c < 0
+        return cls(quarter_turns(math.degrees(math.atan2(-b, -a if mirrored else a))), mirrored)
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """The picture [H, W, ...] made upright, as a view."""
+        turned = np.rot90(picture, self.rotation // 90)
+        return turned[:, ::-1] if self.mirrored else turned
 
 
 def quarter_turns(rotation: float) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ import av
 
 from cg_cli.errors import ItemError
 from cg_cli.media.integrity import whole_boxes_size
+from cg_cli.media.matroska import Patch, joining_patches
 
 # Self-contained formats. Whatever can name other files or hosts (hls, concat, dash, sdp, image2, imf) or takes any
 # text for video (tty) stays out.
@@ -33,7 +34,8 @@ FORMATS = [
 NO_PROTOCOL = "none"  # names no protocol, so libav itself can open nothing
 READ_BLOCK = 1 << 18  # bytes; PyAV's 32 KiB costs a Python call each
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1aE\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"fLaC"))
+EBML_MARK = b"\x1aE\xdf\xa3"  # begins a Matroska file
+SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, EBML_MARK), (0, b"RIFF"), (0, b"OggS"), (0, b"fLaC"))
 
 
 def quote(path: str) -> str:
@@ -79,17 +81,26 @@ def open_file(path: str, display_path: str) -> BinaryIO:
 
 
 class _NamedFile:
-    """The first ``size`` bytes of an open file (None: all), under a name of our choice, as PyAV reads files."""
+    """The first ``size`` bytes of an open file (None: all), under a name of our choice, as PyAV reads files.
 
-    def __init__(self, file: BinaryIO, name: str, size: int | None = None):
+    ``patches`` are read in place of what is there.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, size: int | None = None, patches: Sequence[Patch] = ()):
         self.name, self.tell = name, file.tell
-        self._file, self._size = file, size
+        self._file, self._size, self._patches = file, size, patches
 
     def read(self, count: int) -> bytes:
         """Up to ``count`` bytes."""
         if self._size is not None:
             count = max(0, min(count, self._size - self._file.tell()))
-        return self._file.read(count)
+        start = self._file.tell() if self._patches else 0
+        data = self._file.read(count)
+        for offset, patch in self._patches:
+            begin, end = max(offset, start), min(offset + len(patch), start + len(data))
+            if begin < end:
+                data = data[: begin - start] + patch[begin - offset : end - offset] + data[end - start :]
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """The new position, as ``io.IOBase.seek``."""
@@ -111,7 +122,8 @@ def open_media(path: str, display_path: str) -> Iterator[av.container.InputConta
         # libav guesses a raw stream's format from the suffix; it must not see the rest of the name.
         name = "input" + (Path(path).suffix if Path(path).suffix[1:].isalnum() else "")
         try:
-            container = _open(_NamedFile(file, name))
+            patches = joining_patches(file) if head.startswith(EBML_MARK) else []
+            container = _open(_NamedFile(file, name, patches=patches))
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:

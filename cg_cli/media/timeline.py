@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -11,8 +13,13 @@ from cg_cli.media.decode_errors import DecodeErrors
 
 NOMINAL_RATE = Fraction(25)  # frames a second of a raw stream that names none
 MAX_JUMP_S = 60  # a timestamp that jumps ahead further is an outlier, unless MIN_AGREEING packets agree
-MAX_REORDER_S = 3  # frames are stored in decoding order, which differs from display order by less
-MIN_AGREEING = 8  # packets in a row that jumped ahead, from which on the jump is accepted
+MAX_BACK_S = Fraction(1, 4)  # decoding times may go back by less; further back, the clock was reset
+MAX_REORDER_S = 3  # without decoding times: display order differs from stored order by less,
+MAX_REORDER_FRAMES = 16  # or by fewer frames than this (a slideshow)
+MIN_AGREEING = 8  # packets in a row that jumped, from which on the jump is accepted
+CORRUPT_AT_JOINT = 3  # packets next to a reset that may be marked as corrupt
+MAX_PAUSE_S = 3600  # a longer jump ahead is another clock, not a pause
+DISCONTINUITY_S = 10  # so is one that is longer than this in a broadcast format, as for ffmpeg
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,8 @@ class Timeline:
         start, end: seconds; the first timestamp, and the last one plus its duration.
         packets, keyframes: their numbers.
         nominal_frame_s: seconds a frame for a raw stream without timestamps; None where timestamps exist.
+        shifts: (number of the first packet, ticks of the stream's time base to add to its timestamps and all later
+            ones) for each part after the first, where the file is several recordings one after the other.
     """
 
     stream_index: int
@@ -32,6 +41,7 @@ class Timeline:
     packets: int
     keyframes: int
     nominal_frame_s: Fraction | None
+    shifts: tuple[tuple[int, int], ...] = ()
 
     @property
     def duration(self) -> Fraction:
@@ -39,63 +49,53 @@ class Timeline:
         return self.end - self.start
 
 
-class TimelineBuilder:
-    """Builds one stream's Timeline, a packet at a time."""
+class Rebase:
+    """Moves the packets of a stream, from its first on, to the clock of its Timeline."""
 
-    def __init__(self, stream: av.stream.Stream, errors: DecodeErrors):
-        self.errors = errors
-        self.stream_index = stream.index
-        self.time_base = stream.time_base or Fraction(1, av.time_base)
-        rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None)
-        self.nominal = 1 / Fraction(rate) if rate else 1 / NOMINAL_RATE
-        self.second = max(1, int(1 / self.time_base))
-        self.is_video = stream.type == "video"
-        self.packets = self.keyframes = 0
-        self.accepted: int | None = None  # timestamp of the last accepted packet
-        self.outliers: list[tuple[int, int]] = []  # timestamps and durations of packets that jumped ahead
-        self.first_key: int | None = None
-        self.start: int | None = None
-        self.last: tuple[int, int] | None = None  # timestamp, duration
-        self.before_last: int | None = None
+    def __init__(self, timeline: Timeline):
+        self._shifts = list(reversed(timeline.shifts))
+        self._shift = self._count = 0
 
-    def add(self, packet: av.Packet, limit: Fraction | None) -> None:
-        """Takes a packet; one with a timestamp beyond ``limit`` (seconds) is a read error."""
-        self.errors.corrupt_packets += packet.is_corrupt
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None and limit is not None and time * self.time_base > limit:
-            self.errors.read_errors += 1
-            return
-        self.packets += 1
-        self.keyframes += packet.is_keyframe
-        if time is None or packet.is_discard:
-            return
-        if self.is_video and packet.is_keyframe and self.first_key is None:
-            # What comes before, in the file or in time, cannot be decoded: the video starts here.
-            self.first_key, self.accepted = time, None
-            self.start = self.last = self.before_last = None
-        if self.first_key is None or time >= self.first_key:
-            self._screen(time, packet.duration or 0)
+    def move(self, packet: av.Packet) -> av.Packet:
+        """``packet``, the next one, with its timestamps shifted."""
+        if packet.size:
+            while self._shifts and self._shifts[-1][0] <= self._count:
+                self._shift = self._shifts.pop()[1]
+            self._count += 1
+        if self._shift:
+            if packet.pts is not None:
+                packet.pts += self._shift
+            if packet.dts is not None:
+                packet.dts += self._shift
+        return packet
 
-    def _screen(self, time: int, duration: int) -> None:
-        """Accepts a timestamp near the last one, and a jump ahead only once enough packets in a row made it."""
-        if self.accepted is not None and time > self.accepted + MAX_JUMP_S * self.second:
-            self.outliers.append((time, duration))
-            if len(self.outliers) >= MIN_AGREEING:
-                self._accept_outliers()
-            return
-        self.errors.read_errors += len(self.outliers)  # back again: those were wrong
-        self.outliers.clear()
-        self._extend(time, duration)
 
-    def _accept_outliers(self) -> None:
-        for time, duration in self.outliers:
-            self._extend(time, duration)
-        self.outliers.clear()
+@dataclass
+class FileClock:
+    """What all streams of a file share.
 
-    def _extend(self, time: int, duration: int) -> None:
-        # Frames are stored out of order, but not by this much.
-        self.errors.clock_resets += self.accepted is not None and time < self.accepted - MAX_REORDER_S * self.second
-        self.accepted = time
+    Attributes:
+        resets: how many times the clock was reset so far, in any stream.
+        discontinuous: the format's clock may jump at any time (MPEG-TS).
+        hides_negative: packets with negative timestamps come without (Matroska).
+    """
+
+    resets: int = 0
+    discontinuous: bool = False
+    hides_negative: bool = False
+
+
+@dataclass
+class _Part:
+    """Packets on one clock: number of the reset before it, and of its first packet; extent in ticks."""
+
+    reset: int
+    first_packet: int
+    start: int | None = None
+    last: tuple[int, int] | None = None  # timestamp, duration
+    before_last: int | None = None
+
+    def extend(self, time: int, duration: int) -> None:
         self.start = time if self.start is None else min(self.start, time)
         if self.last is None or time > self.last[0]:
             self.before_last = self.last[0] if self.last else None
@@ -103,19 +103,189 @@ class TimelineBuilder:
         elif time < self.last[0] and (self.before_last is None or self.before_last < time):
             self.before_last = time
 
+    def end(self, nominal: int) -> int:
+        """In ticks; ``nominal`` is the duration of a lone packet that states none."""
+        if self.last is None:
+            return 0
+        gap = nominal if self.before_last is None else self.last[0] - self.before_last
+        return self.last[0] + (self.last[1] or gap)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """A packet's number, decoding (or else display) time, display time and duration, in ticks."""
+
+    packet: int
+    clock: int
+    time: int
+    duration: int
+    ordered: bool = field(default=True)  # the clock is that of decoding, which never goes back
+
+
+class TimelineBuilder:
+    """Builds one stream's Timeline, a packet at a time."""
+
+    def __init__(self, stream: av.stream.Stream, errors: DecodeErrors, clock: FileClock | None = None):
+        self.errors = errors
+        self.clock = clock or FileClock()
+        self.stream_index = stream.index
+        self.time_base = stream.time_base or Fraction(1, av.time_base)
+        rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None)
+        self.nominal = 1 / Fraction(rate) if rate else 1 / NOMINAL_RATE
+        self.second = max(1, int(1 / self.time_base))
+        self.is_video = stream.type == "video"
+        self.packets = self.keyframes = 0
+        self.accepted: _Stamp | None = None
+        self.step = 0  # ticks between the last two packets accepted
+        self.outliers: list[_Stamp] = []  # packets that jumped
+        self.first_key: int | None = None
+        self.corrupt: deque[int] = deque(maxlen=CORRUPT_AT_JOINT)
+        self.parts = [_Part(0, 0)]
+
+    def add(self, packet: av.Packet, limit: Fraction | None) -> None:
+        """Takes a packet; one with a timestamp beyond ``limit`` (seconds) is a read error."""
+        self.errors.corrupt_packets += packet.is_corrupt
+        number = self.packets
+        self.packets += 1
+        self.keyframes += packet.is_keyframe
+        time = packet.pts if packet.pts is not None else packet.dts
+        if packet.is_corrupt:
+            self.corrupt.append(number)
+        if time is None:
+            if self.clock.hides_negative and packet.is_keyframe and self.first_key is None:
+                self.first_key = 0  # decoded, and what follows is shown from 0 on
+            return
+        if limit is not None and time * self.time_base > limit:
+            self.errors.read_errors += 1
+            return
+        if self.is_video and packet.is_keyframe and self.first_key is None:
+            # What comes before, in the file or in time, cannot be decoded: the video starts here. An edit list may
+            # discard the keyframe itself and show what depends on it.
+            self.first_key, self.accepted = time, None
+            self.parts = [_Part(0, 0)]
+        if packet.is_discard:
+            return
+        clock = packet.dts if packet.dts is not None else time
+        self._screen(_Stamp(number, clock, time, packet.duration or 0, packet.dts is not None or not self.is_video))
+
+    def _screen(self, stamp: _Stamp) -> None:
+        """Accepts a timestamp near the last one; a jump ahead or back only once enough packets in a row made it."""
+        if self._jumps(stamp):
+            if self.outliers and stamp.clock < self.outliers[-1].clock:  # they do not agree with each other
+                self._reject_outliers()
+            self.outliers.append(stamp)
+            if len(self.outliers) >= MIN_AGREEING:
+                self.accept_outliers()
+            return
+        self._reject_outliers()  # back again: those were wrong
+        self._extend(stamp)
+
+    def _jumps(self, stamp: _Stamp) -> bool:
+        if self.accepted is None:
+            return False
+        if stamp.clock > self.accepted.clock + MAX_JUMP_S * self.second or self._goes_back(stamp, self.accepted):
+            return True
+        if stamp.time > stamp.clock + MAX_JUMP_S * self.second + MAX_REORDER_FRAMES * self.step:
+            return True  # a display time far from the time of decoding
+        # Another stream's clock was reset, and this one's goes back a little or ahead a lot.
+        behind = self.clock.resets > self.parts[-1].reset
+        if behind and stamp.clock < self.accepted.clock:
+            return True
+        return self.clock.discontinuous and stamp.clock > self.accepted.clock + DISCONTINUITY_S * self.second
+
+    def _goes_back(self, stamp: _Stamp, last: _Stamp) -> bool:
+        slack = MAX_BACK_S * self.second
+        if not (stamp.ordered and last.ordered):
+            slack = max(Fraction(MAX_REORDER_S * self.second), Fraction(MAX_REORDER_FRAMES * self.step))
+        return stamp.clock < last.clock - slack
+
+    def _reject_outliers(self) -> None:
+        outliers, self.outliers = self.outliers, []
+        for stamp in outliers:
+            if self._is_reordered(stamp):
+                self._extend(stamp)
+            else:
+                self.errors.read_errors += 1
+
+    def _is_reordered(self, stamp: _Stamp) -> bool:
+        """Whether a packet that jumped is near enough to be one out of order."""
+        return self.accepted is not None and abs(stamp.clock - self.accepted.clock) <= MAX_REORDER_S * self.second
+
+    def accept_outliers(self) -> None:
+        """Takes the packets that jumped for a part with a clock of its own, or for what follows a pause."""
+        if len(self.outliers) < MIN_AGREEING and any(map(self._is_reordered, self.outliers)):
+            self._reject_outliers()
+        outliers, self.outliers = self.outliers, []
+        if outliers and self.accepted is not None:
+            ahead = outliers[0].clock - self.accepted.clock
+            most = DISCONTINUITY_S if self.clock.discontinuous else MAX_PAUSE_S
+            if ahead < 0 or ahead > most * self.second:
+                reset = max(self.parts[-1].reset + 1, self.clock.resets)
+                self.clock.resets = reset
+                first = outliers[0].packet
+                self.parts.append(_Part(reset, first))
+                if not self.clock.discontinuous:
+                    self.corrupt.clear()
+                # Packet counters do not go on in the next part: the demuxer takes the joint for damage.
+                self.errors.corrupt_packets -= sum(abs(first - number) < CORRUPT_AT_JOINT for number in self.corrupt)
+                self.corrupt.clear()
+                self.accepted = None
+        for stamp in outliers:
+            self._extend(stamp)
+
+    def _extend(self, stamp: _Stamp) -> None:
+        if self.accepted is not None:
+            self.step = max(abs(stamp.clock - self.accepted.clock), self.step // 2)
+        self.accepted = stamp
+        if len(self.parts) > 1 or self.first_key is None or stamp.time >= self.first_key:
+            self.parts[-1].extend(stamp.time, stamp.duration)
+
     def timeline(self) -> Timeline | None:
         """The Timeline of the packets so far; None without any."""
-        self._accept_outliers()
-        if not self.packets:
-            return None
-        if self.start is None or self.last is None:
-            return Timeline(
-                self.stream_index, Fraction(0), self.packets * self.nominal, self.packets, self.keyframes, self.nominal
-            )
-        last_duration = self.last[1] * self.time_base
-        if not last_duration:
-            last_duration = (
-                self.nominal if self.before_last is None else (self.last[0] - self.before_last) * self.time_base
-            )
-        end = self.last[0] * self.time_base + last_duration
-        return Timeline(self.stream_index, self.start * self.time_base, end, self.packets, self.keyframes, None)
+        return join_timelines([self])[self.stream_index]
+
+    def seconds(self, ticks: int) -> Fraction:
+        """Ticks of the stream's time base in seconds."""
+        return ticks * self.time_base
+
+    @property
+    def nominal_ticks(self) -> int:
+        """The nominal duration of a frame in ticks, at least one."""
+        return max(1, round(self.nominal / self.time_base))
+
+
+def join_timelines(builders: Iterable[TimelineBuilder]) -> dict[int, Timeline | None]:
+    """Stream index -> Timeline; None without packets.
+
+    After a reset of the clock, each part begins where the longest stream of the part before ended, all streams by the
+    same shift, so that sound and picture keep their places.
+    """
+    builders = list(builders)
+    starts: dict[int, list[Fraction]] = {}
+    ends: dict[int, list[Fraction]] = {}
+    for builder in builders:
+        builder.accept_outliers()
+        for part in builder.parts:
+            if part.start is not None:
+                starts.setdefault(part.reset, []).append(builder.seconds(part.start))
+                ends.setdefault(part.reset, []).append(builder.seconds(part.end(builder.nominal_ticks)))
+    shifts: dict[int, Fraction] = {}
+    end: Fraction | None = None
+    for reset in sorted(starts):
+        shifts[reset] = Fraction(0) if end is None else end - min(starts[reset])
+        end = max(ends[reset]) + shifts[reset]
+    return {builder.stream_index: _timeline(builder, shifts) for builder in builders}
+
+
+def _timeline(builder: TimelineBuilder, shifts: Mapping[int, Fraction]) -> Timeline | None:
+    index, packets, keyframes = builder.stream_index, builder.packets, builder.keyframes
+    if not packets:
+        return None
+    parts = [part for part in builder.parts if part.start is not None]
+    if not parts:
+        return Timeline(index, Fraction(0), packets * builder.nominal, packets, keyframes, builder.nominal)
+    ticks = [round(shifts[part.reset] / builder.time_base) for part in parts]
+    start = min(part.start + shift for part, shift in zip(parts, ticks) if part.start is not None)
+    end = max(part.end(builder.nominal_ticks) + shift for part, shift in zip(parts, ticks))
+    moved = tuple((part.first_packet, shift) for part, shift in zip(parts, ticks) if shift)
+    return Timeline(index, builder.seconds(start), builder.seconds(end), packets, keyframes, None, moved)

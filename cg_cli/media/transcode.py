@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.demux import decode_packet, demux_packets, scan_file, use_one_thread
+from cg_cli.media.demux import decode_packet, scan_file, timeline_packets, use_one_thread
 from cg_cli.media.frames import Resizer, sample_frames
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
@@ -50,7 +50,7 @@ def transcode(source: str, target: Path, paint: Paint, comment: str = "") -> Non
             use_one_thread(stream)
         video_out = _VideoOut(out, video, timeline, paint, Resizer(video.sample_aspect_ratio, first.frame))
         audio_out = _AudioOut(out, audio, timeline.start) if audio else None
-        for packet in demux_packets(container, streams, errors):
+        for packet in timeline_packets(container, [timeline, *([scan.audio] if scan.audio else [])], errors):
             if packet.stream_index == timeline.stream_index:
                 for frame in decode_packet(packet, "video", errors):
                     video_out.add(frame)

@@ -116,3 +116,24 @@ def image(
     frame = av.VideoFrame.from_ndarray(striped(number, *size), format="rgb24").reformat(format=pix_fmt)
     path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
     return path
+
+
+def cut_without_encoding(source: Path, target: Path, start_s: float, **options: str) -> Path:
+    """As ``ffmpeg -ss START -i SOURCE -c copy TARGET``: from the keyframe before, with timestamps from ``start_s`` on;
+    what is before is negative. ``options`` are the muxer's."""
+    with av.open(str(source)) as container, av.open(str(target), "w", options=options) as output:
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in container.streams}
+        container.seek(round(start_s * av.time_base), backward=True)
+        for packet in container.demux():
+            if packet.dts is None:
+                continue
+            offset = round(start_s / packet.time_base)
+            if packet.stream.type == "audio" and packet.pts < offset - 2 * AUDIO_BLOCK:
+                continue
+            packet.pts, packet.dts, packet.stream = (
+                packet.pts - offset,
+                packet.dts - offset,
+                copies[packet.stream_index],
+            )
+            output.mux(packet)
+    return target

@@ -1,0 +1,120 @@
+"""Files whose clock is not that of one plain recording: cut without encoding, appended to each other, sparse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.media_files import beeps, cut_without_encoding, number_of, steady, write
+from media.test_audio import starts
+
+from cg_cli.media import SAMPLE_RATE, DecodeOptions
+from cg_cli.media.transcode import transcode
+
+FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """8 s, a keyframe every 2 s, B-frames."""
+    return write(
+        folder / "whole.mp4", times=steady(8), sound=beeps(8, 48_000), gop=50, codec_options={"bf": "2"}
+    )  # fmt: skip
+
+
+def numbers(clip) -> list[int]:
+    return [number_of(frame) for frame in clip.frames]
+
+
+@pytest.mark.parametrize("start_s", [3.3, 2.04, 5.9])
+@pytest.mark.parametrize(
+    ("name", "options"), [("cut.mp4", {}), ("cut.mov", {}), ("cut.mkv", {"avoid_negative_ts": "disabled"})]
+)
+def test_a_film_cut_between_keyframes_is_shown_from_the_cut(worker, whole, folder, start_s, name, options):
+    path = cut_without_encoding(whole, folder / f"{start_s}_{name}", start_s, **options)
+    clip, probe = worker.decode(path, DecodeOptions(fps=5.0)), worker.probe(path)
+    assert clip.complete and clip.warnings == () and clip.duration_s == pytest.approx(8 - start_s, abs=0.06)
+    assert probe.duration_s == pytest.approx(clip.duration_s, abs=0.06)
+    centres = (np.arange(len(clip.frames)) + 0.5) * clip.seconds_per_frame
+    assert numbers(clip) == pytest.approx((start_s + centres) * 25 - 0.5, abs=1.1)
+    # The sound is in step with the picture.
+    assert starts(clip.audio) == pytest.approx(np.arange(np.ceil(start_s), 8) - start_s, abs=0.05)
+
+
+def test_a_cut_film_is_sought_through(worker, folder):
+    source = write(folder / "many_keys.mp4", times=steady(40, fps=10), gop=5, codec_options={"bf": "2"})
+    path = cut_without_encoding(source, folder / "many_keys_cut.mp4", 10.3)
+    clip = worker.decode(path, DecodeOptions(max_frames=10))
+    assert clip.complete and clip.warnings == () and clip.duration_s == pytest.approx(29.7, abs=0.15)
+    assert numbers(clip) == pytest.approx(103 + (np.arange(10) + 0.5) * 29.7 - 0.5, abs=1.1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings"),
+    [
+        ("ts", dict(codec_options={"bf": "2"})),
+        ("mkv", {}),
+        ("webm", dict(codec="libvpx-vp9", codec_options=FAST_VP9, sound_codec="libopus")),
+    ],
+)  # fmt: skip
+def test_films_appended_to_each_other_are_one_film(worker, folder, suffix, settings):
+    parts = [
+        write(folder / f"part{seconds}.{suffix}", times=steady(seconds), sound=beeps(seconds, 48_000), **settings)
+        for seconds in (4, 1, 3)
+    ]
+    path = folder / f"appended.{suffix}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = worker.decode(path, DecodeOptions(fps=5.0))
+    assert clip.complete and clip.duration_s == pytest.approx(8, abs=0.15)
+    assert worker.probe(path).duration_s == pytest.approx(clip.duration_s, abs=0.05)
+    assert len(clip.warnings) == 1 and "3 recordings" in clip.warnings[0]
+    times = (np.arange(40) + 0.5) / 5
+    expected = 25 * np.select([times < 4, times < 5], [times, times - 4], times - 5) - 0.5
+    close = np.abs(np.subtract(numbers(clip), expected)) <= 3  # at a joint, the frame of either part
+    assert close.sum() >= 38
+    assert clip.audio_s == pytest.approx(8, abs=0.15)
+
+
+def test_sound_of_appended_films_is_in_its_place(worker, folder, tmp_path):
+    first = write(folder / "first.ts", times=steady(8), sound=beeps(8, 48_000), codec_options={"bf": "2"})
+    second = write(folder / "second.ts", times=steady(6), sound=beeps(6, 48_000))
+    path = folder / "both.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    clip = worker.decode(path)
+    assert starts(clip.audio) == pytest.approx(range(14), abs=0.05) and clip.complete
+    transcode(str(path), tmp_path / "painted.mp4", lambda frame, time: frame)
+    painted = worker.decode(tmp_path / "painted.mp4")
+    assert painted.duration_s == pytest.approx(14, abs=0.1)
+    assert np.abs(np.subtract(numbers(painted), numbers(clip))).max() <= 1
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("ogg", "libopus"), ("oga", "flac")])
+def test_chained_ogg_is_one_recording(worker, folder, suffix, codec):
+    part = write(folder / f"link_{codec}.{suffix}", sound=beeps(2, 48_000), sound_codec=codec)
+    path = folder / f"chain_{codec}.{suffix}"
+    path.write_bytes(part.read_bytes() * 5)
+    clip = worker.decode(path)
+    assert clip.complete and clip.audio_s == pytest.approx(10, abs=0.1)
+    assert len(clip.warnings) == 1 and "5 recordings" in clip.warnings[0]
+    loud = np.abs(clip.audio[: 10 * SAMPLE_RATE]).reshape(10, -1).max(1)  # every second has its beep
+    assert (loud > 0.05).all()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_slideshow_with_b_frames_is_whole(worker, folder, suffix):
+    times = [index * 7.0 for index in range(12)]
+    path = write(folder / f"slides.{suffix}", times=times, codec_options={"bf": "3", "b_strategy": "0"})
+    clip = worker.decode(path, DecodeOptions(max_frames=24))
+    assert clip.complete and clip.warnings == ()
+    centres = (np.arange(24) + 0.5) * clip.seconds_per_frame
+    assert numbers(clip) == [int(time // 7) for time in centres]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [("a.m4a", "aac", 48_000), ("a.mp3", "libmp3lame", 44_100), ("a.ogg", "libopus", 48_000), ("a.mka", "aac", 48_000)],
+)
+def test_priming_and_padding_of_sound_are_not_sound(worker, folder, name, codec, rate):
+    seconds = 3.217
+    path = write(folder / f"primed_{name}", sound=beeps(seconds, rate), sound_codec=codec, sound_rate=rate)
+    clip = worker.decode(path)
+    assert clip.audio_s == pytest.approx(seconds, abs=0.03) and starts(clip.audio) == pytest.approx(range(4), abs=0.01)
