@@ -104,7 +104,7 @@ def test_tables_and_lists(here):
     )
     (here / "sub" / "l.txt").write_text("../a.mp4\r\n\ndeep\n", encoding="utf-8")
     assert videos("sub/l.txt")[0] == ["sub/../a.mp4", "sub/deep/c.mp3"]
-    (here / "bad.csv").write_text("file\na.mp4\n", encoding="utf-8")
+    (here / "bad.csv").write_text("clip\na.mp4\n", encoding="utf-8")
     with pytest.raises(UsageError, match="'video'"):
         collect(["bad.csv"], ["q?"])
     with pytest.raises(UsageError, match="gone.jsonl: No such file"):

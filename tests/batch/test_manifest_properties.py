@@ -12,8 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cg_cli.batch.items import GOLD, OWN_KEYS, collect
+from cg_cli.batch.items import collect
+from cg_cli.batch.manifests import OWN_KEYS
 from cg_cli.errors import NothingToDo, UsageError
+from cg_cli.questions import GOLD
 
 properties = settings(derandomize=True, deadline=None, max_examples=150)
 SUFFIXES = (".jsonl", ".csv", ".txt")
@@ -34,7 +36,7 @@ rows = st.fixed_dictionaries(
         "questions": st.lists(question_texts, min_size=1, max_size=3),
         "id": st.integers(0, 10**6) | names,
         "answer": names,
-        "choices": st.lists(names, min_size=1, max_size=4),
+        "choices": st.lists(names.filter(str.strip), min_size=2, max_size=4),
     },
 ).flatmap(lambda row: st.dictionaries(own_keys, values, max_size=2).map(lambda more: more | row))
 
@@ -55,7 +57,8 @@ def expected(rows: list[dict], folder: Path, default: str) -> dict[str, list[tup
             further[GOLD] = further.pop("answer")
         questions = result.setdefault(os.path.abspath(folder / row["video"]), {})
         for text in texts:
-            questions.setdefault((text.strip(), row.get("id")), (text.strip(), row.get("id"), further))
+            identity = (text.strip(), row.get("id"), tuple(row.get("choices", ())))
+            questions.setdefault(identity, (text.strip(), row.get("id"), further))
     return {video: list(questions.values()) for video, questions in result.items()}
 
 
