@@ -98,11 +98,16 @@ def table_rows(text: str, where: str, fault: Fault) -> Iterator[Row]:
     Raises:
         UsageError: its header names no video or a column twice, or a quote is not closed.
     """
-    delimiter, header = _header(text, where)
-    spaced = any(name != name.strip() for name in header)  # "video, question": so are the cells
-    names = [name.strip() for name in header]
+    delimiter, spaced = _dialect(text, where)
     records = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
-    next(records)
+    try:
+        names = [name.strip() for name in next(records)]
+    except csv.Error as error:  # a space before a quote
+        raise UsageError(f"{where}:1: {error}") from error
+    columns = [_plain(name) for name in names if name]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise UsageError(f"{where}:1: two columns are called {name!r}")
     while True:
         number = records.line_num + 1
         place = f"{where}:{number}"
@@ -123,6 +128,8 @@ def table_rows(text: str, where: str, fault: Fault) -> Iterator[Row]:
         if len(cells) != len(names):
             advice = f"a cell with {_name(delimiter)} in it needs quotes"
             fault(f"{place}: {len(cells)} cells under {len(names)} columns ({advice}); line left out")
+        elif any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for cell in cells):
+            fault(f"{place}: a space before a quote; line left out")
         elif any(cell.strip() and not name for name, cell in list(zip(names, cells))[1:]):
             fault(f"{place}: a cell under a column without a name; line left out")
         else:
@@ -289,24 +296,26 @@ def _plain(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _header(text: str, where: str) -> tuple[str, list[str]]:
-    """The delimiter under which the first line has most columns, one of them the video, and the columns."""
-    best: tuple[str, list[str]] | None = None
+def _dialect(text: str, where: str) -> tuple[str, bool]:
+    """The delimiter under which the first line has most columns, one of them the video; and whether there are spaces
+    after it ("video, question"), which then are no part of cells."""
+    best = ","
+    columns: list[str] = []
+    errors = 0
     for delimiter in DELIMITERS:
         try:
-            columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
         except csv.Error:
+            errors += 1
             continue
-        if set(map(_plain, columns)) & set(ALIASES["video"]) and (best is None or len(columns) > len(best[1])):
-            best = delimiter, columns
-    if best is None:
+        if set(map(_plain, header)) & set(ALIASES["video"]) and len(header) > len(columns):
+            best, columns = delimiter, header
+    if errors == len(DELIMITERS):
+        raise UsageError(_unclosed(text, where, 1, best))
+    if not columns:
         names = ", ".join(ALIASES["video"][1:])
         raise UsageError(f"{where}: its first line must name the columns, and one of them 'video' (or {names})")
-    names_of_columns = [_plain(name) for name in best[1] if name.strip()]
-    for name in names_of_columns:
-        if names_of_columns.count(name) > 1:
-            raise UsageError(f"{where}:1: two columns are called {name!r}")
-    return best
+    return best, any(name != name.strip() for name in columns)
 
 
 def _unclosed(text: str, where: str, number: int, delimiter: str) -> str:
