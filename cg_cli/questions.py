@@ -18,6 +18,11 @@ class Question:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells two questions about one video apart: text, id, choices."""
+        return self.text, self.id, *self.choices
+
+    @property
     def expected(self) -> str | None:
         """The right answer, if the manifest has it."""
         return None if self.more.get(GOLD) is None else str(self.more[GOLD])

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from cg_cli.batch.history import History, about, read_lines
+from cg_cli.batch.history import History, about, about_record, read_lines
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from cg_cli.records import SCHEMA, Answer, Record, from_line, to_line
@@ -87,7 +87,7 @@ class Archive:
             raise CgError(f"cannot write {self.path}: {error.strerror}; {safe}") from error
         offset = self._size
         self._size += len(data)
-        self.history.stale |= any(self.history.attempts((r.video, r.question, r.id)) for r in records)
+        self.history.stale |= any(self.history.attempts(about_record(r)) for r in records)
         for record, line in zip(records, lines):
             if record.ok:
                 self.history.remember_answer(record.key, offset)

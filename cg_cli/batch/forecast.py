@@ -65,7 +65,7 @@ def forecast(plan: Plan) -> Iterator[dict[str, Any]]:
                 continue
             mine = replace(inputs, video=video_content(item.video))
             keys = [replace(mine, question=question.text).key for question in item.questions]
-            left = sum(past.claim(key, item.video) is None for key in keys)
+            left = sum(ok is None for ok in past.claims(item, keys))
             line: dict[str, Any] = {"video": item.video, "questions": left, "settled": len(keys) - left}
             try:
                 probe = worker.probe(item.video, settings.decode_timeout)

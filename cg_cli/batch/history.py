@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cg_cli.batch.job import POISON
 from cg_cli.engine.inputs import conditions_of_record, describe_changes
 from cg_cli.errors import UsageError
-from cg_cli.records import SCHEMA
+from cg_cli.questions import Item, Question
+from cg_cli.records import SCHEMA, Record
 
-About = tuple[str, str, Any]  # video, question, id
+About = tuple[Any, ...]  # video, question, id, and the choices if there are any
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
 class _Settled:
     """A record that no run makes again, and where its line begins."""
 
-    video: str
+    about: About
     ok: bool
     offset: int
+
+    @property
+    def video(self) -> Any:
+        return self.about[0]
 
 
 class History:
@@ -87,24 +93,36 @@ class History:
         record = line.record
         self.stale |= about(record) in self._failed
         if record["ok"]:
-            self._settled[record["key"]].append(_Settled(record["video"], True, line.offset))
+            self._settled[record["key"]].append(_Settled(about(record), True, line.offset))
             self._answer_at[record["key"]] = line.offset
             text = json.dumps(conditions_of_record(record), sort_keys=True)
             self._made[about(record)] = self._texts.setdefault(text, text)
             return
         if record["error"]["type"] == POISON or not self._retry:
-            self._settled[record["key"]].append(_Settled(record["video"], False, line.offset))
+            self._settled[record["key"]].append(_Settled(about(record), False, line.offset))
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))
 
-    def claim(self, key: str, video: str) -> bool | None:
-        """Whether there is a record with ``key`` that is settled: True for an answer, False for a failure, None for
-        neither. Each record is claimed once, so that two copies of a file have a record each."""
+    def claim(self, key: str, video: str, fits: Callable[[About], bool] = lambda _: True) -> bool | None:
+        """Whether there is a record with ``key`` that is settled and ``fits``: True for an answer, False for a failure,
+        None for neither. Each record is claimed once, so that two copies of a file have a record each."""
         settled = self._settled.get(key, [])
         moved = [entry for entry in settled if entry.video not in self._videos]
         for entry in [entry for entry in settled if entry.video == video] + moved:
-            settled.remove(entry)
-            return entry.ok
+            if fits(entry.about):
+                settled.remove(entry)
+                return entry.ok
         return None
+
+    def claims(self, item: Item, keys: Sequence[str]) -> list[bool | None]:
+        """``claim`` for each question of ``item``, by its key. Questions that differ in id or choices alone have one
+        key: each takes the record with its own, before any takes one with another id. A record with other choices is
+        one of another question, unless this one has none."""
+        pairs = list(zip(item.questions, keys, strict=True))
+        claimed = [self.claim(key, item.video, partial(_is_of, question)) for question, key in pairs]
+        return [
+            self.claim(key, item.video, partial(_may_be_of, question)) if ok is None else ok
+            for (question, key), ok in zip(pairs, claimed)
+        ]
 
     def remember_answer(self, key: str, offset: int) -> None:
         """Take note of an answer of this run."""
@@ -130,8 +148,28 @@ class History:
         ]
 
 
+def _is_of(question: Question, what: About) -> bool:
+    return what[1:] == question.identity
+
+
+def _may_be_of(question: Question, what: About) -> bool:
+    return not question.choices or what[3:] == question.choices
+
+
 def about(record: Mapping[str, Any]) -> About:
-    return record["video"], record["question"], record.get("id")
+    """What a record is about, as ``Question.identity`` has it after the video."""
+    choices = record.get("choices")
+    return (
+        record["video"],
+        record["question"],
+        record.get("id"),
+        *map(str, choices if isinstance(choices, list) else ()),
+    )
+
+
+def about_record(record: Record) -> About:
+    choices = (record.model_extra or {}).get("choices")
+    return record.video, record.question, record.id, *map(str, choices or ())
 
 
 def read(path: Path, videos: Collection[str], retry: bool) -> History:

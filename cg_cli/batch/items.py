@@ -1,28 +1,34 @@
 """From what a user names (files, folders, globs, manifests, a list on stdin) to clips with their questions.
 
-A manifest has one item a line: ``.jsonl`` objects with ``video``, ``question`` or ``questions``, an optional ``id``,
-and any other keys; ``.csv`` with a header of the same names; ``.txt`` with one path a line. Paths in it are relative to
-it.
+``.jsonl``, ``.ndjson``, ``.csv`` and ``.tsv`` are manifests, see ``manifests``; ``.txt`` has one path a line, relative
+to it, or JSON objects as a manifest. Manifests are UTF-8, or UTF-16 with a byte order mark; paths in a list may be any
+bytes.
+
+Whatever is left out is a fault: a row of a manifest, a glob that no file matches, a folder without media, an empty
+manifest or list. Where all that was named is empty, that is ``NothingToDo``.
 """
 
 from __future__ import annotations
 
-import csv
+import codecs
 import glob
-import io
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from cg_cli.batch import textfiles
+from cg_cli.batch.manifests import Row, is_path, is_text, json_rows, table_rows
 from cg_cli.errors import NothingToDo, UsageError
-from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, walk
-from cg_cli.questions import GOLD, Collected, Item, Question
+from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, each_once, locate, walk
+from cg_cli.questions import Collected, Item, Question
 
+_Questions = dict[tuple[str, str | int | None], dict[tuple[str, ...], Question]]  # by text and id, then by choices
+_ASK = "give -q QUESTION, --questions FILE, or a manifest with questions"
 STDIN = "-"
-ROWS, TABLE, LIST = (".jsonl", ".ndjson"), (".csv",), (".txt",)
-OWN_KEYS = ("video", "question", "questions", "id")
+ROWS, TABLE, LIST = (".jsonl", ".ndjson"), (".csv", ".tsv"), (".txt",)
 
 
 def collect(
@@ -37,135 +43,164 @@ def collect(
 
     Raises:
         UsageError: a manifest that cannot be read, or files and nothing to ask them.
-        NothingToDo: no file at all.
+        NothingToDo: every input is empty.
     """
-    faults: list[str] = []
-    by_path: dict[str, tuple[str, dict[tuple[str, Any], Question]]] = {}
-    for video, where, row in _rows(inputs, stdin, null, faults.append):
+    for text in questions:
         try:
-            own = _questions(row) or [Question(text, *_id_and_more(row)) for text in questions]
+            is_text(text)
         except ValueError as error:
-            faults.append(f"{where}: {error}; line left out")
-            continue
-        if not own:
-            raise UsageError(
-                f"nothing to ask of {video}: give -q QUESTION, --questions FILE, or a manifest with questions"
-            )
-        _, known = by_path.setdefault(os.path.abspath(video), (video, {}))
-        for question in own:
-            known.setdefault((question.text, question.id), question)
-    if not by_path and not faults:
-        raise NothingToDo(f"no media file in {', '.join(inputs)}: nothing to do")
-    return Collected([Item(path, tuple(known.values())) for path, known in by_path.values()], faults)
+            raise UsageError(f"{error}: give -q QUESTION some text") from error
+    search = _Search(stdin, null)
+    missing = ""
+    by_path: dict[str, tuple[str, _Questions]] = {}
+    for name in inputs:
+        for row in search.rows(name):
+            own = row.questions(questions)
+            if not own:
+                missing = missing or f"nothing to ask of {row.video}: {_ASK}"
+                if row.more is None:
+                    raise UsageError(_line(missing))
+                search.fault(f"{row.where}: no question, and none by -q or --questions; line left out")
+                continue
+            _, known = by_path.setdefault(os.path.abspath(row.video), (row.video, {}))
+            for question in own:
+                _add(known, question)
+    if not by_path and missing:
+        raise UsageError(_line(missing))
+    if not by_path and len(search.faults) == search.empty:
+        raise NothingToDo(f"{'; '.join(search.faults)}: nothing to do")
+    items = [
+        Item(path, tuple(question for alike in known.values() for question in alike.values()))
+        for path, known in by_path.values()
+    ]
+    return Collected(items, search.faults)
+
+
+def _add(known: _Questions, question: Question) -> None:
+    """Take a question of a video unless it is there. One without choices is the same as one with any."""
+    alike = known.setdefault((question.text, question.id), {})
+    if question.choices:
+        alike.pop((), None)
+    if question.choices or not alike:
+        alike.setdefault(question.choices, question)
 
 
 def read_questions(path: Path) -> list[str]:
     """The lines of a file that are not blank. UsageError if it cannot be read or has none."""
-    lines = [line.strip() for line in _lines(_text(path)) if line.strip()]
+    text = textfiles.decode(textfiles.read_file(path), str(path))
+    lines = [line.strip() for line in textfiles.lines(text) if line.strip()]
     if not lines:
         raise UsageError(f"{path}: no question in it")
     return lines
 
 
-Named = tuple[str, str, Mapping[str, Any]]  # a path, the line that names it (for messages), and its row of the manifest
-Fault = Callable[[str], None]
+@dataclass
+class _Search:
+    """Rows of inputs, with paths that this process can open.
 
+    Attributes:
+        faults: a line each about what was left out.
+        empty: how many of them are about an input that stands for nothing at all.
+    """
 
-def _rows(inputs: Sequence[str], stdin: BinaryIO | None, null: bool, fault: Fault) -> Iterator[Named]:
-    """Every file named."""
-    for name in inputs:
+    stdin: BinaryIO | None
+    null: bool
+    faults: list[str] = field(default_factory=list)
+    empty: int = 0
+    _listings: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def rows(self, name: str) -> Iterator[Row]:
+        """Every row that one input stands for."""
         path = Path(name)
         suffix = path.suffix.lower()
         if name == STDIN:
-            yield from _listed(_stdin_lines(stdin, null), "stdin", None, fault)
+            data = textfiles.read_stream(self.stdin, "stdin") if self.stdin else b""
+            yield from self._or_empty(self._list(data, "stdin", None, self.null), "stdin: nothing in it")
         elif suffix not in ROWS + TABLE + LIST or path.is_dir():
-            yield from _files(name, fault)
-        elif suffix in TABLE:
-            yield from _table_rows(_text(path), name, path.parent, fault)
+            yield from self._files(name, name)
         else:
-            read = _json_rows if suffix in ROWS else _listed
-            yield from read(_lines(_text(path)), name, path.parent, fault)
+            data = textfiles.read_file(path)
+            if suffix in TABLE:
+                rows = self._placed(table_rows(textfiles.decode(data, name), name, self.fault), path.parent)
+            elif suffix in ROWS:
+                rows = self._json(data, name, path.parent)
+            else:
+                rows = self._list(data, name, path.parent)
+            yield from self._or_empty(rows, f"{name}: nothing in it")
+
+    def _or_empty(self, rows: Iterator[Row], message: str) -> Iterator[Row]:
+        """``rows``, and a fault if they are none, and there is no other that says why."""
+        before, none = len(self.faults), True
+        for row in rows:
+            none = False
+            yield row
+        if none and len(self.faults) == before:
+            self.fault(message)
+            self.empty += 1
+
+    def _files(self, name: str, where: str) -> Iterator[Row]:
+        """The files that one word stands for. One that does not exist stands for itself: its record says so."""
+        name = locate(name, self._listings)
+        paths = [name]
+        if os.path.isdir(name):
+            paths = self._folder(name)
+            yield from self._or_empty((Row(path, where) for path in paths), f"no media file in {name}")
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            forms = {name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))}
+            matches = sorted({match for pattern in forms for match in glob.glob(pattern, recursive=True)})
+            paths = each_once(path for match in matches for path in self._expanded(match))
+            yield from self._or_empty((Row(path, where) for path in paths), f"{name}: no such file matches")
+        else:
+            yield Row(name, where)
+
+    def _expanded(self, match: str) -> list[str]:
+        return self._folder(match) if os.path.isdir(match) else [match]
+
+    def _folder(self, name: str) -> list[str]:
+        unreadable = lambda error: self.fault(f"{error.filename}: {error.strerror}")
+        return list(map(str, walk(Path(name), VIDEO_SUFFIXES + AUDIO_SUFFIXES, unreadable)))
+
+    def _list(self, data: bytes, where: str, base: Path | None, null: bool = False) -> Iterator[Row]:
+        """A list of paths, or, if it begins as a JSON object, of objects as in a manifest."""
+        if _is_json(data):
+            yield from self._json(data, where, base)
+            return
+        text = textfiles.decode_paths(data)
+        if null and "\0" not in text and "\n" in text.strip("\n"):
+            raise UsageError(f"{where}: no NUL in it, but lines: leave out --null")
+        if not null and "\0" in text and "\n" not in text.strip("\n"):
+            raise UsageError(f"{where}: {_NULL}")
+        for number, line in enumerate(text.split("\0") if null else textfiles.lines(text), start=1):
+            if not line.strip():
+                continue
+            place = f"{where}:{number}"
+            try:
+                yield from self._files(_from(base, is_path(line)), place)
+            except ValueError as error:
+                self.fault(f"{place}: {_NULL if chr(0) in line else error}; line left out")
+
+    def _json(self, data: bytes, where: str, base: Path | None) -> Iterator[Row]:
+        lines = textfiles.lines(textfiles.decode(data, where))
+        yield from self._placed(json_rows(lines, where, self.fault), base)
+
+    def _placed(self, rows: Iterator[Row], base: Path | None) -> Iterator[Row]:
+        for row in rows:
+            video = locate(_from(base, row.video), self._listings)
+            yield Row(video, row.where, row.texts, row.id, row.more)
+
+    def fault(self, message: str) -> None:
+        self.faults.append(_line(message))
 
 
-def _files(name: str, fault: Fault) -> Iterator[Named]:
-    """The files that one word stands for. One that does not exist stands for itself: its record says so."""
-    if os.path.isdir(name):
-        paths = walk(Path(name), VIDEO_SUFFIXES + AUDIO_SUFFIXES, lambda e: fault(f"{e.filename}: {e.strerror}"))
-        yield from ((str(path), name, {}) for path in paths)
-    elif glob.has_magic(name) and not os.path.lexists(name):
-        matched = sorted(glob.glob(name, recursive=True))
-        if not matched:
-            fault(f"{name}: no such file matches")
-        for path in matched:
-            yield from _files(path, fault)
-    else:
-        yield name, name, {}
+_NULL = "paths separated by NULs: give them on stdin, with --null"
 
 
-def _listed(lines: list[str], where: str, base: Path | None, fault: Fault) -> Iterator[Named]:
-    """A list of paths, or, if its first line is a JSON object, of objects as in a manifest."""
-    if next((line for line in lines if line.strip()), "").lstrip().startswith("{"):
-        yield from _json_rows(lines, where, base, fault)
-        return
-    for line in lines:
-        if line.strip():
-            yield from _files(_from(base, line), fault)
-
-
-def _json_rows(lines: Iterable[str], where: str, base: Path | None, fault: Fault) -> Iterator[Named]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            fault(f"{where}:{number}: not JSON ({error}); line left out")
-            continue
-        yield from _placed(row, f"{where}:{number}", base, fault)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def _table_rows(text: str, where: str, base: Path, fault: Fault) -> Iterator[Named]:
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        if "video" not in (table.fieldnames or ()):
-            raise UsageError(f"{where}: its first line must name the columns, and one of them 'video'")
-        for row in table:
-            cells = {key: cell for key, cell in row.items() if key is not None and cell}
-            yield from _placed(cells, f"{where}:{table.line_num}", base, fault)
-    except csv.Error as error:
-        raise UsageError(f"{where}:{table.line_num}: {error}") from error
-
-
-def _placed(row: Any, where: str, base: Path | None, fault: Fault) -> Iterator[Named]:
-    if isinstance(row, dict) and isinstance(row.get("video"), str) and row["video"]:
-        yield _from(base, row["video"]), where, row
-    else:
-        fault(f"{where}: no 'video' (a path); line left out")
-
-
-def _questions(row: Mapping[str, Any]) -> list[Question]:
-    """The questions that a row of a manifest asks itself, if any. ValueError for what is no question."""
-    value = row.get("questions", row.get("question"))
-    if value is None:
-        return []
-    texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError("'question' must be text, 'questions' a list of texts")
-    return [Question(text.strip(), *_id_and_more(row)) for text in texts]
-
-
-def _id_and_more(row: Mapping[str, Any]) -> tuple[str | int | None, dict[str, Any]]:
-    """The id of a row, and what else goes into the records of its questions."""
-    identity = row.get("id")
-    more = {key: value for key, value in row.items() if key not in OWN_KEYS}
-    if "answer" in more:
-        more[GOLD] = more.pop("answer")
-    plain = identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))
-    return identity if plain else json.dumps(identity), more
+def _is_json(data: bytes) -> bool:
+    """Whether the first character that is not blank opens an object, in any encoding that manifests may have."""
+    head = data[:4096]
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.replace(b"\0", b"")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip(b"\xff\xfe \t\r\n").startswith(b"{")
 
 
 def _from(base: Path | None, path: str) -> str:
@@ -173,19 +208,6 @@ def _from(base: Path | None, path: str) -> str:
     return str(base / path) if base is not None else path
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # a cell may hold a \r
-            return file.read()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-
-
-def _lines(text: str) -> list[str]:
-    """Only newlines end a line: JSON may hold other separators in its strings."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
-
-
-def _stdin_lines(stdin: BinaryIO | None, null: bool) -> list[str]:
-    text = os.fsdecode(stdin.read() if stdin else b"")
-    return text.split("\0") if null else _lines(text)
+def _line(message: str) -> str:
+    """A file name may hold line breaks, a message may not."""
+    return " ".join(message.splitlines())

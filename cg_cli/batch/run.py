@@ -168,7 +168,8 @@ class Report:
     scores: Sequence[Score]
 
     def end(self, plan: Plan) -> int:
-        """The exit code of a finished run: 0 all answered, 3 some failed.
+        """The exit code of a finished run: 0, all answered; 3, some failed or were left out. (4, nothing at all to do,
+        is said before a run.)
 
         Raises:
             Interrupted, CgError: it did not finish; the message says what is left, and how to go on.

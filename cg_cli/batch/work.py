@@ -57,7 +57,7 @@ class Work:
         plan, totals = self.plan, self.totals
         items = [item for item in plan.collected.items if not plan.shard or plan.shard.has(item.video)]
         totals.clips, totals.questions = len(items), sum(len(item.questions) for item in items)
-        questions = ((item.video, question.text, question.id) for item in items for question in item.questions)
+        questions = ((item.video, *question.identity) for item in items for question in item.questions)
         for change in self.sink.history.made_otherwise(questions, conditions(self.inputs)):
             self.listener.note(f"{change}: such questions are asked again")
         self.listener.settled(totals)
@@ -96,17 +96,13 @@ class Work:
 
     def _unsettled(self, item: Item) -> _Open:
         inputs = replace(self.inputs, video=video_content(item.video))
-        questions, keys = [], []
-        for question in item.questions:
-            key = replace(inputs, question=question.text).key
-            self.keys.add(key)
-            ok = self.sink.history.claim(key, item.video)
-            self.totals.before += ok is True
-            self.totals.failed_before += ok is False
-            if ok is None:
-                questions.append(question)
-                keys.append(key)
-        return _Open(item, tuple(questions), tuple(keys))
+        keys = [replace(inputs, question=question.text).key for question in item.questions]
+        self.keys.update(keys)
+        claims = self.sink.history.claims(item, keys)
+        self.totals.before += claims.count(True)
+        self.totals.failed_before += claims.count(False)
+        left = [(question, key) for question, key, ok in zip(item.questions, keys, claims) if ok is None]
+        return _open(item, left)
 
     def _without_copies(self, work: _Open) -> _Open:
         """The questions that need the model. Those that an answer in the archive has are written, and those that a job
@@ -139,12 +135,12 @@ class Work:
 
     def _complete(self, item: Item, question: Question, record: Record) -> Record:
         """The record with what the manifest says about its question."""
-        own = {*type(record).model_fields, "schema"}
+        own = {*Answer.model_fields, *Failure.model_fields, "schema", "correct", "copied_from", "shown"}
         more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
         if isinstance(record, Answer) and question.choices and question.expected is not None:
             more["correct"] = right(record.answer, question.expected, question.choices)
         if isinstance(record, Failure):
-            more["attempts"] = record.attempts + self.sink.history.attempts((item.video, question.text, question.id))
+            more["attempts"] = record.attempts + self.sink.history.attempts((item.video, *question.identity))
         return record.model_copy(update={"id": question.id, **more})
 
 

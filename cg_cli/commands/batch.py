@@ -11,10 +11,10 @@ import typer
 
 from cg_cli.commands import parameters
 from cg_cli.commands.parameters import argument, option, with_settings
-from cg_cli.errors import UsageError
+from cg_cli.errors import SOME_FAILED, NothingToDo, UsageError
 from cg_cli.settings.table import Settings
 
-INPUT_HELP = "files, folders, glob patterns, manifests (.jsonl, .csv, .txt), or - for a list on stdin"
+INPUT_HELP = "files, folders, glob patterns, manifests (.jsonl, .csv, .tsv, .txt), or - for a list on stdin"
 Question = Annotated[
     list[str] | None,
     option("-q", "--question", help="asked of every video without a question of its own; repeat it for more"),
@@ -80,6 +80,9 @@ def batch(
     All questions about a video share one reading of it. Run the same command again after an interruption: what is
     answered stays, what failed is tried again.
 
+    Exit code: 0, all answered; 3, something failed, or a line, folder or glob was left out; 4, nothing to do: no video
+    at all was named. So does --dry-run, which tries nothing.
+
     \b
     cg batch videos/ -q "What is happening?" -o answers.jsonl
     cg batch labelled.jsonl -o answers.jsonl --keep 0.25
@@ -123,13 +126,17 @@ def batch(
         command=sys.argv[1:],
     )
     reporter = Reporter(quiet=quiet)
+    if not collected.items:
+        for fault in collected.faults:
+            reporter.line("error", fault)
+        raise NothingToDo("nothing to do: all that was named was left out")
     if verbose:
         reporter.settings(settings)
     if dry_run:
         from cg_cli.batch.forecast import forecast
 
         console.dry_run(reporter, plan, forecast(plan))
-        return
+        raise typer.Exit(SOME_FAILED if collected.faults else 0)
     workers = engines.make(engine, settings, gpus)
     with console.watching(reporter) as listener:
         report = run(plan, workers, listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +28,11 @@ class Score:
 def scores(records: Iterable[Mapping[str, Any]], keys: Collection[str]) -> list[Score]:
     """The score of all labelled answers among ``records`` with one of ``keys``, then that of each category; none if
     none is labelled. Of several records on one question about one video, the last counts."""
-    labelled: dict[tuple[str, str, Any], Mapping[str, Any]] = {}
+    labelled: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for record in records:
-        if record["key"] in keys and record.get("correct") is not None:
-            labelled[record["video"], record["question"], record.get("id")] = record
+        if record["key"] in keys and isinstance(record.get("correct"), bool):  # else a manifest's, of versions before
+            identity = json.dumps([record.get("id"), record.get("choices")])
+            labelled[record["video"], record["question"], identity] = record
     by_category: dict[str, list[Mapping[str, Any]]] = {}
     for record in labelled.values():
         by_category.setdefault(str(record.get("category") or ""), []).append(record)

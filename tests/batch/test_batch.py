@@ -104,7 +104,43 @@ def test_a_manifest_to_stdout_and_what_it_passes_on(work):
     first, second = map(json.loads, out.splitlines())
     assert (first["id"], second["id"]) == ("a", 2)
     assert first["expected"] == "gold" and first["split"] == "dev" and first["ok"] is True and first["answer"] != "gold"
+    assert first["manifest_ok"] == "mine"
     assert not list(work.glob("*.run.json"))
+
+
+def test_two_questions_that_differ_in_their_choices_have_a_record_each(work):
+    row = {"video": "clips/c002.mp4", "question": "What is happening?", "correct": "B", "shown": [1]}
+    choices = [["drum", "clock"], ["clock", "drum"], ["dog", "cat"]]
+    rows = [row | {"choices": texts, "answer": texts[0]} for texts in choices]
+    write = lambda *rows: (work / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write(rows[0])
+    code, _, err = cg(work, "m.jsonl", "-o", "o.jsonl")
+    assert code == 0 and "1 of 1" in err
+    write(rows[2], rows[1], rows[0])  # the same key: what is settled stays with its own choices
+    code, _, err = cg(work, "m.jsonl", "-o", "o.jsonl")
+    assert code == 0 and "1 of them before this run" in err
+    made = lines(work / "o.jsonl")
+    assert [(r["choices"], r["correct"]) for r in made] == [
+        (["drum", "clock"], True),
+        (["dog", "cat"], False),
+        (["clock", "drum"], False),
+    ]
+    assert len({r["key"] for r in made}) == 1 and {r["answer"] for r in made} == {made[0]["answer"]}
+    assert all(r["manifest_correct"] == "B" and r["manifest_shown"] == [1] for r in made)
+    before = (work / "o.jsonl").read_bytes()
+    code, _, err = cg(work, "m.jsonl", "-o", "o.jsonl")
+    assert code == 0 and "3 of them before this run" in err and (work / "o.jsonl").read_bytes() == before
+    code, out, err = cg(work, "m.jsonl", "*.webm", "-o", "o.jsonl", "--dry-run")
+    assert code == 3 and "no such file matches" in err and json.loads(out)["settled"] == 3
+
+
+def test_failures_of_questions_that_differ_in_their_choices_stay_apart(work):
+    rows = [{"video": "clips/broken.mp4", "question": "?", "choices": texts} for texts in (["a", "b"], ["c", "d"])]
+    (work / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for attempts in (1, 2):
+        assert cg(work, "m.jsonl", "-o", "o.jsonl")[0] == 3
+        made = lines(work / "o.jsonl")
+        assert [(r["choices"], r["attempts"]) for r in made] == [(["a", "b"], attempts), (["c", "d"], attempts)]
 
 
 def test_a_dry_run_foretells_what_the_run_then_does(work):
@@ -139,11 +175,15 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
         (["clips", "-q", "?", "-o", "o.jsonl", "--gpus", "0"], 2, "--gpus 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--pruner", "magic"], 2, "magic"),
         (["clips", "-q", "?", "-o", "gone/o.jsonl"], 2, "no such folder"),
-        (["*.webm", "-q", "?", "-o", "o.jsonl"], 3, "no such file matches"),
+        (["*.webm", "-q", "?", "-o", "o.jsonl"], 4, "no such file matches"),
+        (["*.webm", "empty", "-q", "?", "-o", "o.jsonl"], 4, "no such file matches"),
+        (["*.webm", "-q", "?", "--dry-run"], 4, "no such file matches"),
+        (["bad.jsonl", "-q", "?", "-o", "o.jsonl"], 4, "bad.jsonl:1: no 'video'"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_a_code(work, arguments, code, message):
     (work / "empty").mkdir()
+    (work / "bad.jsonl").write_text("{}\n")
     got, out, err = cg(work, *arguments)
     assert got == code and message in err and not out and "Traceback" not in err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import unicodedata
 
 import pytest
 
@@ -34,6 +35,78 @@ def test_folders_are_searched_for_media_and_nothing_else(here):
         "sub/deep/c.mp3",
         "a.mp4",
     ]  # each once
+
+
+MEDIA = (
+    "gif", "apng", "m1v", "m2v", "m4v", "h264", "264", "h265", "hevc", "265", "rm", "rmvb", "dv", "mxf", "y4m", "ivf",
+    "av1", "obu", "mjpeg", "mjpg", "wtv", "amv", "bik", "roq", "mp2", "ac3", "au",
+)  # fmt: skip
+OTHER = ("jpg", "jpeg", "png", "webp", "avif", "m3u8", "mpd", "m4s", "srt", "txt", "json")
+
+
+def test_folders_are_searched_for_what_can_be_decoded_and_not_for_stills_and_playlists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"x.{suffix}" for suffix in MEDIA]
+    for name in [*names, *(f"x.{suffix}" for suffix in OTHER)]:
+        (tmp_path / name).write_bytes(b"")
+    assert videos(".") == (sorted(names), [])
+
+
+@pytest.mark.parametrize("suffix, codec, pixels", [
+    ("gif", "gif", "rgb8"), ("apng", "apng", "rgb24"), ("m2v", "mpeg2video", "yuv420p"), ("rm", "rv20", "yuv420p"),
+    ("h264", "libx264", "yuv420p"), ("264", "libx264", "yuv420p"), ("mjpeg", "mjpeg", "yuvj420p"),
+    ("ivf", "libvpx", "yuv420p"), ("wtv", "mpeg2video", "yuv420p"), ("y4m", "wrapped_avframe", "yuv420p"),
+])  # fmt: skip
+def test_suffixes_of_a_folder_are_those_that_pyav_reads(tmp_path, suffix, codec, pixels):
+    import av
+    import numpy as np
+
+    with av.open(str(tmp_path / f"x.{suffix}"), "w", format="h264" if suffix == "264" else None) as file:
+        stream = file.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
+        for i in range(4):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 20, np.uint8), format="rgb24")))
+        file.mux(stream.encode(None))
+    (item,) = collect([str(tmp_path)], ["q?"]).items
+    with av.open(item.video) as file:
+        assert len(list(file.decode(video=0))) == 4
+
+
+def test_links_are_followed_and_every_file_comes_once(here, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "d.mp4").write_bytes(b"")
+    (other / "back").symlink_to(here / "sub")
+    (here / "linked").symlink_to(other)
+    (here / "sub" / "loop").symlink_to("..")
+    (here / "sub" / "self").symlink_to("self")
+    (here / "a link.mp4").symlink_to("a.mp4")
+    (here / "elsewhere.mp4").symlink_to(other / "d.mp4")
+    (here / "broken.mp4").symlink_to("gone.mp4")
+    own = ["a.mp4", "x [1].mp4", "sub/b.MKV", "sub/deep/c.mp3"]
+    assert videos(".") == ([*own, "broken.mp4", "elsewhere.mp4"], [])
+    (here / "elsewhere.mp4").unlink()
+    assert videos(".") == ([*own, "broken.mp4", "linked/d.mp4"], [])
+    behind = ["b.MKV", "deep/c.mp3", "loop/a.mp4", "loop/x [1].mp4", "loop/broken.mp4"]
+    assert videos("linked") == (["linked/d.mp4", *(f"linked/back/{path}" for path in behind)], [])
+    assert videos("a*.mp4") == (["a.mp4"], [])
+    assert videos("a link.mp4", "a.mp4")[0] == ["a link.mp4", "a.mp4"]  # as somebody named them
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["NFC", "NFD"])
+def test_names_are_found_in_either_unicode_form(here, on_disk, named):
+    stored, written = (unicodedata.normalize(form, "Übung/café.mp4") for form in (on_disk, named))
+    (here / stored).parent.mkdir()
+    (here / stored).write_bytes(b"")
+    (here / "list.jsonl").write_text(json.dumps({"video": written}), encoding="utf-8")
+    (here / "list.csv").write_text(f"video\n{written}\n", encoding="utf-8")
+    (here / "list.txt").write_text(written, encoding="utf-8")
+    (here / "sub" / "list.txt").write_text(f"../{written}", encoding="utf-8")
+    for name in (written, "list.jsonl", "list.csv", "list.txt", written.replace(".mp4", "*"), written[:-9]):
+        assert videos(name) == ([stored], []), name
+    assert videos("sub/list.txt") == ([f"sub/../{stored}"], [])
+    assert videos(written, stored)[0] == [stored]
+    assert videos("Ünot//there/é.mp4") == (["Ünot//there/é.mp4"], [])
 
 
 def test_globs_and_names_that_look_like_globs(here):
@@ -104,7 +177,7 @@ def test_tables_and_lists(here):
     )
     (here / "sub" / "l.txt").write_text("../a.mp4\r\n\ndeep\n", encoding="utf-8")
     assert videos("sub/l.txt")[0] == ["sub/../a.mp4", "sub/deep/c.mp3"]
-    (here / "bad.csv").write_text("file\na.mp4\n", encoding="utf-8")
+    (here / "bad.csv").write_text("clip\na.mp4\n", encoding="utf-8")
     with pytest.raises(UsageError, match="'video'"):
         collect(["bad.csv"], ["q?"])
     with pytest.raises(UsageError, match="gone.jsonl: No such file"):

@@ -6,14 +6,21 @@ import csv
 import io
 import json
 import os
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers import made
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cg_cli.batch.items import GOLD, OWN_KEYS, collect
+from cg_cli import records
+from cg_cli.batch.items import collect
+from cg_cli.batch.manifests import OWN_KEYS
+from cg_cli.engine.inputs import video_content
 from cg_cli.errors import NothingToDo, UsageError
+from cg_cli.questions import GOLD
 
 properties = settings(derandomize=True, deadline=None, max_examples=150)
 SUFFIXES = (".jsonl", ".csv", ".txt")
@@ -34,7 +41,7 @@ rows = st.fixed_dictionaries(
         "questions": st.lists(question_texts, min_size=1, max_size=3),
         "id": st.integers(0, 10**6) | names,
         "answer": names,
-        "choices": st.lists(names, min_size=1, max_size=4),
+        "choices": st.lists(names.filter(str.strip), min_size=2, max_size=4),
     },
 ).flatmap(lambda row: st.dictionaries(own_keys, values, max_size=2).map(lambda more: more | row))
 
@@ -55,7 +62,8 @@ def expected(rows: list[dict], folder: Path, default: str) -> dict[str, list[tup
             further[GOLD] = further.pop("answer")
         questions = result.setdefault(os.path.abspath(folder / row["video"]), {})
         for text in texts:
-            questions.setdefault((text.strip(), row.get("id")), (text.strip(), row.get("id"), further))
+            identity = (text.strip(), row.get("id"), tuple(row.get("choices", ())))
+            questions.setdefault(identity, (text.strip(), row.get("id"), further))
     return {video: list(questions.values()) for video, questions in result.items()}
 
 
@@ -154,3 +162,72 @@ def test_json_that_is_nested_too_deeply_is_a_fault(folder):
     path = folder / "deep.jsonl"
     path.write_bytes(b'{"video": "a.mp4", "x": ' + b"[" * 100_000 + b"\n")
     assert collect([str(path)], ["default?"]).faults
+
+
+SEEDS = [
+    (".jsonl", b'{"video": "a.mp4", "question": "What?", "id": 7, "choices": ["x", "y"], "answer": "x"}\n'
+               b'{"video": "sub/b.mp4", "questions": ["One?", "Two?"], "level": {"hard": [1.5, null]}}\n'),
+    (".csv", b'video,question,choices,answer\na.mp4,"What, then?",drum;clock,drum\nb.mp4,"Two\nlines?",,\n'),
+    (".csv", "\ufeffVideo; Question\r\na.mp4; \u00e7a va?\r\n".encode()),
+    (".csv", "video|question\na.mp4|what?\nb.mp4|who?\n".encode("utf-16")),
+    (".tsv", b'path\tprompt\toptions\na.mp4\twhat?\t["a", "b"]\nb.mp4\t"who ""is""?"\t[\'a\', \'b\']\n'),
+    (".txt", "a.mp4\n\u00fc.mp4\n*.webm\nsub\n".encode()),
+    ("-", b"a.mp4\0b.mp4\0"),
+    ("-", '{"video": "\u00fc.mp4", "question": "\u00e7a?"}\n'.encode("utf-16")),
+]  # fmt: skip
+WORDS = [
+    b"\0", b"\n", b"\r", b'"', b",", b";", b"\t", b"|", b"\\ud800", b"1e999", b"NaN", b"[" * 50, b"\xff\xfe",
+    b"\xfe\xff", b"{", b"}", b"?", b"[a", b"\xe9", b"\xef\xbb\xbf", b"../", b"/dev/zero", b"9" * 30, b"video", b":", b" ",
+]  # fmt: skip
+
+
+def mutant(draw: random.Random, data: bytes) -> bytes:
+    """``data`` after one to four byte flips, cuts, duplications and splices."""
+    for _ in range(draw.randint(1, 4)):
+        at, to = sorted(draw.randrange(len(data) + 1) for _ in range(2))
+        kind = draw.randrange(5)
+        if kind == 0 and at < len(data):
+            data = data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
+        elif kind == 1:
+            data = data[:at] + data[to:]
+        elif kind == 2:
+            data = data[:to] + data[at:to] * draw.randint(1, 3) + data[to:]
+        elif kind == 3:
+            data = data[:at] + draw.choice(WORDS) + data[at:]
+        else:
+            other = draw.choice(SEEDS)[1]
+            data = data[:at] + other[draw.randrange(len(other)) :]
+    return data
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutants_of_good_manifests_are_questions_faults_or_one_line(folder, monkeypatch, seed):
+    monkeypatch.chdir(folder)
+    draw = random.Random(seed)
+    outcomes: Counter[str] = Counter()
+    for _ in range(250):
+        suffix, data = draw.choice(SEEDS)
+        data = mutant(draw, data)
+        name = suffix if suffix == "-" else f"mutant{suffix}"
+        if suffix != "-":
+            Path(name).write_bytes(data)
+        null = draw.random() < 0.5
+        try:
+            collection = collect([name], draw.choice([[], ["default?"]]), stdin=io.BytesIO(data), null=null)
+        except (UsageError, NothingToDo) as error:
+            outcomes[type(error).__name__] += 1
+            messages = [str(error)]
+        else:
+            outcomes["faults" if collection.faults else "fine"] += 1
+            messages = collection.faults
+            assert collection.items or messages
+            for item in collection.items:
+                video_content(item.video)  # a path that can be opened, or told apart from others
+                for question in item.questions:
+                    record = made.failed(item.video, question.text).model_copy(
+                        update={"id": question.id, **question.more}
+                    )
+                    line = records.to_line(record)
+                    assert records.from_line(line).video == item.video and "\n" not in line
+        assert all(len(message.splitlines()) == 1 for message in messages), data
+    assert outcomes["faults"] > 20 and outcomes["fine"] > 10 and outcomes["UsageError"] > 20
