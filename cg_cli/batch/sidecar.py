@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cg_cli.errors import CgError
 from cg_cli.evals.scores import Score
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.bounded import read_json
 from cg_cli.util.text import utc_now
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "cg.run/1"
 SUFFIX = ".run.json"
+HISTORY_BYTES = 256 << 20  # of all runs of an archive
 
 
 class Sidecar:
@@ -53,7 +55,7 @@ class Sidecar:
     def _earlier(self) -> list[Any]:
         """The runs that the file knows; none if it cannot be read."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            last = json.loads(self._file.read_text(encoding="utf-8"))
+            last = read_json(self._file, HISTORY_BYTES)
             return [*last.pop("earlier_runs", []), last]
         return []
 
