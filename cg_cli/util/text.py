@@ -17,9 +17,14 @@ def first_line(error: BaseException | str) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def short(text: str, most: int = 80) -> str:
+    """``text``, cut after ``most`` characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def closest(word: str, words: Iterable[str]) -> str:
     """``, did you mean 'x'?`` for the word most like ``word``, or nothing."""
-    matches = get_close_matches(word, list(words), n=1)
+    matches = get_close_matches(short(word), list(words), n=1)
     return f", did you mean '{matches[0]}'?" if matches else ""
 
 

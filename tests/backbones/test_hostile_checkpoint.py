@@ -28,6 +28,7 @@ class Tokenizer(PreTrainedTokenizerFast): pass
 class Extractor(WhisperFeatureExtractor): pass
 def generate(*arguments, **options): pass
 """
+LOADERS = ("from_pretrained", "get_class_from_dynamic_module", "pipeline")
 AUTO_MAPS = {
     "config.json": {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config"},
     "tokenizer_config.json": {"AutoTokenizer": ["hostile.Tokenizer", "hostile.Tokenizer"]},
@@ -81,12 +82,11 @@ def test_every_call_that_loads_something_forbids_code():
     calls = 0
     for path in Path(cg_cli.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in ("from_pretrained", "get_class_from_dynamic_module", "pipeline"):
-                    calls += 1
-                    options = {word.arg: word.value for word in node.keywords}
-                    trust = options.get("trust_remote_code")
-                    assert isinstance(trust, ast.Constant) and trust.value is False, f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in LOADERS:
+                calls += 1
+                options = {word.arg: word.value for word in node.keywords}
+                trust = options.get("trust_remote_code")
+                assert isinstance(trust, ast.Constant) and trust.value is False, f"{path}:{node.lineno}"
             assert not (isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and node.value.value), path
     assert calls == 7
 
