@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -129,9 +130,11 @@ def _check_types(data: dict[str, Any], source: str) -> None:
         # A bool is an int to Python, but "keep: yes" is no number.
         if not isinstance(value, expected.get(key, str)) or isinstance(value, bool):
             raise UsageError(f"preset {source}: {key} must be {words.get(key, 'text')}, not {short(repr(value))}")
-    for option in data.get("options", {}):
+    for option, value in data.get("options", {}).items():
         if not isinstance(option, str):
             raise UsageError(f"preset {source}: an option's name must be text, not {short(repr(option))}")
+        if not _is_json(value):
+            raise UsageError(f"preset {source}: option {short(option)} cannot be {short(repr(value))}")
     for key, value in data.get("media", {}).items():
         if key not in MEDIA_SETTINGS:
             hint = closest(str(key), MEDIA_SETTINGS)
@@ -142,3 +145,12 @@ def _check_types(data: dict[str, Any], source: str) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or (whole and not isinstance(value, int)):
             raise UsageError(f"preset {source}: {key} must be a {'whole ' * whole}number, not {short(repr(value))}")
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a record can hold ``value``: YAML also has dates, bytes, sets, and numbers that are none."""
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
