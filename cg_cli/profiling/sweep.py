@@ -243,6 +243,8 @@ class _Lines:
     def __init__(self, file: Path, recipe: str, labels: Mapping[str, str | None]):
         self.file, self.recipe, self.labels = file, recipe, labels
         self.by_clip: dict[str, list[dict[str, Any]]] = {}
+        if file.is_symlink():
+            raise UsageError(f"-o {file.parent}: its {file.name} is a link: remove it, or name another folder")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             text = file.read_bytes() if file.exists() else b""

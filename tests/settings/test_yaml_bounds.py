@@ -144,7 +144,9 @@ def test_a_thousand_presets_are_read_or_refused_in_one_line(tmp_path):
             assert len(str(error).splitlines()) == 1 and str(path) in str(error), path.read_bytes()
             continue
         fine += 1
-        assert 0 < preset.keep <= 1 and isinstance(preset.name, str) and json.dumps(dict(preset.options), allow_nan=False)
+        assert (
+            0 < preset.keep <= 1 and isinstance(preset.name, str) and json.dumps(dict(preset.options), allow_nan=False)
+        )
     assert 50 < fine < 950
 
 
