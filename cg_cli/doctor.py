@@ -183,6 +183,7 @@ def _models() -> dict[str, str]:
 
 def _settings() -> dict[str, str]:
     out = {word: str(path) for word, path in files.config_files(None)}
+    out |= {f"left out {number}": line for number, line in enumerate(files.skipped_files(), 1)}
     try:
         resolve_settings({})
     except CgError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import io
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ from cg_cli.commands.profile import profile
 from cg_cli.commands.train_predictor import train_predictor
 from cg_cli.errors import CgError
 from cg_cli.util.logs import show_debug_log
-from cg_cli.util.text import one_line
+from cg_cli.util.text import one_line, printable
 
 INTERRUPTED = 130  # exit code
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``cg``: any error becomes one line on stderr and an exit code."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here or in a worker
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an answer that its encoding lacks letters for
     show_debug_log()
     try:
         code = app(arguments, standalone_mode=False, prog_name="cg")
@@ -122,7 +125,7 @@ def _leave(code: int) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"cg: error: {message}", file=sys.stderr)
+    print(f"cg: error: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -211,9 +211,10 @@ class Failure(_Record):
 Record = Answer | Failure
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="ok")])
 
-# Left alone by JSON, but not by readers: C1 controls and the separators U+2028/2029 end a line or steer a terminal, and
-# a lone surrogate cannot be written as UTF-8 at all. All of them can only sit inside a JSON string.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Left alone by JSON, but not by readers: C1 controls and the separators U+2028/2029 end a line or steer a terminal,
+# U+202A-202E and U+2066-2069 turn the direction of writing, and a lone surrogate cannot be written as UTF-8 at all. All
+# of them can only sit inside a JSON string.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def failure(identity: Mapping[str, str], stage: str, kind: str, message: str, **more: Any) -> Failure:

@@ -20,6 +20,7 @@ from cg_cli.backbones import registry
 from cg_cli.backbones.family import Family
 from cg_cli.errors import UsageError
 from cg_cli.util.atomic import atomic_path, write_atomic
+from cg_cli.util.bounded import read_json
 from cg_cli.util.folders import cache_dir
 from cg_cli.util.hashing import cached_sha256
 from cg_cli.util.hub import hub_errors, quiet_hub
@@ -41,6 +42,8 @@ ADAPTER = "adapter_config.json"  # beside weights that are changes to another mo
 # What transformers reads of a directory: weights, and settings and tokenizers of any release.
 CONTENT_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".tiktoken"})
 CONTENT_NAMES = frozenset({"merges.txt", "vocab.txt"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})  # reading one can run code
+SHARD = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)  # a file of weights in the folder itself
 GB = 10**9  # as downloads are given
 
 
@@ -135,17 +138,44 @@ def _local_config(name: str, directory: Path) -> dict[str, Any]:
     """The config of a local checkpoint. UsageError, also for an adapter."""
     if (directory / ADAPTER).exists():
         raise adapter_error(name)
-    return read_config(directory / CONFIG)
+    config = read_config(directory / CONFIG)
+    if (directory / INDEX).exists():
+        read_index(directory / INDEX)
+    _refuse_pickles(name, directory)
+    return config
+
+
+def _refuse_pickles(name: str, directory: Path) -> None:
+    """UsageError for a folder with weights in a pickle, and none in safetensors."""
+    suffixes = {path.suffix: path.name for path in sorted(directory.iterdir())}
+    pickles = [suffixes[suffix] for suffix in sorted(PICKLES & suffixes.keys())]
+    if pickles and ".safetensors" not in suffixes:
+        raise UsageError(
+            f"{name} has its weights in {pickles[0]}, a pickle, which can run code when it is read; only .safetensors "
+            "files are taken"
+        )
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """The index of a checkpoint in several files. UsageError if it is none, or names a file outside of its folder."""
+    index = read_config(path)
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict):
+        raise UsageError(f"{path} is no index of weights: it has no weight_map")
+    for shard in shards.values():
+        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
+            raise UsageError(f"{path} names {shard!r}: weights have to be .safetensors files in its own folder")
+    return index
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object in a config file, or a UsageError."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         raise UsageError(f"{path.parent} has no {path.name}: not a model directory") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"{path} is not a model config")
     return config
@@ -157,7 +187,7 @@ def content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         matters = path.suffix in CONTENT_SUFFIXES or path.name in CONTENT_NAMES
-        if not matters or path.name.startswith(".") or not path.is_file():
+        if not matters or path.name.startswith(".") or path.is_dir() or not path.exists():
             continue
         try:
             digest.update(f"{path.name}\0{cached_sha256(path)}\n".encode())
@@ -265,7 +295,7 @@ class _Hub:
                 continue
         index = None
         try:
-            index, shards = trim_index(json.loads(self.fetch(INDEX).read_text(encoding="utf-8")), family.weights_prefix)
+            index, shards = trim_index(read_index(self.fetch(INDEX)), family.weights_prefix)
         except FileNotFoundError:
             shards = [WEIGHTS]
         if tell:

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import utils as hub_utils
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoTokenizer, BitsAndBytesConfig, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from cg_cli.backbones import qwen_inputs
 from cg_cli.backbones.checkpoint import Checkpoint, adapter_error, read_config
 from cg_cli.backbones.device import INT8, NONE, resolve_device, resolve_dtype
-from cg_cli.errors import UsageError
+from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.util.text import first_line
 
@@ -62,10 +62,12 @@ def load(
             dtype=torch_dtype,
             attn_implementation="sdpa",
             output_loading_info=True,
+            use_safetensors=True,  # never a pickle
             local_files_only=True,
+            trust_remote_code=False,
             **quantization,
         )
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         return model if quantization else model.to(torch_device), report, tokenizer
 
     model, report, tokenizer = read_or_explain(checkpoint, torch_device, torch_dtype, read)
@@ -132,7 +134,14 @@ def read_or_explain(
         raise UsageError(
             f"{checkpoint.id} does not fit {device} in {dtype}; use a smaller model or --device cpu"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except CgError:
+        raise
+    except Exception as error:  # files of somebody else's can make transformers raise anything
+        if "trust_remote_code" in str(error):  # its advice, which nobody can follow here
+            raise UsageError(
+                f"{checkpoint.id} comes with code of its own, which cg never runs, and cannot be loaded without it: "
+                "use a checkpoint that transformers knows by itself"
+            ) from error
         raise UsageError(
             f"cannot load {checkpoint.id} ({first_line(error)}); check its files or fetch them again"
         ) from error
@@ -160,7 +169,9 @@ def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtrac
     path = checkpoint.directory / PREPROCESSOR
     if not path.exists():
         return WhisperFeatureExtractor(feature_size=mel_bins, **qwen_inputs.OMNI_EXTRACTOR)
-    extractor = WhisperFeatureExtractor.from_pretrained(str(checkpoint.directory), local_files_only=True)
+    extractor = WhisperFeatureExtractor.from_pretrained(
+        str(checkpoint.directory), local_files_only=True, trust_remote_code=False
+    )
     settings = (extractor.feature_size, extractor.sampling_rate, extractor.hop_length, extractor.n_fft)
     if settings != (mel_bins, SAMPLE_RATE, qwen_inputs.HOP, qwen_inputs.N_FFT):
         raise UsageError(f"{path} does not fit the audio tower: mel bins, rate, hop and window are {settings}")
@@ -184,7 +195,7 @@ def random_init(
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     checkpoint = Checkpoint("random", tokenizer, {}, "random")
-    tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True, trust_remote_code=False)
     tokens.add_tokens([token for token in special_tokens if token not in tokens.get_vocab()], special_tokens=True)
     try:
         with torch.device(torch_device):

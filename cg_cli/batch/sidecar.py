@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cg_cli.errors import CgError
 from cg_cli.evals.scores import Score
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.bounded import read_json
 from cg_cli.util.outputs import check_output
 from cg_cli.util.text import utc_now
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "cg.run/1"
 SUFFIX = ".run.json"
+HISTORY_BYTES = 256 << 20  # of all runs of an archive
 
 
 def sidecar_path(plan: Plan) -> Path:
@@ -36,7 +38,7 @@ def check_sidecar(plan: Plan) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_json(path, HISTORY_BYTES)
     return isinstance(data, dict) and data.get("schema") == SCHEMA
 
 
@@ -70,7 +72,7 @@ class Sidecar:
     def _earlier(self) -> list[Any]:
         """The runs that the file knows; none if it cannot be read."""
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            last = json.loads(self._file.read_text(encoding="utf-8"))
+            last = read_json(self._file, HISTORY_BYTES)
             return [*last.pop("earlier_runs", []), last]
         return []
 

@@ -78,6 +78,11 @@ def with_settings(
 
             mine = {parameter.name: arguments.pop(parameter.name) for parameter in own}
             resolved = resolve_with_sources(_levels(context, arguments, table), arguments["config"])
+            if resolved.skipped and not mine.get("quiet"):
+                from cg_cli.console.reporter import Reporter
+
+                for line in resolved.skipped:
+                    Reporter().line("warning", line)
             if check_machine:
                 models.check_machine(resolved.settings)
             _set_environment(resolved.settings, bool(mine.get("quiet")))

@@ -15,6 +15,7 @@ from rich.table import Table
 from cg_cli.console.reporter import Reporter
 from cg_cli.engine.figures import FIGURES, NOTE, figures
 from cg_cli.records import Answer, Failure, to_line
+from cg_cli.util.text import printable
 
 STAGE_WORDS = {
     "media": "reading the video",
@@ -50,7 +51,7 @@ class AnswerPrinter:
         if sys.stdout.isatty():
             if self.status:
                 self.status.stop()
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text, lines=True))
             sys.stdout.flush()
             self.streamed = True
 
@@ -61,7 +62,7 @@ class AnswerPrinter:
         if json:
             print(to_line(record), flush=True)
         elif isinstance(record, Answer) and not self.streamed:
-            print(record.answer, flush=True)
+            print(printable(record.answer, lines=True) if sys.stdout.isatty() else record.answer, flush=True)
         self.streamed = False
         if isinstance(record, Failure):
             self._once("error", record.error.message)
@@ -86,7 +87,8 @@ def print_summary(reporter: Reporter, records: Sequence[Answer | Failure], json:
 def summary(answers: Sequence[Answer]) -> Table:
     """The ``figures`` of one clip."""
     first = answers[0]
-    title = f"{escape(first.model.id)} on {first.model.device_name} · {first.pruner.name}, keep {first.pruner.keep:g}"
+    model, pruner = (escape(printable(name)) for name in (first.model.id, first.pruner.name))
+    title = f"{model} on {first.model.device_name} · {pruner}, keep {first.pruner.keep:g}"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
     for name in FIGURES:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)

@@ -18,6 +18,7 @@ from cg_cli.console.reporter import Reporter
 from cg_cli.questions import Item
 from cg_cli.records import Record
 from cg_cli.util.format import count, duration, share
+from cg_cli.util.text import printable
 
 
 @contextmanager
@@ -124,7 +125,7 @@ def summary(plan: Plan, done: Report) -> Table:
     """What a run did."""
     totals = done.totals
     table = Table(
-        title=f"{plan.file}: {done.status}",
+        title=escape(printable(f"{plan.file}: {done.status}")),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -148,7 +149,9 @@ def summary(plan: Plan, done: Report) -> Table:
         if score.interval:
             counts += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
         table.add_row(
-            f"  {escape(score.name)}" if score.name else "right answers", share(score.right, score.questions), counts
+            f"  {escape(printable(score.name))}" if score.name else "right answers",
+            share(score.right, score.questions),
+            counts,
         )
     table.add_row(
         "clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else ""

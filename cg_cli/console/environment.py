@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cg_cli.settings.table import Resolved
 from cg_cli.util.format import duration
+from cg_cli.util.text import printable
 
 if TYPE_CHECKING:
     from cg_cli.doctor import SelfTest
@@ -30,7 +31,7 @@ def print_settings(resolved: Resolved, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, (value, origin) in values.items():
-        table.add_row(name, escape("-" if value is None else str(value)), Text(origin, "dim"))
+        table.add_row(name, escape("-" if value is None else printable(value)), Text(printable(origin), "dim"))
     Console(soft_wrap=True).print(table)
 
 
@@ -43,6 +44,6 @@ def print_diagnosis(facts: Mapping[str, Mapping[str, str]], test: SelfTest, as_j
     for section, lines in facts.items():
         console.print(f"[bold]{section}[/]")
         for name, value in lines.items():
-            console.print(f"  {escape(name)}: {escape(value)}")
+            console.print(f"  {escape(printable(name))}: {escape(printable(value))}")
     word = "ok" if test.ok else "FAILED"
-    console.print(f"[bold]self test[/]\n  {word}: {escape(test.message)}, {duration(test.seconds)}")
+    console.print(f"[bold]self test[/]\n  {word}: {escape(printable(test.message))}, {duration(test.seconds)}")

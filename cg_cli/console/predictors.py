@@ -13,6 +13,7 @@ from rich.status import Status
 
 from cg_cli.console.reporter import Reporter
 from cg_cli.util.format import size
+from cg_cli.util.text import printable
 
 if TYPE_CHECKING:
     from cg_cli.predictors.job import Report
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 def print_predictors(reporter: Reporter, rows: Sequence[Mapping[str, Any]], unpublished: str) -> None:
     """The table of known and installed predictors, on stdout; what there is none for, on stderr."""
-    cells = [("name", "backbone", "size", "source", "installed", "default")]
+    cells: list[tuple[str, ...]] = [("name", "backbone", "size", "source", "installed", "default")]
     for row in rows:
         source = row["source"] + (f"@{row['revision'][:12]}" if row["revision"] else "")
         marks = ("yes" if row[mark] else "no" for mark in ("installed", "default"))
-        cells.append((row["name"], row["backbone"], size(row["size"]), source, *marks))
+        cells.append((printable(row["name"]), printable(row["backbone"]), size(row["size"]), printable(source), *marks))
     widths = [max(map(len, column)) for column in zip(*cells)]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

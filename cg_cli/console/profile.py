@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
 from cg_cli.console.reporter import Reporter
 from cg_cli.profiling.report import row
 from cg_cli.util.format import rough_duration
+from cg_cli.util.text import printable
 
 LINE_EVERY_S = 30.0  # without a terminal
 NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
@@ -89,7 +91,9 @@ def print_profile(reporter: Reporter, summary: Mapping[str, Any], files: Sequenc
 def table(summary: Mapping[str, Any]) -> Table:
     """A row for each cell: share of the FLOPs, speed-up over the whole clip in the same rounds, accuracy and its
     difference."""
-    title = f"{summary['model']['id']} on {summary['device_name']}: {summary['compared_clips']} clips"
+    title = (
+        f"{escape(printable(summary['model']['id']))} on {summary['device_name']}: {summary['compared_clips']} clips"
+    )
     out = Table(
         title=title,
         title_justify="left",
@@ -127,7 +131,7 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
             f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
         )
     return [
-        r["pruner"],
+        escape(printable(r["pruner"])),
         f"{r['keep']:g}",
         number(r["kept_prefill_flops"], ".0%"),
         times(r["prefill_speedup"]),

@@ -13,6 +13,7 @@ from rich.status import Status
 from rich.text import Text
 
 from cg_cli.settings.table import Settings
+from cg_cli.util.text import printable
 
 
 @dataclass
@@ -23,9 +24,12 @@ class Reporter:
     err: Console = field(default_factory=lambda: Console(stderr=True))
 
     def line(self, kind: str, message: str) -> None:
-        """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup."""
+        """One line on stderr, e.g. ``cg: warning: ...``; never wrapped, never read as markup, and without what a
+        terminal would act on."""
         style = {"error": "bold red", "warning": "yellow"}.get(kind, "dim")
-        self.err.print(Text.assemble("cg: ", (f"{kind}: ", style), message), soft_wrap=True, highlight=False)
+        self.err.print(
+            Text.assemble("cg: ", (f"{printable(kind)}: ", style), printable(message)), soft_wrap=True, highlight=False
+        )
 
     def timed(self, kind: str, message: str) -> None:
         """A line of a long run, with the time of day where it may land in a log."""

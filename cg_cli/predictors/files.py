@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.util.atomic import atomic_path
 from cg_cli.util.text import first_line, one_line
 
 FORMAT = "cg.a2v/1"
@@ -23,7 +24,8 @@ METADATA_KEY = "card"  # of the metadata in the file
 def save(predictor: A2VPredictor, path: Path) -> None:
     """Write weights and metadata as one safetensors file."""
     header = {"format": FORMAT, METADATA_KEY: json.dumps(asdict(predictor.metadata))}
-    save_file({key: value.contiguous() for key, value in predictor.state_dict().items()}, path, header)
+    with atomic_path(path) as temporary:
+        save_file({key: value.contiguous() for key, value in predictor.state_dict().items()}, temporary, header)
 
 
 def load(path: Path, name: str = "") -> A2VPredictor:

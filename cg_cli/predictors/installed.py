@@ -20,6 +20,7 @@ from typing import Any
 from cg_cli.errors import CgError, UsageError
 from cg_cli.settings import models
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.bounded import read_json
 from cg_cli.util.folders import data_dir
 from cg_cli.util.hashing import cached_sha256
 from cg_cli.util.lock import lock
@@ -100,7 +101,7 @@ def installed_predictors() -> list[InstalledPredictor]:
 def published_sha256(manifest: Path) -> str:
     """The hash that the ``predictor.json`` beside published weights gives them. UsageError if it gives none."""
     try:
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["sha256"])
+        return str(read_json(manifest)["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{manifest} is damaged: publish the predictor again, or take its {WEIGHTS} alone") from error
 
@@ -177,7 +178,7 @@ def _defaults() -> dict[str, str]:
     """The names of the default predictors, by model."""
     path = root() / DEFAULTS
     try:
-        return {str(model): str(name) for model, name in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {str(model): str(name) for model, name in read_json(path).items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
@@ -186,7 +187,7 @@ def _defaults() -> dict[str, str]:
 
 def _read(path: Path) -> InstalledPredictor | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if data.pop("schema") != SCHEMA:
             raise ValueError
         return InstalledPredictor(**data)

@@ -7,7 +7,8 @@ all alike, and the whole clip is a cell of each round: the baseline of that roun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,33 +69,39 @@ class Bench:
         where questions are labelled, whether each answer was right; in ``failures``, by name of a cell, why its pruner
         failed. ItemError where the clip itself cannot be read by the model."""
         encoded = [pipeline.encode(self.backbone, clip) for _ in range(max(repeat, 1))]
-        cells, failures = list(self.pruners), {}
+        cells = list(self.pruners)
+        failures: dict[str, str] = {}
         out: dict[str, dict[str, Any]] = {cell.name: {"times": []} for cell in cells}
         labelled = [ask for ask in asks if ask.expected is not None]
 
-        def run(cell: Cell, work: Callable[[], None]) -> None:
+        @contextmanager
+        def own_fault(cell: Cell) -> Iterator[None]:
             """A fault of a pruner costs its own cell alone; one of the baseline the clip."""
-            if cell.name in failures:
-                return
             try:
-                work()
+                yield
             except ItemError as error:
                 if cell == BASELINE:
                     raise
                 failures[cell.name] = str(error)
 
+        def sound(order: Sequence[Cell]) -> Iterator[Cell]:
+            return (cell for cell in order if cell.name not in failures)
+
+        last, question = encoded[-1], asks[0].text
         if repeat:  # warm-up: every clip has shapes of its own
-            for cell in cells:
-                run(cell, lambda cell=cell: self._round(encoded[-1], cell, asks[0].text))
-        for cell in cells:
-            run(cell, lambda cell=cell: out[cell.name].update(self._counts(encoded[-1], cell, asks[0].text)))
+            for cell in sound(cells):
+                with own_fault(cell):
+                    self._round(last, cell, question)
+        for cell in sound(cells):
+            with own_fault(cell):
+                out[cell.name].update(self._counts(last, cell, question))
         for turn in range(repeat):
-            for cell in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
-                run(
-                    cell, lambda cell=cell: out[cell.name]["times"].append(self._round(encoded[-1], cell, asks[0].text))
-                )
-        for cell in cells if labelled else ():
-            run(cell, lambda cell=cell: out[cell.name].update(right=self._right(encoded[-1], cell, labelled)))
+            for cell in sound(cells[turn % len(cells) :] + cells[: turn % len(cells)]):
+                with own_fault(cell):
+                    out[cell.name]["times"].append(self._round(last, cell, question))
+        for cell in sound(cells if labelled else ()):
+            with own_fault(cell):
+                out[cell.name]["right"] = self._right(last, cell, labelled)
         return {
             "encode_s": [each.seconds for each in encoded],
             "category": [ask.category for ask in labelled],

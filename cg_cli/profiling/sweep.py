@@ -261,6 +261,8 @@ class _Lines:
     def __init__(self, file: Path, recipe: str, origins: Mapping[str, Mapping[str, Any]]):
         self.file, self.recipe, self.origins, self.damaged = file, recipe, origins, 0
         self.by_clip: dict[str, list[dict[str, Any]]] = {}
+        if file.is_symlink():
+            raise UsageError(f"-o {file.parent}: its {file.name} is a link: remove it, or name another folder")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             text = file.read_bytes() if file.exists() else b""

@@ -81,11 +81,11 @@ class Plain:
         device = resolve_device(settings.device)
         source = models.source(settings.model)
         self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            source, dtype=resolve_dtype(settings.dtype, device)
+            source, dtype=resolve_dtype(settings.dtype, device), use_safetensors=True, trust_remote_code=False
         )
         self.model = self.model.eval().to(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
-        self.extractor = WhisperFeatureExtractor.from_pretrained(source)
+        self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        self.extractor = WhisperFeatureExtractor.from_pretrained(source, trust_remote_code=False)
         self.worker = media.DecodeWorker()  # one process for all clips: as fast as decoding in this one
         self.options = DecodeOptions(settings.fps, settings.max_frames, settings.max_pixels)
         self.limit = settings.max_new_tokens

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 from cg_cli.settings.table import MEDIA, SETTINGS
-from cg_cli.util.text import closest
+from cg_cli.util.bounded import read_bounded
+from cg_cli.util.text import closest, short
+from cg_cli.util.yaml import MAX_BYTES, YamlError, parse_yaml, read_yaml
 
 DEFAULT = "paper"
 PACKAGE = Path(__file__).parents[1]
@@ -67,7 +68,7 @@ def load(name_or_path: str) -> Preset:
         )
     path = Path(name_or_path) if is_path else _folder() / f"{name_or_path}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"preset {path}: {reason}; bundled presets: {', '.join(names())}") from error
@@ -77,12 +78,10 @@ def load(name_or_path: str) -> Preset:
 def parse(text: str, source: str) -> Preset:
     """The preset in the YAML ``text``; ``source`` names it in messages. UsageError as for ``load``."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"preset {source}, line {line}: broken YAML: {error.problem}") from error
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise UsageError(f"preset {source}: broken YAML: {' '.join(str(error).split())}") from error
+        data, _ = parse_yaml(text)
+    except YamlError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise UsageError(f"preset {source}{line}: broken YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"preset {source}: expected keys and values such as 'keep: 0.45'")
     _check_keys(data, source)
@@ -101,7 +100,7 @@ def parse(text: str, source: str) -> Preset:
 def known(what: str) -> Any:
     """What is in ``known/WHAT.yaml`` beside the presets: things that have a name here. UsageError as for
     ``_folder``."""
-    return yaml.safe_load((_folder() / "known" / f"{what}.yaml").read_text(encoding="utf-8"))
+    return read_yaml(_folder() / "known" / f"{what}.yaml")[0]
 
 
 def _folder() -> Path:
@@ -117,7 +116,7 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
     for key in data:
         if key not in known:
             hint = closest(str(key), known)
-            raise UsageError(f"preset {source}: unknown key '{key}'{hint}; known: {', '.join(known)}")
+            raise UsageError(f"preset {source}: unknown key '{short(str(key))}'{hint}; known: {', '.join(known)}")
     for entry in fields(Preset):
         required = entry.default is MISSING and entry.default_factory is MISSING
         if required and entry.name not in data:
@@ -130,15 +129,28 @@ def _check_types(data: dict[str, Any], source: str) -> None:
     for key, value in data.items():
         # A bool is an int to Python, but "keep: yes" is no number.
         if not isinstance(value, expected.get(key, str)) or isinstance(value, bool):
-            raise UsageError(f"preset {source}: {key} must be {words.get(key, 'text')}, not {value!r}")
-    for option in data.get("options", {}):
+            raise UsageError(f"preset {source}: {key} must be {words.get(key, 'text')}, not {short(repr(value))}")
+    for option, value in data.get("options", {}).items():
         if not isinstance(option, str):
-            raise UsageError(f"preset {source}: an option's name must be text, not {option!r}")
+            raise UsageError(f"preset {source}: an option's name must be text, not {short(repr(option))}")
+        if not _is_json(value):
+            raise UsageError(f"preset {source}: option {short(option)} cannot be {short(repr(value))}")
     for key, value in data.get("media", {}).items():
         if key not in MEDIA_SETTINGS:
             hint = closest(str(key), MEDIA_SETTINGS)
-            raise UsageError(f"preset {source}: unknown key '{key}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}")
+            raise UsageError(
+                f"preset {source}: unknown key '{short(str(key))}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}"
+            )
         whole = MEDIA_SETTINGS[key].kind is int
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or (whole and not isinstance(value, int)):
-            raise UsageError(f"preset {source}: {key} must be a {'whole ' * whole}number, not {value!r}")
+            raise UsageError(f"preset {source}: {key} must be a {'whole ' * whole}number, not {short(repr(value))}")
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a record can hold ``value``: YAML also has dates, bytes, sets, and numbers that are none."""
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -63,7 +63,8 @@ def resolve_with_sources(levels: Sequence[Level], config: Path | None = None, *,
     below = []
     for word, path in files.config_files(config) if config_files else ():
         below.append(Level.of(files.read(path, SETTINGS), f"{word} {path}"))
-    return _combine([*below, *levels])
+    resolved = _combine([*below, *levels])
+    return replace(resolved, skipped=files.skipped_files()) if config_files else resolved
 
 
 def defaults() -> dict[str, Any]:

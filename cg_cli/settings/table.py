@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -160,10 +160,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings, and by name where each is from; a default has no origin."""
+    """Settings, and by name where each is from; a default has no origin. ``skipped``: a line for each config file that
+    does not count since others could have written it."""
 
     settings: Settings
     origins: Mapping[str, str]
+    skipped: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

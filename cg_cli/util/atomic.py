@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from pathlib import Path
 @contextlib.contextmanager
 def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A new, empty file beside ``path`` to write to. It takes the place of ``path`` when the block ends, and is removed
-    when the block raises. Its name cannot be guessed, and it has the mode of the file that it replaces.
+    when the block raises. Its name cannot be guessed, and it has the mode of the file that it replaces. A
+    link at ``path`` is replaced, not followed.
 
     Args:
         sync: have the data on the disk before the file is replaced, so that a power failure leaves one of the two.
@@ -21,7 +23,9 @@ def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.fchmod(descriptor, path.stat().st_mode & 0o7777)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):  # a link is replaced, and says nothing
+                os.fchmod(descriptor, mode & 0o777)
         yield temporary
         if sync:
             written = os.open(temporary, os.O_RDONLY)

@@ -63,6 +63,8 @@ def test_whole_numbers_are_ratios_too():
         (GOOD.replace("random", "null"), "pruner must be text, not None"),
         (GOOD.replace("{seed: 3}", "[seed]"), "options must be keys and values"),
         (GOOD.replace("{seed: 3}", "{3: 3}"), "an option's name must be text"),
+        (GOOD.replace("{seed: 3}", "{seed: 2001-01-01}"), "option seed cannot be datetime.date"),
+        (GOOD.replace("{seed: 3}", "{seed: [{a: .inf}]}"), "option seed cannot be"),
         (GOOD.replace("0.5", "0"), "keep must be above 0 and at most 1, not 0"),
         (GOOD.replace("0.5", "1.01"), "at most 1, not 1.01"),
         (GOOD.replace("0.5", "-0.1"), "above 0"),
