@@ -55,7 +55,7 @@ class Archive:
         CgError: another process writes it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, videos: Collection[str], *, overwrite: bool = False, retry: bool = True):
+    def __init__(self, path: Path, videos: Collection[str], *, overwrite: bool = False, retry: bool | None = None):
         self.path = Path(os.path.realpath(path))  # a link stays one when the file behind it is replaced
         self.history = History(videos, retry)
         self._synced = time.monotonic()
@@ -224,7 +224,7 @@ class Stream:
     """Records on stdout, or into anything else that is no regular file; nothing is known from before."""
 
     def __init__(self, path: Path | None = None):
-        self.history = History((), retry=True)
+        self.history = History((), retry=None)
         self._name = str(path) if path else "stdout"
         try:
             self._file = open(path, "wb") if path else sys.stdout.buffer  # noqa: SIM115 (until close)
@@ -252,7 +252,7 @@ class Stream:
 
 
 def open_sink(
-    out: str, videos: Collection[str], *, inputs: Iterable[str | Path] = (), overwrite: bool, retry: bool
+    out: str, videos: Collection[str], *, inputs: Iterable[str | Path] = (), overwrite: bool, retry: bool | None
 ) -> Archive | Stream:
     """The place that ``-o`` names: ``-`` is stdout. ``inputs`` are read by the run, and never written. Raises as
     ``Archive``."""

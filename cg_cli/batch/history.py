@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cg_cli.batch.job import POISON
+from cg_cli.batch.job import FOR_GOOD
 from cg_cli.engine.inputs import conditions_of_record, describe_changes
 from cg_cli.errors import UsageError
 from cg_cli.questions import Item, Question
@@ -57,12 +57,15 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
+State = Literal["answered", "failed", "set aside"]  # the last: failed for what lies in the file itself
+
+
 @dataclass(frozen=True)
 class _Settled:
     """A record that no run makes again, and where its line begins."""
 
     about: About
-    ok: bool
+    state: State
     offset: int
 
     @property
@@ -76,10 +79,10 @@ class History:
     Args:
         videos: paths of all files of this run. A settled record of another path counts for a file with its key: the
             file moved.
-        retry: try failures again; poison never is.
+        retry: try all failures again (True), none (False), or those that may pass another time (None).
     """
 
-    def __init__(self, videos: Collection[str], retry: bool):
+    def __init__(self, videos: Collection[str], retry: bool | None):
         self._videos, self._retry = videos, retry
         self._settled: dict[str, list[_Settled]] = defaultdict(list)
         self._answer_at: dict[str, int] = {}  # offset of an answer with this key
@@ -93,36 +96,43 @@ class History:
         record = line.record
         self.stale |= about(record) in self._failed
         if record["ok"]:
-            self._settled[record["key"]].append(_Settled(about(record), True, line.offset))
+            self._settled[record["key"]].append(_Settled(about(record), "answered", line.offset))
             self._answer_at[record["key"]] = line.offset
             text = json.dumps(conditions_of_record(record), sort_keys=True)
             self._made[about(record)] = self._texts.setdefault(text, text)
             return
-        if record["error"]["type"] == POISON or not self._retry:
-            self._settled[record["key"]].append(_Settled(about(record), False, line.offset))
+        for_good = record["error"]["type"] in FOR_GOOD
+        if self._retry is False or (for_good and not self._retry):
+            state: State = "set aside" if for_good else "failed"
+            self._settled[record["key"]].append(_Settled(about(record), state, line.offset))
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))
 
-    def claim(self, key: str, video: str, fits: Callable[[About], bool] = lambda _: True) -> bool | None:
-        """Whether there is a record with ``key`` that is settled and ``fits``: True for an answer, False for a failure,
-        None for neither. Each record is claimed once, so that two copies of a file have a record each."""
+    def claim(self, key: str, video: str, fits: Callable[[About], bool] = lambda _: True) -> State | None:
+        """The state of a settled record with ``key`` that ``fits``; None if there is none. Each record is claimed once,
+        so that two copies of a file have a record each."""
         settled = self._settled.get(key, [])
         moved = [entry for entry in settled if entry.video not in self._videos]
         for entry in [entry for entry in settled if entry.video == video] + moved:
             if fits(entry.about):
                 settled.remove(entry)
-                return entry.ok
+                return entry.state
         return None
 
-    def claims(self, item: Item, keys: Sequence[str]) -> list[bool | None]:
+    def claims(self, item: Item, keys: Sequence[str]) -> list[State | None]:
         """``claim`` for each question of ``item``, by its key. Questions that differ in id or choices alone have one
         key: each takes the record with its own, before any takes one with another id. A record with other choices is
         one of another question, unless this one has none."""
         pairs = list(zip(item.questions, keys, strict=True))
         claimed = [self.claim(key, item.video, partial(_is_of, question)) for question, key in pairs]
         return [
-            self.claim(key, item.video, partial(_may_be_of, question)) if ok is None else ok
-            for (question, key), ok in zip(pairs, claimed)
+            self.claim(key, item.video, partial(_may_be_of, question)) if state is None else state
+            for (question, key), state in zip(pairs, claimed)
         ]
+
+    @property
+    def settled(self) -> int:
+        """How many records there are that no run makes again and none has claimed."""
+        return sum(map(len, self._settled.values()))
 
     def remember_answer(self, key: str, offset: int) -> None:
         """Take note of an answer of this run."""
@@ -172,7 +182,7 @@ def about_record(record: Record) -> About:
     return record.video, record.question, record.id, *map(str, choices or ())
 
 
-def read(path: Path, videos: Collection[str], retry: bool) -> History:
+def read(path: Path, videos: Collection[str], retry: bool | None) -> History:
     """The history in a file that nobody has to lock; empty if there is none. UsageError as ``read_lines``."""
     history = History(videos, retry)
     for line in read_lines(path):

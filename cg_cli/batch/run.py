@@ -1,4 +1,4 @@
-"""``cg batch``: from collected items to an archive full of records, in four numbered stages.
+"""``cg batch``: from collected items to an archive full of records, in five numbered stages.
 
 Knows no model: an engine turns jobs into records, in processes of its own. What it promises: each question has one
 settled record at the end, whatever happened between.
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from cg_cli.batch.archive import Archive, open_sink
 from cg_cli.batch.history import read_lines
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Outcome
+from cg_cli.batch.settled import inputs_if_settled
 from cg_cli.batch.shard import Shard
 from cg_cli.batch.sidecar import Sidecar, check_sidecar
 from cg_cli.batch.work import Work
@@ -69,7 +71,8 @@ class Totals:
     clips: int = 0
     questions: int = 0
     before: int = 0  # answered by earlier runs
-    failed_before: int = 0  # failed for good in earlier runs
+    failed_before: int = 0  # in earlier runs, and not tried again
+    set_aside: int = 0  # failed in earlier runs for what lies in the file itself
     answered: int = 0
     failed: int = 0
     faults: int = 0  # lines of the input that were left out
@@ -119,11 +122,11 @@ class Totals:
     @property
     def settled(self) -> int:
         """Questions that need nothing more."""
-        return self.before + self.failed_before + self.answered + self.failed
+        return self.before + self.failed_before + self.set_aside + self.answered + self.failed
 
     @property
     def incomplete(self) -> bool:
-        """Whether something that was asked for has no answer."""
+        """Whether something has no answer that could have one: what was set aside before is no news."""
         return bool(self.failed or self.failed_before or self.faults)
 
 
@@ -134,7 +137,7 @@ class Plan:
     Attributes:
         out: a path, or ``-`` for stdout.
         shard: the part of the items that is this run's; all if None.
-        retry: try what failed before again.
+        retry: which failures of earlier runs are tried again, as for ``History``.
         max_failures: stop once so many clips have failed; None never does.
         inputs: files besides the videos that the run reads: manifests, lists of questions. They are never written.
         command: the command line, for the sidecar.
@@ -145,10 +148,15 @@ class Plan:
     out: str
     shard: Shard | None = None
     overwrite: bool = False
-    retry: bool = True
+    retry: bool | None = None
     max_failures: int | None = None
     inputs: Sequence[str | Path] = ()
     command: Sequence[str] = ()
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """Those of this shard."""
+        return [item for item in self.collected.items if not self.shard or self.shard.has(item.video)]
 
     @property
     def file(self) -> str:
@@ -164,7 +172,6 @@ class Report:
 
     status: str
     totals: Totals
-    facts: Mapping[str, Any]
     scores: Sequence[Score]
 
     def end(self, plan: Plan) -> int:
@@ -196,6 +203,8 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
     totals = Totals(faults=len(plan.collected.faults))
     for fault in plan.collected.faults:
         listener.fault(fault)
+    if not plan.items:
+        return Report("finished", totals, [])
 
     # 1. the archive, locked before anything slow begins
     videos = {item.video for item in items}
@@ -205,16 +214,22 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
             check_sidecar(plan)
         if isinstance(sink, Archive) and sink.torn:
             listener.note(f"{plan.file} ended in a torn line of {sink.torn} bytes, which was cut off")
+        # 2. no model where nothing is left for it
+        if isinstance(sink, Archive) and (inputs := inputs_if_settled(plan, sink.history)):
+            work = Work(plan, inputs, sink, totals, listener)
+            if next(work.jobs(), None) is None:
+                return Report("finished", totals, _scores(plan, work))
+            raise CgError(f"{plan.file} or a video changed while it was looked at: run the same command again")
         engine.prepare(listener.note)
         with _interrupts(engine, listener) as interrupted:
             try:
-                # 2. the engine: models loaded in other processes
+                # 3. the engine: models loaded in other processes
                 ready = engine.start()
                 listener.loaded(ready["facts"])
                 inputs = AnswerInputs(**ready["inputs"])
                 sidecar = Sidecar(plan, ready["facts"], ready["inputs"]) if isinstance(sink, Archive) else None
 
-                # 3. what is missing, clip by clip, into the engine; what comes out, into the archive
+                # 4. what is missing, clip by clip, into the engine; what comes out, into the archive
                 started = time.perf_counter()
                 work = Work(plan, inputs, sink, totals, listener)
                 status = "finished"
@@ -232,11 +247,15 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
     finally:
         sink.close()
 
-    # 4. what it came to
-    results = scores((line.record for line in read_lines(Path(plan.file))), work.keys) if sidecar else []
+    # 5. what it came to
+    results = _scores(plan, work) if sidecar else []
     if sidecar:
         sidecar.finish(status, totals, results)
-    return Report(status, totals, ready["facts"], results)
+    return Report(status, totals, results)
+
+
+def _scores(plan: Plan, work: Work) -> list[Score]:
+    return scores((line.record for line in read_lines(Path(plan.file))), work.keys)
 
 
 @contextmanager

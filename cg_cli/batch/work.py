@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cg_cli import records
@@ -55,7 +55,7 @@ class Work:
         an answer in the archive has takes that.
         """
         plan, totals = self.plan, self.totals
-        items = [item for item in plan.collected.items if not plan.shard or plan.shard.has(item.video)]
+        items = plan.items
         totals.clips, totals.questions = len(items), sum(len(item.questions) for item in items)
         questions = ((item.video, *question.identity) for item in items for question in item.questions)
         for change in self.sink.history.made_otherwise(questions, conditions(self.inputs)):
@@ -95,13 +95,13 @@ class Work:
             self._write(copy, [_copy_of(by_key[key], copy.item.video) for key in copy.keys])
 
     def _unsettled(self, item: Item) -> _Open:
-        inputs = replace(self.inputs, video=video_content(item.video))
-        keys = [replace(inputs, question=question.text).key for question in item.questions]
+        keys = self.inputs.keys(video_content(item.video), [question.text for question in item.questions])
         self.keys.update(keys)
         claims = self.sink.history.claims(item, keys)
-        self.totals.before += claims.count(True)
-        self.totals.failed_before += claims.count(False)
-        left = [(question, key) for question, key, ok in zip(item.questions, keys, claims) if ok is None]
+        self.totals.before += claims.count("answered")
+        self.totals.failed_before += claims.count("failed")
+        self.totals.set_aside += claims.count("set aside")
+        left = [(question, key) for question, key, state in zip(item.questions, keys, claims) if state is None]
         return _open(item, left)
 
     def _without_copies(self, work: _Open) -> _Open:

@@ -34,7 +34,14 @@ DryRun = Annotated[
     bool, option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")
 ]
 Overwrite = Annotated[bool, option("--overwrite", help="start again with an empty file")]
-NoRetry = Annotated[bool, option("--no-retry", help="leave what failed before as it is")]
+Retry = Annotated[
+    bool | None,
+    option(
+        "--retry/--no-retry",
+        help="try all that failed before again, or none (default: not what lies in the file itself)",
+        show_default=False,
+    ),
+]
 FailFast = Annotated[bool, option("--fail-fast", help="stop at the first video that fails")]
 MaxFailures = Annotated[int | None, option("--max-failures", help="stop once so many videos have failed", min=1)]
 Gpus = Annotated[str | None, option("--gpus", metavar="N|all", help="a worker on each of N CUDA devices, or on all")]
@@ -64,7 +71,7 @@ def batch(
     null: Null = False,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
-    no_retry: NoRetry = False,
+    retry: Retry = None,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
     gpus: Gpus = None,
@@ -120,7 +127,7 @@ def batch(
         out=out or "-",
         shard=part,
         overwrite=overwrite,
-        retry=not no_retry,
+        retry=retry,
         max_failures=1 if fail_fast else max_failures,
         inputs=[*(inputs or []), *([questions] if questions else []), *([data] if data else [])],
         command=sys.argv[1:],

@@ -68,6 +68,7 @@ class BatchProgress:
                 f"kept {share(totals.tokens_kept, totals.tokens_full)}" if totals.tokens_full else "",
                 f"{totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else "",
                 f"{failed} failed" if failed else "",
+                f"{totals.set_aside} set aside" if totals.set_aside else "",
             ]
             description = " · ".join(filter(None, parts))
             self.bar.update(
@@ -143,6 +144,10 @@ def summary(plan: Plan, done: Report) -> Table:
             "questions failed",
             f"{totals.failed + totals.failed_before:,}",
             "; ".join(filter(None, [reasons, standing])),
+        )
+    if totals.set_aside:
+        table.add_row(
+            "questions set aside", f"{totals.set_aside:,}", "in files that failed before (--retry: once more)"
         )
     for score in done.scores:
         counts = f"{score.right:,} of {score.questions:,}"

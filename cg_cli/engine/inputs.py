@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,10 @@ class AnswerInputs:
         """32 hex digits, the same in every process and for every spelling of a number. ValueError for a NaN."""
         canonical = json.dumps(_plain(asdict(self)), sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
         return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()
+
+    def keys(self, video: str, questions: Sequence[str]) -> list[str]:
+        """The keys of ``questions`` about a video, which is given by its content."""
+        return [replace(self, video=video, question=question).key for question in questions]
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
-from cg_cli.engine.inputs import Sampling
+from cg_cli import backbones
+from cg_cli.backbones.base import Backbone
+from cg_cli.backbones.device import resolve_device, resolve_dtype
+from cg_cli.engine.inputs import AnswerInputs, Sampling
+from cg_cli.engine.metrics import dtype_name
+from cg_cli.engine.rules import answer_inputs
 from cg_cli.engine.session import Session
+from cg_cli.media.clip import DecodeOptions
 from cg_cli.predictors import lookup
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import Pruner
@@ -30,6 +36,45 @@ def make_pruner(settings: Settings) -> Pruner:
 def sampling(settings: Settings) -> Sampling:
     """How the tokens of an answer are chosen."""
     return Sampling(settings.max_new_tokens, settings.temperature, settings.seed)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a session with some settings will be made of, told from the model's config alone; the predictor is in
+    ``inputs``."""
+
+    backbone: type[Backbone]
+    pruner: Pruner
+    decode_options: DecodeOptions
+    inputs: AnswerInputs
+
+
+def expect(settings: Settings) -> Expected:
+    """Look, and load no weights.
+
+    Raises:
+        UsageError: an unknown pruner, option, device or model.
+    """
+    pruner = make_pruner(settings)
+    name = models.choose(settings.model, settings.device)
+    backbone, revision = backbones.inspect_config(models.source(name), offline=settings.offline)
+    predictor = None
+    if pruner.needs_predictor:
+        predictor = lookup.locate_predictor(settings.predictor, name, revision, offline=settings.offline)
+    options = decode_options(settings, backbone)
+    inputs = answer_inputs(
+        backbone,
+        name,
+        revision,
+        dtype_name(resolve_dtype(settings.dtype, resolve_device(settings.device))),
+        settings.quantize,
+        pruner,
+        settings.keep,
+        predictor.sha256 if predictor else None,
+        options,
+        sampling(settings),
+    )
+    return Expected(backbone, pruner, options, inputs)
 
 
 def open_session(settings: Settings) -> Session:

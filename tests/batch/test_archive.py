@@ -31,14 +31,14 @@ def test_answers_are_claimed_once_each(tmp_path):
     write(out, answer("a.mp4", key="k"), answer("b.mp4", key="k"), answer("old name.mp4", key="k"))
     history = opened(out, ("a.mp4", "c.mp4")).history
     assert history.claim("other", "a.mp4") is None
-    assert history.claim("k", "a.mp4") is True
+    assert history.claim("k", "a.mp4") == "answered"
     assert (
-        history.claim("k", "a.mp4") is True and history.claim("k", "c.mp4") is True
+        history.claim("k", "a.mp4") == "answered" and history.claim("k", "c.mp4") == "answered"
     )  # files that went by another name
     assert history.claim("k", "c.mp4") is None
     history = opened(out, ("a.mp4", "b.mp4", "old name.mp4")).history
     assert (
-        history.claim("k", "b.mp4") is True and history.claim("k", "b.mp4") is None
+        history.claim("k", "b.mp4") == "answered" and history.claim("k", "b.mp4") is None
     )  # what is left is the other two's
 
 
@@ -96,9 +96,9 @@ def test_failures_are_tried_again_and_replaced_when_the_run_ends(tmp_path):
     archive = opened(out)
     assert [archive.history.claim(f"key of {v} q?", v) for v in ("a.mp4", "b.mp4", "c.mp4", "d.mp4")] == [
         None,
-        True,
+        "answered",
         None,
-        False,
+        "set aside",
     ]
     assert archive.history.attempts(("a.mp4", "q?", None)) == 2 and archive.history.attempts(("b.mp4", "q?", None)) == 0
     archive.append([answer("a.mp4"), failed("e.mp4")])
@@ -122,7 +122,21 @@ def test_what_a_killed_run_left_behind_is_replaced_by_the_next(tmp_path):
 def test_without_retry_failures_are_settled(tmp_path):
     out = tmp_path / "o.jsonl"
     write(out, failed("a.mp4"))
-    assert opened(out, retry=False).history.claim("key of a.mp4 q?", "a.mp4") is False
+    assert opened(out, retry=False).history.claim("key of a.mp4 q?", "a.mp4") == "failed"
+
+
+def test_what_lies_in_the_file_itself_is_tried_again_on_demand_alone(tmp_path):
+    out = tmp_path / "o.jsonl"
+    kinds = ("not_media", "empty", "no_streams", "encrypted", "poison", "timeout", "unreadable", "internal")
+    write(out, *(failed(f"{kind}.mp4", kind=kind) for kind in kinds))
+
+    def states(retry):
+        history = opened(out, [f"{kind}.mp4" for kind in kinds], retry=retry).history
+        return [history.claim(f"key of {kind}.mp4 q?", f"{kind}.mp4") for kind in kinds]
+
+    assert states(None) == ["set aside"] * 5 + [None] * 3
+    assert states(True) == [None] * 8
+    assert states(False) == ["set aside"] * 5 + ["failed"] * 3
 
 
 def test_a_link_stays_a_link(tmp_path):

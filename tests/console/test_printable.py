@@ -127,7 +127,7 @@ def test_the_tables(capsys):
     table = drawn(answers.summary([hostile_answer()]))
     assert clean(table) and flat(table).count(SHOWN) == 2
     plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), HOSTILE)
-    table = drawn(batch.summary(plan, Report("finished", Totals(), {}, [Score(HOSTILE, 1, 2, None)])))
+    table = drawn(batch.summary(plan, Report("finished", Totals(), [Score(HOSTILE, 1, 2, None)])))
     assert clean(table) and flat(table).count(SHOWN) == 2
     cell = {
         "pruner": HOSTILE, "keep": 0.45, "tokens": {}, "flops": {}, "kept": {"prefill_flops": 0.39}, "promised": 2.5,

@@ -67,7 +67,7 @@ def test_the_table_of_a_batch():
     )
     plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), "answers.jsonl")
     scores = [Score("", 90, 120, (0.66, 0.83)), Score("sound", 40, 50, None)]
-    snapshots.check("table-batch", drawn(batch.summary(plan, Report("finished", totals, {}, scores))))
+    snapshots.check("table-batch", drawn(batch.summary(plan, Report("finished", totals, scores))))
 
 
 def test_the_table_of_a_profile():
