@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from cg_cli.batch.job import FOR_GOOD
+from cg_cli.batch.job import FOR_GOOD, POISON
 from cg_cli.engine.inputs import conditions_of_record, describe_changes
 from cg_cli.errors import UsageError
 from cg_cli.questions import Item, Question
@@ -101,8 +101,9 @@ class History:
             text = json.dumps(conditions_of_record(record), sort_keys=True)
             self._made[about(record)] = self._texts.setdefault(text, text)
             return
-        for_good = record["error"]["type"] in FOR_GOOD
-        if self._retry is False or (for_good and not self._retry):
+        kind = record["error"]["type"]
+        for_good = kind in FOR_GOOD
+        if self._retry is False or ((for_good or kind == POISON) and not self._retry):
             state: State = "set aside" if for_good else "failed"
             self._settled[record["key"]].append(_Settled(about(record), state, line.offset))
         self._failed[about(record)] = max(self.attempts(about(record)), record.get("attempts", 1))

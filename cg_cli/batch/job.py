@@ -9,8 +9,8 @@ from typing import Any, Self
 from cg_cli.errors import ItemError
 
 POISON = "poison"  # type of a failure whose file has killed its worker
-# Types of failures that lie in a file's bytes. They are tried again when those change, or somebody asks for it.
-FOR_GOOD = frozenset({POISON, "empty", "not_media", "no_streams", "encrypted"})
+# Types of failures that lie in a file's bytes, which nobody can mend by trying again.
+FOR_GOOD = frozenset({"empty", "not_media", "no_streams", "encrypted"})
 MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 

@@ -68,7 +68,7 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
     second = lines(work / "o.jsonl")
     new = [r for r in second if r["question"] == "New?" and r["ok"]]
     assert len(new) == 6 and len(second) == 12 + 2 + 7  # "New?" of each, all of the copy, and the failures once
-    assert [r["attempts"] for r in second if not r["ok"]] == [2, 2, 1]
+    assert [r["attempts"] for r in second if not r["ok"]] == [1, 1, 1]  # what is no media is not tried again
     assert "10 of them before this run" in err
     copies = {r["question"]: r for r in second if r["video"] == "clips/copy.mp4"}
     originals = {r["question"]: r for r in second if r["video"] == "clips/c001.mp4"}
@@ -83,7 +83,11 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
     assert sidecar["model"]["id"] == "nano" and sidecar["totals"]["answered"] == 8 and sidecar["versions"]["torch"]
 
     code, out, err = cg(work, "clips", *QUESTIONS, "-q", "New?", "-o", "o.jsonl", "--no-retry", "--quiet")
-    assert code == 3 and lines(work / "o.jsonl") == second and not err
+    assert code == 0 and lines(work / "o.jsonl") == second and not err  # nothing that could be answered is left
+    code, out, err = cg(work, "clips", *QUESTIONS, "-q", "New?", "-o", "o.jsonl")
+    assert code == 0 and "questions set aside" in err and "model" not in err  # none was loaded
+    code, out, err = cg(work, "clips", *QUESTIONS, "-q", "New?", "-o", "o.jsonl", "--retry", "--quiet")
+    assert code == 3 and [r["attempts"] for r in lines(work / "o.jsonl") if not r["ok"]] == [2, 2, 2]
 
 
 def test_a_manifest_to_stdout_and_what_it_passes_on(work):
