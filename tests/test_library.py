@@ -19,6 +19,8 @@ import cg_cli as cg
 from cg_cli import records
 from cg_cli.engine.kept import TokenTable
 
+pytestmark = pytest.mark.slow
+
 FIVE_LINES = """
 import cg_cli as cg
 model = cg.load("nano")                                  # device=, dtype=, quantize=, offline=

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import SAMPLES, tiny
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = {
     "acme/__init__.py": "",
     "acme/pruner.py": """

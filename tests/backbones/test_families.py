@@ -28,6 +28,8 @@ from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
 from cg_cli.settings import models
 
+pytestmark = pytest.mark.slow
+
 NEW = 10
 TOLERANCE = 1e-4
 QUESTIONS = ["What do you see?", " hear the bell", "How many red balls are there?"]

@@ -19,6 +19,8 @@ from cg_cli.errors import UsageError
 from cg_cli.settings import models
 from cg_cli.settings.resolve import resolve_settings
 
+pytestmark = pytest.mark.slow
+
 SHARD = "model-0000{}-of-00003.safetensors"
 
 

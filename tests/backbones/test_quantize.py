@@ -14,6 +14,8 @@ from cg_cli.backbones import device
 from cg_cli.errors import UsageError
 from cg_cli.settings import models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 def test_only_the_language_model_is_quantized(quantize, caplog):

@@ -24,6 +24,8 @@ from cg_cli.engine.inputs import AnswerInputs, video_content
 from cg_cli.settings import models
 from cg_cli.settings.resolve import resolve_settings
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ["-q", "What is happening?", "-q", "What do you hear?"]
 
 

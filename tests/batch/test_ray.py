@@ -12,6 +12,8 @@ import pytest
 from helpers.made import folder_of, lines, told
 from helpers.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray")
 
 QUESTIONS = ["What is happening?", "What do you hear?"]

@@ -20,6 +20,8 @@ from cg_cli.nano.script import write_script
 from cg_cli.nano.world import write_clip
 from cg_cli.settings import models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import SAMPLES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def work(tmp_path, monkeypatch) -> Path:

@@ -17,6 +17,8 @@ from cg_cli.errors import ItemError
 from cg_cli.pruning.methods.none import KeepAll
 from cg_cli.settings.resolve import resolve_settings
 
+pytestmark = pytest.mark.slow
+
 CLIP = str(Path(__file__).parents[2] / "samples" / "dog.mp4")
 
 

@@ -13,6 +13,8 @@ from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
 from cg_cli.settings.resolve import resolve_settings
 
+pytestmark = pytest.mark.slow
+
 CLIP = str(SAMPLES / "drum.mp4")
 QUESTIONS = ["What is happening?", "What do you hear?", "What colour is the drum?"]
 

@@ -20,6 +20,8 @@ from cg_cli.evals.benchmarks import base
 from cg_cli.evals.matching import right
 from cg_cli.settings.resolve import resolve_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings():

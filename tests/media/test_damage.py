@@ -10,6 +10,8 @@ from helpers.media_files import beeps, number_of, steady, write
 from cg_cli.errors import ItemError
 from cg_cli.media.integrity import is_truncated
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 6
 KINDS = {
     "faststart.mp4": dict(container_options={"movflags": "faststart"}),

@@ -18,6 +18,8 @@ from cg_cli.media import DecodeOptions, DecodeWorker, client
 from cg_cli.util import ipc
 from cg_cli.util.ipc import Reader, send
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from cg_cli.nano import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 def row(question: str, answer: str, choices: list[str], kind: str = "colour", category: str = "silent") -> dict:
     return {"question": question, "answer": answer, "choices": choices, "type": kind, "category": category}

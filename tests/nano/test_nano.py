@@ -17,6 +17,8 @@ from cg_cli.nano.world import HELD_OUT, write_world
 from cg_cli.pruning.stream import TEXT, Selection, apply
 from cg_cli.settings import models
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = Path(models.NANO.source)
 QUESTION = "What is happening?"
 FULL, PRUNED = 0.87, 0.68  # right answers; the README measured more on more clips, and these are short

@@ -11,6 +11,8 @@ import pytest
 from cg_cli.nano import sweep
 from cg_cli.profiling.plots import accuracy_plot
 
+pytestmark = pytest.mark.slow
+
 
 def lines(seed: int = 0, clips: int = 40, questions: int = 5) -> list[dict]:
     rng = np.random.default_rng(seed)

@@ -14,6 +14,8 @@ from cg_cli.nano.script import write_script
 from cg_cli.nano.things import AUDIBLE, COLOURS, KINDS, SILENT
 from cg_cli.nano.training import auxiliary, batches, decoder, evidence, features, recipe, towers
 
+pytestmark = pytest.mark.slow
+
 CLIP = (7, 3, write_script(7, 3, longest=7).duration)  # world, index, seconds
 PAIRS = [
     batches.Pair("What is happening?", "A red bell rings."),

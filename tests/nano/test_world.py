@@ -16,6 +16,8 @@ from cg_cli.nano.sounds import RATE, voice
 from cg_cli.nano.things import AUDIBLE, CELLS, FRAME, KINDS, SILENT, silhouette
 from cg_cli.nano.world import labels, write_clip, write_world
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = [write_script(500, index) for index in range(200)]
 
 

@@ -30,6 +30,8 @@ from cg_cli.predictors import files, installed, lookup, publish, sources, web
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.settings import models, presets
 
+pytestmark = pytest.mark.slow
+
 METADATA = PredictorMetadata(
     "qwen2.5-omni-7b", "rev-1", "qwen2_5_omni", 64, hidden=32, queries=2, components=16, clips=90, windows=700,
     validation={"cosine": 0.4, "cosine_shuffled": 0.05, "recall_at_1": 0.2, "chance": 0.1},

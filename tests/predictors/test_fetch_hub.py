@@ -20,6 +20,8 @@ from cg_cli.nano.world import write_clip
 from cg_cli.predictors import installed, lookup, publish, sources, web
 from cg_cli.settings import models
 
+pytestmark = pytest.mark.slow
+
 REPO = "someone/a2v"
 WEIGHTS = f"/{REPO}/resolve/main/predictor.safetensors"
 ABOUT = f"/{REPO}/resolve/main/predictor.json"

@@ -14,6 +14,8 @@ from cg_cli.predictors import corpus, files, training
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
+pytestmark = pytest.mark.slow
+
 DIM, KINDS = 24, 6
 METADATA = PredictorMetadata("model", "rev", "family", DIM, hidden=32, queries=2, components=16)
 

@@ -9,6 +9,8 @@ import pytest
 
 from cg_cli.profiling import overhead
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small(monkeypatch):

@@ -27,6 +27,8 @@ from cg_cli.questions import Item
 from cg_cli.settings import models
 from cg_cli.viz.page import read
 
+pytestmark = pytest.mark.slow
+
 HALF = Cell("random", 0.5)
 
 

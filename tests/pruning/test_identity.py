@@ -23,6 +23,8 @@ from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
 from cg_cli.pruning.methods.random import Random
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 
+pytestmark = pytest.mark.slow
+
 
 class Plain(Random):
     """No dataclass of its own, with an ``__init__`` of its own."""

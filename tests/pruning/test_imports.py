@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def _loaded(code: str) -> set[str]:
     """Names of the modules that a fresh interpreter has loaded after ``code``."""

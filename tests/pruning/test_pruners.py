@@ -19,6 +19,8 @@ from cg_cli.pruning import stream as streams
 from cg_cli.pruning.budget import Budget, plan
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
 
+pytestmark = pytest.mark.slow
+
 KEEPS = (0.001, 0.1, 0.25, 0.45, 0.65, 0.99)
 READS = ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__float__", "__index__")
 

@@ -16,6 +16,8 @@ from cg_cli.settings import files, presets
 from cg_cli.settings.table import SETTINGS
 from cg_cli.util.yaml import YamlError, parse_yaml
 
+pytestmark = pytest.mark.slow
+
 LETTERS = "bcdefghi"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{letter}: &{letter} [{','.join([f'*{chr(ord(letter) - 1)}'] * 9)}]\n" for letter in LETTERS

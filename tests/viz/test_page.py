@@ -28,6 +28,8 @@ from cg_cli.viz import page
 from cg_cli.viz import scene as scenes
 from cg_cli.viz.scene import AudioTokens, PrunerResult, Scene, VideoTokens
 
+pytestmark = pytest.mark.slow
+
 QUESTION = 'What do you hear? </script><b>"it\'s"</b> \u2028 😀'
 RUNS = (("contextguard", 0.45), ("random", 0.45), ("fastv", 0.25))
 

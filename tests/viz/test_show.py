@@ -25,6 +25,8 @@ from cg_cli.viz import check, overlay, sheet
 from cg_cli.viz.blending import DIM, GridOverlay, segment_colour
 from cg_cli.viz.scene import make_result
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", PRUNING_CASES, ids=str)
 @pytest.mark.parametrize("keep", [0.6, 0.2])
