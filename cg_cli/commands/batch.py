@@ -34,14 +34,8 @@ DryRun = Annotated[
     bool, option("--dry-run", help="only say what would run and how many tokens, one JSON object a video")
 ]
 Overwrite = Annotated[bool, option("--overwrite", help="start again with an empty file")]
-Retry = Annotated[
-    bool | None,
-    option(
-        "--retry/--no-retry",
-        help="try all that failed before again, or none (default: not what lies in the file itself)",
-        show_default=False,
-    ),
-]
+Retry = Annotated[bool, option("--retry", help="try again what failed before, also files that hold no media")]
+NoRetry = Annotated[bool, option("--no-retry", help="leave what failed before as it is")]
 FailFast = Annotated[bool, option("--fail-fast", help="stop at the first video that fails")]
 MaxFailures = Annotated[int | None, option("--max-failures", help="stop once so many videos have failed", min=1)]
 Gpus = Annotated[str | None, option("--gpus", metavar="N|all", help="a worker on each of N CUDA devices, or on all")]
@@ -71,7 +65,8 @@ def batch(
     null: Null = False,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
-    retry: Retry = None,
+    retry: Retry = False,
+    no_retry: NoRetry = False,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
     gpus: Gpus = None,
@@ -106,6 +101,8 @@ def batch(
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
+    if retry and no_retry:
+        raise UsageError("--retry and --no-retry: give one of them")
     part = shards.parse(shard, os.environ) if shard else None
     if benchmark:
         if inputs or question or questions:
@@ -127,7 +124,7 @@ def batch(
         out=out or "-",
         shard=part,
         overwrite=overwrite,
-        retry=retry,
+        retry=retry or (False if no_retry else None),
         max_failures=1 if fail_fast else max_failures,
         inputs=[*(inputs or []), *([questions] if questions else []), *([data] if data else [])],
         command=sys.argv[1:],

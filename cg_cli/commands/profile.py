@@ -65,8 +65,8 @@ def profile(
     """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are
     labelled.
 
-    Every figure is set against the whole clip in the same round. The last line on stdout is the summary as JSON,
-    unless stdout is a terminal; the folder gets it too, with CSV, plots and report.html.
+    Every figure is set against the whole clip in the same round. The folder gets a summary as JSON, which is also the
+    last line on stdout unless that is a terminal, CSV, plots and report.html.
 
     \b
     cg profile labelled.jsonl --model nano --quick
