@@ -228,7 +228,8 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         sink.close()
 
     # 4. what it came to
-    results = scores((line.record for line in read_lines(Path(plan.file))), work.keys) if sidecar else []
+    lines = (line.record for line in read_lines(Path(plan.file))) if sidecar else iter(())
+    results = scores(filter(work.covers, lines), work.keys)
     if sidecar:
         sidecar.finish(status, totals, results)
     return Report(status, totals, ready["facts"], results)
