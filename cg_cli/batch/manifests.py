@@ -31,6 +31,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ RESERVED = frozenset(
 )
 DELIMITERS = ",;\t|"
 MAX_DEPTH = 32  # of lists and objects in a row
-MAX_LIST = 100_000  # characters of a list of choices in a cell
+MAX_LIST = 10_000  # characters of a list of choices in a cell
 
 Fault = Callable[[str], None]
 
@@ -104,10 +105,8 @@ def table_rows(text: str, where: str, fault: Fault) -> Iterator[Row]:
         names = [name.strip() for name in next(records)]
     except csv.Error as error:  # a space before a quote
         raise UsageError(f"{where}:1: {error}") from error
-    columns = [_plain(name) for name in names if name]
-    for name in columns:
-        if columns.count(name) > 1:
-            raise UsageError(f"{where}:1: two columns are called {name!r}")
+    if twice := _twice(_plain(name) for name in names if name):
+        raise UsageError(f"{where}:1: two columns are called {twice!r}")
     while True:
         number = records.line_num + 1
         place = f"{where}:{number}"
@@ -119,7 +118,8 @@ def table_rows(text: str, where: str, fault: Fault) -> Iterator[Row]:
             at_end = str(error) == "unexpected end of data"
             if at_end or records.line_num > number:
                 raise UsageError(_unclosed(text, where, number, delimiter)) from error
-            fault(f"{place}: {error} (quotes in a quoted cell are doubled); line left out")
+            advice = " (quotes in a quoted cell are doubled)" if "expected after" in str(error) else ""
+            fault(f"{place}: {error}{advice}; line left out")
             continue
         if spaced:
             cells = [cell.strip() for cell in cells]
@@ -256,7 +256,8 @@ def _listed_choices(text: str) -> Any:
         except (ValueError, RecursionError):
             pass
         try:  # ['drum', 'clock']: how pandas writes a column of lists
-            return ast.literal_eval(text) if len(text) <= MAX_LIST else None
+            with warnings.catch_warnings(action="ignore"):  # about backslashes
+                return ast.literal_eval(text) if len(text) <= MAX_LIST else None
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             return None
     separator = "|" if "|" in text else ";"
@@ -286,10 +287,18 @@ def _float(text: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice")
+        raise ValueError(f"{_twice(name for name, _ in pairs)!r} stands twice")
     return result
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    """The first of ``names`` that came before."""
+    before: set[str] = set()
+    for name in names:
+        if name in before:
+            return name
+        before.add(name)
+    return None
 
 
 def _plain(name: str) -> str:

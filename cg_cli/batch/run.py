@@ -255,7 +255,8 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
 
 
 def _scores(plan: Plan, work: Work) -> list[Score]:
-    return scores((line.record for line in read_lines(Path(plan.file))), work.keys)
+    lines = (line.record for line in read_lines(Path(plan.file)))
+    return scores(filter(work.covers, lines), work.keys)
 
 
 @contextmanager

@@ -33,8 +33,11 @@ def read_file(path: Path) -> bytes:
 
 
 def read_stream(stream: BinaryIO, where: str) -> bytes:
-    """All bytes of ``stream``. UsageError if they are too many."""
-    data = stream.read(MAX_BYTES + 1)
+    """All bytes of ``stream``. UsageError if they are too many or cannot be read."""
+    try:
+        data = stream.read(MAX_BYTES + 1)
+    except OSError as error:  # of a folder, for one
+        raise UsageError(f"{where}: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise UsageError(f"{where}: more than {MAX_BYTES:,} bytes: split it")
     return data

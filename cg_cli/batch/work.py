@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cg_cli import records
 from cg_cli.batch.archive import Sink
+from cg_cli.batch.history import about
 from cg_cli.batch.job import MAX_ATTEMPTS, Job
 from cg_cli.engine.inputs import AnswerInputs, conditions, video_content
 from cg_cli.evals.matching import right
@@ -44,6 +45,7 @@ class Work:
     totals: Totals
     listener: Listener
     keys: set[str] = field(default_factory=set)
+    _choices: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))  # by key
     _in_work: dict[int, _Open] = field(default_factory=dict)
     _pending: dict[str, int] = field(default_factory=dict)  # number of the job that answers a key
     _copies: dict[int, list[_Open]] = field(default_factory=lambda: defaultdict(list))  # that wait for a job
@@ -94,9 +96,16 @@ class Work:
         for copy in self._copies.pop(outcome.number, []):
             self._write(copy, [_copy_of(by_key[key], copy.item.video) for key in copy.keys])
 
+    def covers(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record answers a question of this run: other choices than any of it has make another question."""
+        choices = self._choices.get(record["key"], set())
+        return () in choices or about(record)[3:] in choices
+
     def _unsettled(self, item: Item) -> _Open:
         keys = self.inputs.keys(video_content(item.video), [question.text for question in item.questions])
         self.keys.update(keys)
+        for question, key in zip(item.questions, keys):
+            self._choices[key].add(question.choices)
         claims = self.sink.history.claims(item, keys)
         self.totals.before += claims.count("answered")
         self.totals.failed_before += claims.count("failed")

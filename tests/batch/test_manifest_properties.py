@@ -177,8 +177,7 @@ SEEDS = [
 ]  # fmt: skip
 WORDS = [
     b"\0", b"\n", b"\r", b'"', b",", b";", b"\t", b"|", b"\\ud800", b"1e999", b"NaN", b"[" * 50, b"\xff\xfe",
-    b"\xfe\xff", b"{", b"}", b"?", b"[a", b"\xe9", b"\xef\xbb\xbf", b"../", b"/dev/zero", b"9" * 30, b"video", b":",
-    b" ",
+    b"\xfe\xff", b"{", b"}", b"?", b"[a", b"\xe9", b"\xef\xbb\xbf", b"9" * 30, b"video", b":", b" ",
 ]  # fmt: skip
 
 

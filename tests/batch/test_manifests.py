@@ -12,6 +12,7 @@ import pytest
 from helpers import made
 
 from cg_cli import records
+from cg_cli.batch import textfiles
 from cg_cli.batch.archive import Archive
 from cg_cli.batch.items import collect, read_questions
 from cg_cli.batch.manifests import MAX_DEPTH, RESERVED
@@ -88,6 +89,13 @@ def test_a_bad_row_costs_only_itself(row, reason):
     assert fault.endswith("; line left out") and "\n" not in fault
 
 
+def test_what_is_nested_to_the_bound_can_be_written_and_read(place):
+    nested = "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)
+    question = only("m.jsonl", json.dumps(GOOD)[:-1] + f', "x": {nested}, "n": {"9" * 4000}}}')
+    record = made.answer().model_copy(update=dict(question.more))
+    assert records.from_line(records.to_line(record)).x == json.loads(nested)
+
+
 HOSTILE = sorted(RESERVED | {"schema_", "model_config", "__class__", "model_extra", "groups", "category", "é", ""})
 
 
@@ -115,6 +123,7 @@ def test_no_key_that_is_passed_on_changes_or_breaks_a_record(place, value, error
     for name in set(row) - set(fields):
         assert record[f"manifest_{name}" if name in RESERVED else name] == value
     assert records.from_line(line).key == key
+    assert work.covers(record) and not work.covers(record | {"choices": ["a cow", "a cat"]})
     computed = scores([record], {key})
     assert [(score.right, score.questions) for score in computed][:1] == ([] if error else [(1, 1)])
 
@@ -272,6 +281,17 @@ def test_what_is_no_regular_file_is_told_before_it_is_read(place):
             read_questions(Path(name))
     with pytest.raises(UsageError, match="folder is a folder"):
         read_questions(Path("folder"))
+
+
+def test_stdin_is_bounded_and_may_be_a_folder(monkeypatch):
+    monkeypatch.setattr(textfiles, "MAX_BYTES", 1000)
+    stream = Mock()
+    stream.read = lambda size: b"\0" * size
+    with pytest.raises(UsageError, match="^stdin: more than 1,000 bytes"):
+        collect(["-"], ["q?"], stdin=stream)
+    stream.read = Mock(side_effect=IsADirectoryError(21, "Is a directory"))
+    with pytest.raises(UsageError, match="^stdin: Is a directory"):
+        collect(["-"], ["q?"], stdin=stream)
 
 
 def test_lists_separated_by_nuls_are_noticed():
