@@ -83,8 +83,8 @@ def test_aliases_that_multiply_little_are_fine():
 
 
 PIECES = [
-    b"&a ", b"*a", b"<<: ", b"!!int ", b"!!timestamp ", b"!!binary ", b"!!python/object/apply:os.system [id]", b"{", b"}",
-    b"[",
+    b"&a ", b"*a", b"<<: ", b"!!int ", b"!!timestamp ", b"!!binary ", b"!!python/object/apply:os.system [id]",
+    b"{", b"}", b"[",
     b"]", b": ", b"- ", b"? ", b"\n", b"\n  ", b"\t", b"'", b'"', b"|\n", b"0x", b"1:1:1", b".nan", b"1e999",
     b"2001-01-01",
     b"~", b"\x00", b"\xff", b"\xc2\x9b", b"\x1b[2J", b"\xe2\x80\xae", b"%TAG ! x\n", b"---\n", b"...", b"9" * 200,
