@@ -45,7 +45,7 @@ def load(path: Path, name: str = "") -> A2VPredictor:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             # Copied, since safetensors maps the file, which may be written anew while this runs.
-            state = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            state = {key: _weights(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise UsageError(f"no predictor file {name}") from None
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:  # also dtypes that torch lacks
@@ -66,6 +66,13 @@ def load(path: Path, name: str = "") -> A2VPredictor:
             f"predictor {name} is damaged ({short(first_line(error), 200)}): fetch or train it again"
         ) from error
     return predictor.requires_grad_(False).eval()
+
+
+def _weights(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in float32. ValueError for anything but floating point numbers."""
+    if not tensor.is_floating_point():
+        raise ValueError(f"it holds weights of the kind {tensor.dtype}")
+    return tensor.to(torch.float32, copy=True)
 
 
 def _check_file(path: Path) -> None:
