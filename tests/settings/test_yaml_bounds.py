@@ -170,3 +170,22 @@ def test_a_setting_of_a_mutant_config_is_refused_by_name_or_counts(tmp_path: Pat
             resolve_settings({}, tmp_path / "named.yaml")
         except UsageError as error:
             assert len(str(error).splitlines()) == 1
+
+
+ODD_NAMES = [
+    "a\0b.yaml", "x" * 5000, "x" * 5000 + ".yaml",
+    "~nouser/x", "~nouser/x.yaml", "\udcff.yaml", "../" * 3000 + "a.yaml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("key", ["model", "preset", "pruner", "predictor"])
+def test_a_name_that_no_file_can_have_is_one_line(key, name):
+    from cg_cli.predictors import lookup
+    from cg_cli.settings.resolve import resolve_settings
+
+    with pytest.raises(UsageError) as caught:
+        if key == "predictor":
+            lookup.locate_predictor(name, "nano", "", offline=True)
+        resolve_settings({key: name}, config_files=False)
+    assert len(str(caught.value).splitlines()) == 1
