@@ -76,6 +76,21 @@ def test_the_temporary_name_is_another_each_time_and_goes(tmp_path):
     assert len(names) == 3 and os.listdir(tmp_path) == []
 
 
+def test_drawing_over_a_film_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from cg_cli.errors import CgError
+    from cg_cli.viz import overlay
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("multiprocessing", "signal", "av", "pickle"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'flag')!r}, 'w')")
+    monkeypatch.setattr(overlay, "frame_overlay", lambda scene: None)
+    with pytest.raises(CgError, match=r"cannot draw over .*missing\.mp4"):
+        overlay.write(tmp_path / "out.mp4", SimpleNamespace(grids=1, video="missing.mp4"))
+    assert not (tmp_path / "flag").exists() and "PYTHONSAFEPATH" not in os.environ
+
+
 def test_the_measurements_of_a_profile_are_no_link(tmp_path, victim):
     (tmp_path / "measured.jsonl").symlink_to(victim)
     with pytest.raises(UsageError, match="is a link"):

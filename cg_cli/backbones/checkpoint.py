@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -114,8 +115,8 @@ def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = Non
 
 def _local_directory(path_or_id: str, revision: str | None) -> Path | None:
     """The directory that a name means; None for a model on the hub. UsageError if it can be neither."""
-    directory = Path(path_or_id).expanduser()
-    if directory.is_dir():
+    directory = Path(os.path.expanduser(path_or_id))  # of nobody's home, or too long: no directory, and no error
+    if os.path.isdir(directory):
         if revision is not None:
             raise UsageError(f"{path_or_id} is a directory; a revision is for a model on the hub. Leave it out")
         return directory

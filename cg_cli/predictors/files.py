@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
+import stat
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,10 +18,12 @@ from safetensors.torch import save_file
 from cg_cli.errors import UsageError
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.util.atomic import atomic_path
-from cg_cli.util.text import first_line, one_line
+from cg_cli.util.text import first_line, one_line, short
 
 FORMAT = "cg.a2v/1"
 METADATA_KEY = "card"  # of the metadata in the file
+MAX_BYTES = 1 << 30  # a predictor takes a few MiB
+MAX_SIZE = 1 << 31  # of any number in a card
 
 
 def save(predictor: A2VPredictor, path: Path) -> None:
@@ -36,40 +41,78 @@ def load(path: Path, name: str = "") -> A2VPredictor:
     """
     name = name or str(path)
     try:
+        _check_file(path)
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             # Copied, since safetensors maps the file, which may be written anew while this runs.
-            state = {key: file.get_tensor(key).to(torch.float32, copy=True) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            state = {key: _weights(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise UsageError(f"no predictor file {name}") from None
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"predictor {name} cannot be read: {one_line(error)}") from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:  # also dtypes that torch lacks
+        reason = getattr(error, "strerror", None) or short(one_line(error), 200)
+        raise UsageError(f"predictor {name} cannot be read: {reason}") from error
     if header.get("format") != FORMAT:
         raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
     try:
         metadata = PredictorMetadata(**json.loads(header[METADATA_KEY]))
-        model = (metadata.backbone, metadata.revision, metadata.family)
-        if not all(isinstance(text, str) and text.isprintable() for text in model):
-            raise ValueError("its card does not say what it was made for")
-        if not 0 < metadata.window_s < math.inf:
-            raise ValueError(f"its windows last {metadata.window_s} s")
+        _check_card(metadata)
         with torch.device("meta"):
             predictor = A2VPredictor(metadata)
         predictor.load_state_dict(state, assign=True)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError("it holds weights that are no numbers")
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UsageError(f"predictor {name} is damaged ({first_line(error)}): fetch or train it again") from error
+    except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
+        raise UsageError(
+            f"predictor {name} is damaged ({short(first_line(error), 200)}): fetch or train it again"
+        ) from error
     return predictor.requires_grad_(False).eval()
 
 
 def is_predictor(path: Path) -> bool:
     """Whether an existing file is one that ``save`` wrote."""
     try:
+        _check_file(path)
         with safe_open(path, "pt") as file:
             return (file.metadata() or {}).get("format") == FORMAT
     except (OSError, SafetensorError):
         return False
+
+
+def _weights(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in float32. ValueError for anything but floating point numbers."""
+    if not tensor.is_floating_point():
+        raise ValueError(f"it holds weights of the kind {tensor.dtype}")
+    return tensor.to(torch.float32, copy=True)
+
+
+def _check_file(path: Path) -> None:
+    """OSError for what is no regular file, or too large to be a predictor: safetensors would wait for it, or map it."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES >> 30} GiB", str(path))
+
+
+def _check_card(metadata: PredictorMetadata) -> None:
+    """ValueError for a card with values that no predictor has."""
+    model = (metadata.backbone, metadata.revision, metadata.family)
+    if not all(isinstance(text, str) and text.isprintable() for text in model):
+        raise ValueError("its card does not say what it was made for")
+    for key, least in (("width", 1), ("hidden", 1), ("queries", 1), ("components", 1), ("clips", 0), ("windows", 0)):
+        value = getattr(metadata, key)
+        if type(value) is not int or not least <= value <= MAX_SIZE:
+            raise ValueError(f"its {key} is {short(repr(value))}")
+    if not _is_number(metadata.window_s) or not 0 < metadata.window_s < math.inf:
+        raise ValueError(f"its windows last {short(repr(metadata.window_s))} s")
+    validation = metadata.validation
+    if not isinstance(validation, dict) or not all(map(_is_number, validation.values())):
+        raise ValueError("its validation is no list of figures")
+
+
+def _is_number(value: object) -> bool:
+    """Whether ``value`` is a number that a float can hold."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < MAX_SIZE)
 
 
 def check_fits(predictor: A2VPredictor, backbone: str, revision: str, width: int, name: str) -> None:

@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 
 from cg_cli.errors import CgError, UsageError
+from cg_cli.predictors import web
 from cg_cli.predictors.installed import MANIFEST, WEIGHTS, published_sha256
 from cg_cli.predictors.sources import SHA256, Source
-from cg_cli.predictors.web import RETRY_PAUSES_S, Listener, check_size, retry
+from cg_cli.predictors.web import RETRY_PAUSES_S, Listener, check_size, retry, within
 from cg_cli.util.hashing import file_sha256
 from cg_cli.util.hub import HubUnreachable, hub_errors
 
@@ -24,10 +25,12 @@ def download(source: Source, offline: bool, listener: Listener) -> tuple[Path, s
         CgError: the hub cannot be reached, or fails; or the weights are not what it says they are.
     """
     try:
-        return retry(lambda: _download_once(source, offline, listener), listener)
+        tries = lambda: retry(lambda: _download_once(source, offline, listener), listener)
+        return within(web.OVERALL_S, tries, f"repository {source.location}")
+    except web.TransientError as error:
+        raise CgError(f"{error}: check the network or try later") from error
     except HubUnreachable as error:
-        tries = len(RETRY_PAUSES_S) + 1
-        raise CgError(f"{error} (tried {tries} times; check the network or try later)") from error
+        raise CgError(f"{error} (tried {len(RETRY_PAUSES_S) + 1} times; check the network or try later)") from error
 
 
 def _download_once(source: Source, offline: bool, listener: Listener) -> tuple[Path, str]:

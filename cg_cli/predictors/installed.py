@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -190,10 +191,34 @@ def _read(path: Path) -> InstalledPredictor | None:
         data = read_json(path)
         if data.pop("schema") != SCHEMA:
             raise ValueError
-        return InstalledPredictor(**data)
+        predictor = InstalledPredictor(**data)
+        _check(predictor)
+        return predictor
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return None
         raise UsageError(
             f"{path} is damaged: remove the folder {path.parent}, and fetch the predictor again"
         ) from error
+
+
+def _check(predictor: InstalledPredictor) -> None:
+    """ValueError for a manifest with values of other kinds than ``record`` writes."""
+    card = predictor.card
+    texts = [
+        predictor.name,
+        predictor.source,
+        predictor.sha256,
+        predictor.installed,
+        card["backbone"],
+        card["revision"],
+    ]
+    maybe = [predictor.ref, predictor.revision]
+    numbers = [predictor.size, card["width"]]
+    right = all(isinstance(text, str) for text in texts) and all(
+        text is None or isinstance(text, str) for text in maybe
+    )
+    if not right or not all(type(number) is int for number in numbers):
+        raise ValueError("a value of the wrong kind")
+    if not re.fullmatch(r"[A-Za-z0-9][\w./-]*", predictor.name) or not re.fullmatch("[0-9a-f]{64}", predictor.sha256):
+        raise ValueError("a name or hash that cannot be one")  # both are parts of a path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -118,7 +119,7 @@ def locate_predictor(
             return _installed_file(predictor)
     source = sources.parse(name)
     path = Path(source.location)
-    if source.kind == FILE and Path(name).expanduser().is_dir():
+    if source.kind == FILE and os.path.isdir(os.path.expanduser(name)):
         return PredictorFile(path, source.name)
     if source.kind in (BUILT_IN, FILE):
         return PredictorFile(path, path.stem)

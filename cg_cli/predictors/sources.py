@@ -4,6 +4,7 @@ heavy."""
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -77,7 +78,7 @@ def parse(text: str) -> Source:
         return names[text]
     if "://" in text:
         return _url_source(text)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     try:
         if path.exists():
             return _file_source(path)

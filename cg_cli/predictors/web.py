@@ -7,18 +7,25 @@ without asking whether the file is still the same (If-Range), and follows a redi
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from cg_cli.errors import CgError, UsageError
 from cg_cli.predictors.sources import Source, is_plain_http
 from cg_cli.util.hub import TRANSIENT, HubUnreachable
-from cg_cli.util.text import one_line
+from cg_cli.util.text import one_line, printable
 
 RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 TIMEOUT_S = 30.0  # without a byte
+HEAD_S = 60.0  # until an answer begins, redirects included
+PROGRESS_S, PROGRESS_BYTES = 60.0, 60 << 10  # a body brings so much in so long, or the server is given up
+OVERALL_S = 1800.0  # for a file, with all tries
 MAX_BYTES = 1 << 30  # a predictor takes a few MiB
 T = TypeVar("T")
 
@@ -57,12 +64,34 @@ def download(source: Source, part: Path, listener: Listener) -> None:
         CgError: it could not be had.
     """
     _check_transport(source, [source.location])
+    deadline = time.monotonic() + OVERALL_S
     try:
-        retry(lambda: _download_once(source, part, listener), listener)
+        retry(lambda: _download_once(source, part, listener, deadline), listener)
     except TransientError as error:
         raise CgError(
             f"{error}, {len(RETRY_PAUSES_S) + 1} times: check the network or try later; what was received is kept"
         ) from error
+
+
+def within(seconds: float, call: Callable[[], T], what: str) -> T:
+    """``call()``, in a thread of its own that is left alone after ``seconds``: no timeout of a socket ends a read that
+    gets a byte now and then. TransientError, which begins with ``what``, if it takes longer."""
+    outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((call(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        value, error = outcome.get(timeout=max(seconds, 0))
+    except queue.Empty:
+        raise TransientError(f"{what}: no answer in {seconds:.0f} s") from None
+    if error:
+        raise error
+    return cast("T", value)
 
 
 def discard(part: Path) -> None:
@@ -79,7 +108,7 @@ def check_size(size: int, name: str, part: Path | None = None) -> None:
         raise UsageError(f"{name} is no predictor: it is larger than {MAX_BYTES >> 30} GiB")
 
 
-def _download_once(source: Source, part: Path, listener: Listener) -> None:
+def _download_once(source: Source, part: Path, listener: Listener, deadline: float) -> None:
     import httpx2
     from huggingface_hub import get_session
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -90,29 +119,36 @@ def _download_once(source: Source, part: Path, listener: Listener) -> None:
     headers = {"Accept-Encoding": "identity"}  # lengths and offsets are those of the file
     if offset and version:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version}
+    else:
+        offset = 0
     try:
-        with get_session().stream("GET", source.location, headers=headers, timeout=TIMEOUT_S) as response:
+        session = get_session()
+        request = session.build_request("GET", source.location, headers=headers, timeout=TIMEOUT_S)
+        begin = lambda: session.send(request, stream=True)
+        with contextlib.closing(within(min(HEAD_S, deadline - time.monotonic()), begin, source.display)) as response:
             _check_transport(source, (str(hop.url) for hop in (*response.history, response)))
             if response.status_code == 416:  # the part is whole already, or the file has become shorter
                 discard(part)
                 raise TransientError(f"{source.display}: nothing more of the file, so it is read anew")
             _check_status(source, response.status_code)
-            if response.status_code == 200:
+            if response.status_code == 206 and not _continues(response.headers, offset, version):
+                discard(part)
+                raise TransientError(f"{source.display}: a part of the file, and not the one that was asked for")
+            if response.status_code == 200 or not offset:
                 offset = 0
                 tag.unlink(missing_ok=True)
                 part.write_bytes(b"")
                 tag.write_text(_version(response.headers), encoding="utf-8")
-            elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-                discard(part)
-                raise TransientError(f"{source.display}: resumed at the wrong place")
             length = int(response.headers.get("Content-Length") or 0)
             total = offset + length if length else None
             check_size(total or 0, source.display, part)
-            bar = listener.bar(total=total, initial=offset, desc=source.name, unit="B", unit_scale=True)
+            bar = listener.bar(total=total, initial=offset, desc=printable(source.name), unit="B", unit_scale=True)
             with part.open("ab") as file, bar:
+                pace = _Pace(source, deadline)
                 for chunk in response.iter_raw():  # as it comes: an incomplete chunk of a fixed size would be lost
                     file.write(chunk)
                     file.flush()  # a kill loses nothing
+                    pace.check(len(chunk))
                     bar.update(len(chunk))
                     check_size(file.tell(), source.display, part)
     except OfflineModeIsEnabled as error:
@@ -127,6 +163,26 @@ def _download_once(source: Source, part: Path, listener: Listener) -> None:
         raise TransientError(f"{source.display}: {one_line(error)}") from error
     if total is not None and part.stat().st_size != total:
         raise TransientError(f"{source.display}: {part.stat().st_size:,} bytes came of {total:,}")
+
+
+class _Pace:
+    """Gives up on a body that comes too slowly, or for too long."""
+
+    def __init__(self, source: Source, deadline: float):
+        self._source, self._deadline = source, deadline
+        self._since, self._bytes = time.monotonic(), 0
+
+    def check(self, size: int) -> None:
+        """Of a chunk of ``size`` bytes. TransientError, or CgError after the deadline."""
+        self._bytes += size
+        now = time.monotonic()
+        if now > self._deadline:
+            raise CgError(f"{self._source.display}: not whole in {OVERALL_S / 60:.0f} minutes; run again to go on")
+        if now - self._since > PROGRESS_S:
+            if self._bytes < PROGRESS_BYTES:
+                seconds = now - self._since
+                raise TransientError(f"{self._source.display}: {self._bytes:,} bytes in {seconds:.0f} s are too few")
+            self._since, self._bytes = now, 0
 
 
 def _check_status(source: Source, status: int) -> None:
@@ -151,6 +207,16 @@ def _check_transport(source: Source, urls: Iterable[str]) -> None:
             f"{source.display} comes over plain http, where anybody on the way can change it: use https, or give its "
             "--sha256"
         )
+
+
+def _continues(headers: Any, offset: int, version: str) -> bool:
+    """Whether a 206 brings the rest of the file from ``offset`` on, and of the same ``version`` of it."""
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", headers.get("Content-Range", "").strip(), re.ASCII)
+    if not match:
+        return False
+    first, last, size = map(int, match.groups())
+    same = not offset or _version(headers) in ("", version)
+    return first == offset and last == size - 1 and same
 
 
 def _version(headers: Any) -> str:

@@ -77,7 +77,7 @@ def distrust(path: Path) -> str:
         if status.st_uid not in (os.geteuid(), 0):
             return f"it belongs to {_user_name(status.st_uid)}"
     if file.st_mode & stat.S_IWOTH or (file.st_mode & stat.S_IWGRP and not _is_private_group(file.st_gid)):
-        return "others may write it"
+        return "others may write it (chmod go-w)"
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         return f"others may replace it in {path.parent}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
 from cg_cli.settings import presets
-from cg_cli.util.text import closest
+from cg_cli.util.text import closest, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +62,10 @@ def source(name: str) -> str:
 
 def check_name(name: str) -> None:
     """UsageError for what can be no model: neither a name here, nor a directory, nor an id on the hub."""
-    if name == AUTO or name.lower() in KNOWN or Path(name).expanduser().is_dir() or HUB_ID.fullmatch(name):
+    if name == AUTO or name.lower() in KNOWN or os.path.isdir(os.path.expanduser(name)) or HUB_ID.fullmatch(name):
         return
     raise UsageError(
-        f"no model '{name}'{closest(name, (AUTO, *KNOWN))}: give one of {', '.join((AUTO, *KNOWN))}, "
+        f"no model '{short(name)}'{closest(name, (AUTO, *KNOWN))}: give one of {', '.join((AUTO, *KNOWN))}, "
         f"a directory with config.json, or OWNER/NAME on the hub"
     )
 

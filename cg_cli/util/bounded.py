@@ -14,7 +14,10 @@ JSON_BYTES = 16 << 20  # the index of a checkpoint takes a few MiB at most
 
 def read_bounded(path: Path, limit: int) -> bytes:
     """All bytes of a regular file of at most ``limit`` bytes. OSError for any other: it is not read, nor waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer opens at once
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer opens at once
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "no name that a file can have", str(path)) from error
     with open(descriptor, "rb") as file:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

@@ -6,6 +6,7 @@ parent.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -15,7 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,6 +74,20 @@ def start(module: str, stderr: int | IO[bytes] | None, environment: Mapping[str,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
         start_new_session=True,  # Ctrl-C in the terminal is the parent's business
     )
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Processes that multiprocessing starts meanwhile do not import from the current folder, as ``start`` has it."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def serve() -> tuple[IO[bytes], queue.SimpleQueue[dict[str, Any]]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cg_cli.errors import CgError
 from cg_cli.util.atomic import atomic_path
+from cg_cli.util.ipc import safe_path
 from cg_cli.util.text import one_line
 from cg_cli.viz import MARK
 from cg_cli.viz.blending import GridOverlay, segment_colour
@@ -61,6 +62,7 @@ def write(path: Path, scene: Scene) -> None:
         # In a process of its own, as all decoding: a broken file may take it down.
         with (
             atomic_path(path) as temporary,
+            safe_path(),
             ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
         ):
             pool.submit(_render, os.path.abspath(scene.video), temporary, frame_overlay(scene)).result()

@@ -19,7 +19,10 @@ class Server(ThreadingHTTPServer):
     """Serves ``files`` (path -> bytes), after the ``faults`` of a path, one a request.
 
     A fault is a status, ``("cut", n)``: only n bytes of the body, ``("stall", n)``: the same, and then nothing,
-    ``("redirect", url)``, or None for an answer without fault. ``requests``: method, path and headers of each.
+    ``("redirect", url)``, ``("silent", s)``: no answer for s seconds, ``("slow head", s)`` and ``("trickle", s)``: a
+    byte of the head, or of the body, each s seconds, ``("range", text)``: a 206 with this Content-Range, whatever was
+    asked for, and the first half of the body, or None for an answer without fault. ``requests``: method, path and
+    headers of each.
     """
 
     daemon_threads = True
@@ -28,7 +31,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list] = {}
-        self.versioned = self.ranges = True
+        self.versioned = self.ranges = self.knows_if_range = True
         self.pause_s = 0.0
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.connections = 0
@@ -109,17 +112,25 @@ class Handler(BaseHTTPRequestHandler):
             status, headers, body = fault, {}, b""
         elif kind == "redirect":
             status, headers, body = 302, headers | {"Location": value}, b""
+        if kind == "silent":
+            time.sleep(value)
+        if kind == "slow head":
+            for letter in b"HTTP/1.1 200 OK\r\nX-More: " + b"x" * 1000:
+                self.wfile.write(bytes([letter]))
+                time.sleep(value)
         begin = (
             int(request_headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
             if server.ranges and status == 200
             else 0
         )
-        if request_headers.get("if-range", headers.get("ETag")) != headers.get("ETag"):
+        if server.knows_if_range and request_headers.get("if-range", headers.get("ETag")) != headers.get("ETag"):
             begin = 0
         if begin >= len(body) > 0:
             status, body = 416, b""
         elif begin:
             status, headers = 206, headers | {"Content-Range": f"bytes {begin}-{len(body) - 1}/{len(body)}"}
+        if kind == "range":
+            status, headers, body = 206, headers | {"Content-Range": value}, body[: len(body) // 2]
         self.send_response(status)
         for name, text in headers.items():
             self.send_header(name, text)
@@ -128,6 +139,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not whole:
             return
+        for letter in body if kind == "trickle" else b"":
+            self.wfile.write(bytes([letter]))
+            time.sleep(value)
         sent = body[:value] if kind in ("cut", "stall") else body
         self.wfile.write(sent[: len(sent) // 2])
         time.sleep(server.pause_s)

@@ -454,6 +454,82 @@ def test_what_is_far_too_large_is_not_downloaded(cg, server, monkeypatch):
     assert nothing_installed() and not list(installed.root().glob("*/.*.part"))
 
 
+@pytest.fixture
+def hurried(monkeypatch):
+    """All waits of a download a hundred times as short."""
+    for name, value in {
+        "TIMEOUT_S": 0.5,
+        "HEAD_S": 0.6,
+        "PROGRESS_S": 0.3,
+        "PROGRESS_BYTES": 300,
+        "OVERALL_S": 5.0,
+    }.items():
+        monkeypatch.setattr(web, name, value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (("silent", 2), "timed out, 4 times"),
+        (("slow head", 0.01), "no answer in 1 s, 4 times"),
+        (("trickle", 0.01), "bytes in 0 s are too few, 4 times"),
+    ],
+)
+def test_a_server_that_takes_for_ever_is_given_up(cg, server, weights, hurried, fault, says):
+    server.faults["/a2v.safetensors"] = [fault] * 4
+    started = time.perf_counter()
+    fails(cg, 1, says, f"{server.url}/a2v.safetensors")
+    assert time.perf_counter() - started < 6 and nothing_installed()
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
+
+
+def test_a_download_ends_however_well_it_goes(cg, server, weights, hurried, monkeypatch):
+    monkeypatch.setattr(web, "OVERALL_S", 0.4)
+    monkeypatch.setattr(web, "PROGRESS_BYTES", 1)
+    server.faults["/a2v.safetensors"] = [("trickle", 0.01)] * 4
+    fails(cg, 1, "not whole in", f"{server.url}/a2v.safetensors")
+    assert nothing_installed()
+
+
+def test_a_connection_that_is_never_answered_is_given_up(cg, server, hurried):
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the system takes connections, nobody reads them
+        fails(cg, 1, "timed out, 4 times", f"http://127.0.0.1:{listener.getsockname()[1]}/a2v.safetensors")
+    assert nothing_installed() and not list(installed.root().glob("*/.*.part"))
+
+
+@pytest.mark.parametrize(
+    "text", ["bytes 0-{half}/{size}", "bytes 0-{half}/*", "bytes 5-{last}/{size}", "", "x", "bytes */9"]
+)
+def test_a_part_that_nobody_asked_for_is_no_file(cg, server, weights, text):
+    size = len(weights)
+    claim = text.format(half=size // 2 - 1, last=size - 1, size=size)
+    server.faults["/a2v.safetensors"] = [("range", claim)] * 4
+    fails(cg, 1, "a part of the file", f"{server.url}/a2v.safetensors")
+    assert nothing_installed() and not list(installed.root().glob("*/.*.part")) + list(
+        installed.root().glob("*/.*.tag")
+    )
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
+    assert server.gets()[-1].get("range") is None
+
+
+def test_a_whole_file_as_an_unasked_part_is_the_file(cg, server, weights):
+    server.files["/a2v.safetensors"] = weights + weights
+    server.faults["/a2v.safetensors"] = [("range", f"bytes 0-{len(weights) - 1}/{len(weights)}")]
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == weights
+
+
+def test_the_rest_of_another_file_is_not_appended(cg, server, weights, tmp_path):
+    """Of a server that does not know If-Range."""
+    server.faults["/a2v.safetensors"] = [("cut", 1000), 404]
+    fails(cg, 2, "404", f"{server.url}/a2v.safetensors")
+    new = made(tmp_path / "new.safetensors", seed=3).read_bytes()
+    assert len(new) == len(weights)
+    server.files["/a2v.safetensors"] = new
+    server.knows_if_range = False
+    assert cg("fetch-predictor", f"{server.url}/a2v.safetensors")[0] == 0 and entry().path.read_bytes() == new
+    assert [headers.get("range") for headers in server.gets()][2:] == ["bytes=1000-", None]
+
+
 def test_a_disk_that_fills_up_during_a_download_keeps_what_is_there(cg, server, weights, monkeypatch):
     opened = Path.open
 

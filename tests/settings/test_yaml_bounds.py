@@ -85,9 +85,8 @@ def test_aliases_that_multiply_little_are_fine():
 
 
 PIECES = [
-    b"&a ", b"*a", b"<<: ", b"!!int ", b"!!timestamp ", b"!!binary ", b"!!python/object/apply:os.system [id]", b"{",
-    b"}",
-    b"[",
+    b"&a ", b"*a", b"<<: ", b"!!int ", b"!!timestamp ", b"!!binary ", b"!!python/object/apply:os.system [id]",
+    b"{", b"}", b"[",
     b"]", b": ", b"- ", b"? ", b"\n", b"\n  ", b"\t", b"'", b'"', b"|\n", b"0x", b"1:1:1", b".nan", b"1e999",
     b"2001-01-01",
     b"~", b"\x00", b"\xff", b"\xc2\x9b", b"\x1b[2J", b"\xe2\x80\xae", b"%TAG ! x\n", b"---\n", b"...", b"9" * 200,
@@ -173,3 +172,22 @@ def test_a_setting_of_a_mutant_config_is_refused_by_name_or_counts(tmp_path: Pat
             resolve_settings({}, tmp_path / "named.yaml")
         except UsageError as error:
             assert len(str(error).splitlines()) == 1
+
+
+ODD_NAMES = [
+    "a\0b.yaml", "x" * 5000, "x" * 5000 + ".yaml",
+    "~nouser/x", "~nouser/x.yaml", "\udcff.yaml", "../" * 3000 + "a.yaml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("key", ["model", "preset", "pruner", "predictor"])
+def test_a_name_that_no_file_can_have_is_one_line(key, name):
+    from cg_cli.predictors import lookup
+    from cg_cli.settings.resolve import resolve_settings
+
+    with pytest.raises(UsageError) as caught:
+        if key == "predictor":
+            lookup.locate_predictor(name, "nano", "", offline=True)
+        resolve_settings({key: name}, config_files=False)
+    assert len(str(caught.value).splitlines()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ class Benchmark:
 
     def collect(self, data: Path, settings: Settings) -> Collected:
         """As ``benchmarks.collect``."""
-        file, folder = self._find(data.expanduser())
+        file, folder = self._find(Path(os.path.expanduser(data)))
         try:
             rows = list(self.rows(tables.read(file)))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
