@@ -56,6 +56,7 @@ ANSWER: dict[str, Any] = {
         "complete": True,
         "content": "0" * 64,
         "options": {"fps": 2.0},
+        "audio_track": 1,
     },
     "tokens": {
         "video": 512,

@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.integrity import declares_length, is_truncated
-from cg_cli.media.source import open_file, open_media
+from cg_cli.media.source import media_error, open_file, open_media
 from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
@@ -37,17 +37,21 @@ class Scan:
     audio_index: int | None
     video: Timeline | None
     audio: Timeline | None
+    audio_track: int | None = None  # counted from 1
 
 
-def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
+def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: int = 0) -> Scan:
     """Reads every packet of the file once. Memory does not grow with its length.
 
+    Args:
+        audio_track: as in ``DecodeOptions``.
+
     Raises:
-        ItemError: as ``open_media``.
+        ItemError: as ``open_media``; kind no_track where the file has sound, but no such track.
     """
     with open_media(path, display_path) as container:
         name = container.format.name
-        video, audio = video_stream(container), audio_stream(container)
+        video, audio = video_stream(container), _track(container, audio_track, display_path)
         clock = FileClock(0, name in DISCONTINUOUS, name.startswith("matroska"))
         builders = {
             stream.index: TimelineBuilder(stream, errors, clock) for stream in container.streams if not is_cover(stream)
@@ -69,6 +73,7 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
                     logs.clear()
         errors.read_errors += _count_messages(logs, name)
         # Taken here: a stream of a closed container points to freed memory.
+        tracks = [stream.index for stream in container.streams.audio]
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
         timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
     if clock.resets:
@@ -79,7 +84,8 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
     errors.truncation = _truncation_warning(
         truncated, declared, first, [timeline for timeline in timelines.values() if timeline]
     )
-    return Scan(name, video_index, audio_index, video_timeline, audio_timeline)
+    track = None if audio_index is None else tracks.index(audio_index) + 1
+    return Scan(name, video_index, audio_index, video_timeline, audio_timeline, track)
 
 
 def _truncation_warning(truncated: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]) -> str:
@@ -115,6 +121,17 @@ def audio_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     candidates = [stream for stream in container.streams.audio if stream.codec_context]
     best = container.streams.best("audio")
     return best if best in candidates else (candidates[0] if candidates else None)
+
+
+def _track(container: av.container.InputContainer, number: int, display_path: str) -> av.AudioStream | None:
+    """The sound track of a number from 1 on; 0: ``audio_stream``."""
+    tracks = container.streams.audio
+    if not number or not tracks:
+        return audio_stream(container)
+    if number > len(tracks) or not tracks[number - 1].codec_context:
+        count = "one sound track" if len(tracks) == 1 else f"{len(tracks)} sound tracks"
+        raise media_error("no_track", display_path, f"has {count}: sound track {number} cannot be read from it")
+    return tracks[number - 1]
 
 
 def demux_packets(container: av.container.InputContainer, streams: list, errors: DecodeErrors) -> Iterator[av.Packet]:
