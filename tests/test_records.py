@@ -101,6 +101,7 @@ FAILURE: dict[str, Any] = {
     "attempts": 2,
 }
 WITH_DEFAULT = {
+    "media.audio_track",
     "schema",
     "ok",
     "id",

@@ -28,6 +28,10 @@ from cg_cli.media.timeline import Timeline
 from cg_cli.util.text import one_line
 
 NOTHING_DECODABLE = "holds no picture and no sound that can be decoded: copy it again, or convert it to mp4"
+EMPTY = (
+    "names its tracks, but holds no picture and no sound: it is the beginning of a stream without its segments, "
+    "or a recording that was cut off, so record or download it again"
+)
 
 SPARSE_S = 4  # seconds a frame, from which on it is said
 
@@ -58,14 +62,16 @@ def decode_clip(
     frames = _emit_frames(path, display_path, timeline, options, errors, emit) if timeline else {}
     if not frames:
         timeline = None
-        if scan.video_index is not None:
+        if scan.video_index is not None and not scan.video:
+            errors.notes.append("the video track holds no pictures: only the sound is used")
+        elif scan.video_index is not None:
             errors.add_undecodable("video")
             errors.notes.append("no picture could be decoded: only the sound is used")
     origin = timeline.start if timeline else None
     status, samples = _emit_audio(path, display_path, scan, options, origin, errors, emit)
     if not frames and not samples:
         reason = " (sound was left out on request)" if status == "off" and scan.audio else ""
-        raise media_error("unreadable", display_path, NOTHING_DECODABLE + reason)
+        raise media_error("unreadable", display_path, (NOTHING_DECODABLE if scan.has_packets else EMPTY) + reason)
 
     video_s = float(timeline.duration) if timeline else 0.0
     audio_s = samples / SAMPLE_RATE
@@ -96,7 +102,7 @@ def probe_file(path: str, display_path: str) -> Probe:
         else:
             resizer = _resizer(path, display_path, scan.video, first.frame)
     if resizer is None and scan.audio is None:
-        raise media_error("unreadable", display_path, NOTHING_DECODABLE)
+        raise media_error("unreadable", display_path, NOTHING_DECODABLE if scan.has_packets else EMPTY)
     timelines = [timeline for timeline in (scan.video, scan.audio) if timeline]
     origin = timelines[0].start
     end = max(timeline.end for timeline in timelines)

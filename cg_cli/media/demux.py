@@ -14,7 +14,7 @@ import av
 from av.stream import Disposition
 
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.integrity import declares_length, is_truncated
+from cg_cli.media.integrity import declares_length, is_scrambled, is_truncated
 from cg_cli.media.source import media_error, open_file, open_media
 from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
 
@@ -22,6 +22,7 @@ MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was truncated
 LOG_BATCH = 1000  # lines kept before they are counted
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+ENCRYPTED_TAGS = ("drms", "drmi", "encv", "enca")  # of tracks in mp4 whose packets do not say it themselves
 DISCONTINUOUS = ("mpegts", "mpeg")  # formats whose clock may jump
 
 
@@ -39,6 +40,11 @@ class Scan:
     audio: Timeline | None
     audio_track: int | None = None  # counted from 1
 
+    @property
+    def has_packets(self) -> bool:
+        """Whether there is anything in the streams to use."""
+        return bool(self.video or self.audio)
+
 
 def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: int = 0) -> Scan:
     """Reads every packet of the file once. Memory does not grow with its length.
@@ -47,7 +53,7 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         audio_track: as in ``DecodeOptions``.
 
     Raises:
-        ItemError: as ``open_media``; kind no_track where the file has sound, but no such track.
+        ItemError: as ``open_media``; kind no_track where the file has sound, but no such track; encrypted.
     """
     with open_media(path, display_path) as container:
         name = container.format.name
@@ -61,13 +67,18 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
             if container.duration and declares_length(file, name):
                 declared = Fraction(container.duration, av.time_base)
             truncated = is_truncated(file, name)
+            encrypted = is_scrambled(file, name)
         first = Fraction(container.start_time or 0, av.time_base)
+        encrypted |= any(stream.codec_context.codec_tag in ENCRYPTED_TAGS for stream in (video, audio) if stream)
+        in_use = {stream.index for stream in (video, audio) if stream}
+        side_data = "encryption_init_info" if name.startswith("matroska") else "encryption_info"
         limit = None if declared is None else first + 2 * declared + MAX_JUMP_S
         # Only the demuxer's own messages count: codecs also log errors for streams that begin between keyframes.
         with av.logging.Capture() as logs:
             for packet in demux_packets(container, list(container.streams), errors):
                 if packet.stream_index in builders and packet.size:
                     builders[packet.stream_index].add(packet, limit)
+                    encrypted |= packet.stream_index in in_use and packet.has_sidedata(side_data)
                 if len(logs) >= LOG_BATCH:
                     errors.read_errors += _count_messages(logs, name)
                     logs.clear()
@@ -76,6 +87,10 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         tracks = [stream.index for stream in container.streams.audio]
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
         timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
+    if encrypted:
+        raise media_error(
+            "encrypted", display_path, "is encrypted (copy protection): give a copy that was decrypted with its key"
+        )
     if clock.resets:
         errors.notes.append(f"the file is {clock.resets + 1} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
