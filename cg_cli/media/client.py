@@ -64,7 +64,8 @@ class DecodeWorker:
 
         Raises:
             ItemError: stage "media"; kind not_found, is_directory, not_a_file, empty, not_media, encrypted, no_streams,
-                no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays usable.
+                no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays
+                usable.
         """
         display_path = os.fspath(path)
         builder = _ClipBuilder(display_path)

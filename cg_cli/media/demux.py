@@ -58,7 +58,7 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
     with open_media(path, display_path) as container:
         name = container.format.name
         video, audio = video_stream(container), _track(container, audio_track, display_path)
-        clock = FileClock(0, name in DISCONTINUOUS, name.startswith("matroska"))
+        clock = FileClock(discontinuous=name in DISCONTINUOUS, hides_negative=name.startswith("matroska"))
         builders = {
             stream.index: TimelineBuilder(stream, errors, clock) for stream in container.streams if not is_cover(stream)
         }
@@ -97,18 +97,25 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
     used = {"video": video_timeline, "sound": audio_timeline}
     errors.packets = {kind: timeline.packets for kind, timeline in used.items() if timeline}
     errors.truncation = _truncation_warning(
-        truncated, declared, first, [timeline for timeline in timelines.values() if timeline]
+        truncated, name.startswith("mov"), declared, first, [timeline for timeline in timelines.values() if timeline]
     )
     track = None if audio_index is None else tracks.index(audio_index) + 1
     return Scan(name, video_index, audio_index, video_timeline, audio_timeline, track)
 
 
-def _truncation_warning(truncated: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]) -> str:
+def _truncation_warning(
+    truncated: bool, by_structure: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]
+) -> str:
     """The warning for a file that ends early, "" for one that does not."""
     # Some formats count their length from zero, some from the first timestamp.
     read = max((timeline.end for timeline in timelines), default=first) - min(first, Fraction(0))
     of_declared = ""
-    if declared is not None and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared):
+    # An mp4's structure shows every cut, while the length of its tracks leaves their edit lists out.
+    if (
+        declared is not None
+        and (truncated or not by_structure)
+        and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared)
+    ):
         of_declared = f" of {float(declared):.1f} s"
     if not (truncated or of_declared):
         return ""
