@@ -59,8 +59,11 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         name = container.format.name
         video, audio = video_stream(container), _track(container, audio_track, display_path)
         clock = FileClock(discontinuous=name in DISCONTINUOUS, hides_negative=name.startswith("matroska"))
+        in_use = {stream.index for stream in (video, audio) if stream}
         builders = {
-            stream.index: TimelineBuilder(stream, errors, clock) for stream in container.streams if not is_cover(stream)
+            stream.index: TimelineBuilder(stream, errors, clock if stream.index in in_use else None)
+            for stream in container.streams
+            if not is_cover(stream)
         }
         declared = None
         with open_file(path, display_path) as file:
@@ -70,7 +73,6 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
             encrypted = is_scrambled(file, name)
         first = Fraction(container.start_time or 0, av.time_base)
         encrypted |= any(stream.codec_context.codec_tag in ENCRYPTED_TAGS for stream in (video, audio) if stream)
-        in_use = {stream.index for stream in (video, audio) if stream}
         side_data = "encryption_init_info" if name.startswith("matroska") else "encryption_info"
         limit = None if declared is None else first + 2 * declared + MAX_JUMP_S
         # Only the demuxer's own messages count: codecs also log errors for streams that begin between keyframes.
@@ -86,13 +88,19 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         # Taken here: a stream of a closed container points to freed memory.
         tracks = [stream.index for stream in container.streams.audio]
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
-        timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
+        timelines: dict[int | None, Timeline | None] = {}
+        for index, builder in builders.items():
+            if index not in in_use:
+                timelines[index] = builder.timeline()
+        for index, timeline in join_timelines([builders[index] for index in in_use]).items():
+            timelines[index] = timeline
+        recordings = max((len(builders[index].parts) for index in in_use), default=1)
     if encrypted:
         raise media_error(
             "encrypted", display_path, "is encrypted (copy protection): give a copy that was decrypted with its key"
         )
-    if clock.resets:
-        errors.notes.append(f"the file is {clock.resets + 1} recordings one after the other: they were joined")
+    if recordings > 1:
+        errors.notes.append(f"the file is {recordings} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
     used = {"video": video_timeline, "sound": audio_timeline}
     errors.packets = {kind: timeline.packets for kind, timeline in used.items() if timeline}

@@ -19,6 +19,7 @@ MAX_REORDER_S = 3  # without decoding times: display order differs from stored o
 MAX_REORDER_FRAMES = 16  # or by fewer frames than this (a slideshow)
 MIN_AGREEING = 8  # packets in a row that jumped, from which on the jump is accepted
 CORRUPT_AT_JOINT = 3  # packets next to a reset that may be marked as corrupt
+SPARSE = 4  # times the distance of the packets that follow it: a shorter jump ahead is usual in a sparse stream
 MAX_PAUSE_S = 3600  # a longer jump ahead is another clock, not a pause
 DISCONTINUITY_S = 10  # so is one that is longer than this in a broadcast format, as for ffmpeg
 
@@ -90,10 +91,14 @@ class FileClock:
 
 @dataclass
 class _Part:
-    """Packets on one clock: the number of its first one in the stream, and in the file; extent in ticks."""
+    """Packets on one clock: the number of its first one in the stream, and in the file; extent in ticks.
+
+    ``after_pause`` marks one that may as well go on after a pause, on the clock of the part before.
+    """
 
     first_packet: int
     position: int
+    after_pause: bool = False
     start: int | None = None
     last: tuple[int, int] | None = None  # timestamp, duration
     before_last: int | None = None
@@ -105,6 +110,15 @@ class _Part:
             self.last = (time, duration)
         elif time < self.last[0] and (self.before_last is None or self.before_last < time):
             self.before_last = time
+
+    def absorb(self, later: _Part) -> None:
+        """Takes in the packets of a part on the same clock."""
+        if later.start is None or later.last is None:
+            return
+        if later.before_last is not None:
+            self.extend(later.before_last, 0)
+        self.extend(*later.last)
+        self.extend(later.start, 0)
 
     def end(self, nominal: int) -> int:
         """In ticks; ``nominal`` is the duration of a lone packet that states none."""
@@ -225,11 +239,13 @@ class TimelineBuilder:
         outliers, self.outliers = self.outliers, []
         if outliers and self.accepted is not None:
             ahead = outliers[0].clock - self.accepted.clock
-            most = DISCONTINUITY_S if self.clock.discontinuous else MAX_PAUSE_S
-            if ahead < 0 or ahead > most * self.second:
+            spacing = (outliers[-1].clock - outliers[0].clock) / max(1, len(outliers) - 1)
+            stands_out = ahead > max(DISCONTINUITY_S * self.second, SPARSE * spacing)
+            pause = 0 <= ahead <= MAX_PAUSE_S * self.second
+            if not pause or (self.clock.discontinuous and stands_out):
                 first = outliers[0].packet
                 self.clock.resets = max(self.clock.resets, len(self.parts))
-                self.parts.append(_Part(first, outliers[0].position))
+                self.parts.append(_Part(first, outliers[0].position, pause))
                 if not self.clock.discontinuous:
                     self.corrupt.clear()
                 # Packet counters do not go on in the next part: the demuxer takes the joint for damage.
@@ -238,6 +254,16 @@ class TimelineBuilder:
                 self.accepted = None
         for stamp in outliers:
             self._extend(stamp)
+
+    def join_pauses(self) -> None:
+        """Takes every jump ahead for a pause."""
+        parts: list[_Part] = []
+        for part in self.parts:
+            if part.after_pause:
+                parts[-1].absorb(part)
+            else:
+                parts.append(part)
+        self.parts = parts
 
     def _extend(self, stamp: _Stamp) -> None:
         if self.accepted is not None:
@@ -271,6 +297,10 @@ def join_timelines(builders: Iterable[TimelineBuilder]) -> dict[int, Timeline | 
     ends: dict[int, list[Fraction]] = {}
     for builder in builders:
         builder.accept_outliers()
+    # A jump ahead in one stream alone is a pause in it.
+    if len({sum(part.after_pause for part in builder.parts) for builder in builders}) > 1:
+        for builder in builders:
+            builder.join_pauses()
     places = _places(builders)
     for builder in builders:
         for part, place in zip(builder.parts, places[builder.stream_index]):

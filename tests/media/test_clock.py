@@ -184,3 +184,21 @@ def test_a_part_without_sound_keeps_the_others_in_step(worker, folder):
     assert clip.complete and clip.duration_s == pytest.approx(9, abs=0.1)
     assert starts(clip.audio) == pytest.approx([0, 1, 2, 6, 7, 8], abs=0.06)
     assert numbers(clip) == pytest.approx([6, 18, 31, 43, 56, 68] * 3, abs=2)
+
+
+def test_a_sparse_transport_stream_is_no_joined_one(worker, folder):
+    times = [1 + index * 12.0 for index in range(12)]
+    slides = write(folder / "slides.ts", times=times, sound=beeps(140, 48_000), sound_start_s=1.0)
+    clip = worker.decode(slides, DecodeOptions(max_frames=36))
+    assert clip.complete and clip.warnings == () and clip.duration_s == pytest.approx(140, abs=13)
+    centres = (np.arange(36) + 0.5) * clip.seconds_per_frame
+    assert numbers(clip) == pytest.approx([min(11, time // 12) for time in centres], abs=0)
+
+
+def test_a_pause_of_the_sound_alone_is_a_pause(worker, folder):
+    times = steady(40, fps=5, start_s=1)
+    path = write(folder / "pause.ts", times=times, sound=beeps(40, 48_000), sound_start_s=1.0, gap=(8.0, 30.0))
+    clip = worker.decode(path)
+    assert clip.duration_s == pytest.approx(40, abs=0.3)
+    assert starts(clip.audio) == pytest.approx([*range(8), *range(30, 40)], abs=0.06)
+    assert len(clip.warnings) == 1 and "missing" in clip.warnings[0]
