@@ -140,6 +140,11 @@ class _Stamp:
     duration: int
     ordered: bool = field(default=True)  # the clock is that of decoding, which never goes back
 
+    @property
+    def delay(self) -> int:
+        """Ticks from decoding to display."""
+        return self.time - self.clock
+
 
 class TimelineBuilder:
     """Builds one stream's Timeline, a packet at a time."""
@@ -191,6 +196,9 @@ class TimelineBuilder:
 
     def _screen(self, stamp: _Stamp) -> None:
         """Accepts a timestamp near the last one; a jump ahead or back only once enough packets in a row made it."""
+        if self.accepted is not None and stamp.delay > self.accepted.delay + self._most_delay:
+            self.errors.read_errors += 1  # a display time far from the time of decoding
+            return
         if self._jumps(stamp):
             if self.outliers and stamp.clock < self.outliers[-1].clock:  # they do not agree with each other
                 self._reject_outliers()
@@ -201,13 +209,15 @@ class TimelineBuilder:
         self._reject_outliers()  # back again: those were wrong
         self._extend(stamp)
 
+    @property
+    def _most_delay(self) -> int:
+        return MAX_JUMP_S * self.second + MAX_REORDER_FRAMES * self.step
+
     def _jumps(self, stamp: _Stamp) -> bool:
         if self.accepted is None:
             return False
         if stamp.clock > self.accepted.clock + MAX_JUMP_S * self.second or self._goes_back(stamp, self.accepted):
             return True
-        if stamp.time > stamp.clock + MAX_JUMP_S * self.second + MAX_REORDER_FRAMES * self.step:
-            return True  # a display time far from the time of decoding
         # Another stream's clock was reset, and this one's goes back a little or ahead a lot.
         behind = self.clock.resets >= len(self.parts)
         if behind and stamp.clock < self.accepted.clock:
