@@ -69,7 +69,7 @@ class Pruning(_Model):
 
 class Media(_Model):
     """What was read from the file: seconds, frames used and their size in pixels after and before resizing. ``content``
-    is the SHA-256 of the file, ``options`` how it was to be read."""
+    is the SHA-256 of the file, ``options`` how it was to be read, ``audio_track`` the sound track used, from 1 on."""
 
     duration_s: NonNegativeFloat
     frames: NonNegativeInt
@@ -83,6 +83,7 @@ class Media(_Model):
     complete: bool
     content: Text | None = None
     options: dict[str, JsonValue] = {}
+    audio_track: PositiveInt | None = None
 
 
 class Tokens(_Model):

@@ -56,6 +56,7 @@ ANSWER: dict[str, Any] = {
         "complete": True,
         "content": "0" * 64,
         "options": {"fps": 2.0},
+        "audio_track": 1,
     },
     "tokens": {
         "video": 512,
@@ -100,6 +101,7 @@ FAILURE: dict[str, Any] = {
     "attempts": 2,
 }
 WITH_DEFAULT = {
+    "media.audio_track",
     "schema",
     "ok",
     "id",

@@ -106,6 +106,7 @@ def answer(
             complete=clip.complete,
             content=inputs.video,
             options=dict(inputs.media),
+            audio_track=clip.audio_track,
         ),
         tokens=records.Tokens(
             video=full["video"],

@@ -63,6 +63,7 @@ class Model:
         min_frames: int = 0,
         video_pixels: int = 0,
         audio: bool = True,
+        audio_track: int = 0,
         timeout_s: float = defaults.TIMEOUT_S,
     ) -> Clip:
         """Decode a media file, in a process of its own, into what this model reads; arguments as in ``DecodeOptions``.
@@ -80,6 +81,7 @@ class Model:
             timeout_s=timeout_s,
             min_frames=min_frames,
             video_pixels=video_pixels,
+            audio_track=audio_track,
         )
         content = video_content(video)
         return replace(decode(str(video), options), content=content, options=options)

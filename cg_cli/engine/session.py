@@ -24,6 +24,8 @@ from cg_cli.predictors.files import weights_sha256
 from cg_cli.predictors.lookup import LoadedPredictor
 from cg_cli.pruning.base import Pruner
 
+AUDIO_SHARE = 0.9  # of a clip's tokens, above which it is said
+
 Record = records.Answer | records.Failure
 
 
@@ -202,6 +204,12 @@ class Session:
         warnings = [*self.warnings, *pruned.encoded.clip.warnings]
         if self.predictor and not pruned.encoded.tokens["audio"] and pruned.keep < 1:
             warnings.append(f"no sound to predict the picture from: {name} prunes by detail and time alone")
+        audio, video = (pruned.encoded.tokens[kind] for kind in ("audio", "video"))
+        if video and audio > AUDIO_SHARE * (audio + video):
+            warnings.append(
+                f"{audio / (audio + video):.0%} of the clip's tokens are sound: --no-audio or a larger --max-frames "
+                "leaves the picture more"
+            )
         if prefilled.prefix is None:
             warnings.append(f"pruner {name} reads the question: every question pays for a prefill of its own")
         position, length = pruned.stream.next_position, self.backbone.context_length

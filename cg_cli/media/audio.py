@@ -11,6 +11,7 @@ import numpy as np
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import decode_packet, timeline_packets, use_one_thread
+from cg_cli.media.downmix import Downmixer, weights_of
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 
@@ -18,6 +19,9 @@ DRIFT_S = Fraction(1, 10)  # timestamps may wander this far from the sample coun
 ENCODER_DELAY_S = Fraction(1, 10)  # audio up to this much before the video's start goes without a warning
 MAX_OVERLAP_S = 10  # audio that jumps back further is a restarted clock, not an overlap
 MAX_SILENCE_S = 3600  # silence put into gaps, at most: beyond it a timestamp is not believed
+EARLY = "the sound starts before the picture: {sum:.2f} s of it were left out"
+OVERLAPS = "the sound overlaps itself{times}: {sum:.2f} s of it were left out"
+JUMPS = "the sound's clock jumps{times}, by {sum:.1f} s: the parts were joined"
 BLOCK = SAMPLE_RATE  # samples in a message: few enough to stay small, many enough to be few
 
 
@@ -56,6 +60,7 @@ class _Aligner:
         self.emitted = 0  # samples from the origin on, silence included
         self.skip = 0  # samples of the run still to leave out
         self.silence = 0
+        self.downmixer = Downmixer()
 
     def add(self, frame: av.AudioFrame, time: Fraction | None) -> Iterator[np.ndarray]:
         """Blocks that became ready with ``frame``, which starts at ``time`` seconds (None: behind the one before)."""
@@ -70,7 +75,8 @@ class _Aligner:
         start = time if self.expected is None else self.expected
         if self.resampler is None or jumped or input_format != self.input_format:
             yield from self._flush()
-            self.resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE, frame_size=BLOCK)
+            # Interleaved: PyAV 18.1 misreads the planes of eight channels.
+            self.resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE, frame_size=BLOCK)
             self.input_format = input_format
             if jumped:
                 time = yield from self._jump(time, self.origin)
@@ -84,21 +90,25 @@ class _Aligner:
         if self.silence > DRIFT_S * SAMPLE_RATE:
             seconds = self.silence / SAMPLE_RATE
             self.errors.notes.append(f"{seconds:.1f} s of sound are missing between its parts and became silence")
+        if self.downmixer.cancelled_s:
+            self.errors.notes.append(
+                f"the sound's channels cancel each other for {self.downmixer.cancelled_s:.1f} s: "
+                "the louder one was used there"
+            )
 
     def _jump(self, time: Fraction, origin: Fraction) -> Generator[np.ndarray, None, Fraction]:
         """Aligns the samples with a frame at ``time``; returns that time after corrections of the clock."""
         gap = round((time - origin) * SAMPLE_RATE) - self.emitted
         started = self.expected is not None
         if gap > (MAX_SILENCE_S * SAMPLE_RATE - self.silence) or (started and gap < -MAX_OVERLAP_S * SAMPLE_RATE):
-            self.errors.notes.append(f"the sound's clock jumps by {gap / SAMPLE_RATE:.1f} s: the parts were joined")
+            self.errors.count(JUMPS, abs(gap) / SAMPLE_RATE)
             self.errors.add_undecodable("sound")
             self.shift -= Fraction(gap, SAMPLE_RATE)
             return time - Fraction(gap, SAMPLE_RATE)
         if gap < 0:
             self.skip = -gap
             if -gap > (DRIFT_S if started else ENCODER_DELAY_S) * SAMPLE_RATE:
-                place = "overlaps itself" if started else "starts before the picture"
-                self.errors.notes.append(f"the sound {place}: {-gap / SAMPLE_RATE:.2f} s of it were left out")
+                self.errors.count(OVERLAPS if started else EARLY, -gap / SAMPLE_RATE)
         for begin in range(0, gap, BLOCK):
             yield np.zeros(min(BLOCK, gap - begin), np.float32)
         self.emitted += max(gap, 0)
@@ -113,12 +123,12 @@ class _Aligner:
 
     def _aligned(self, resampled: list[av.AudioFrame]) -> Iterator[np.ndarray]:
         for frame in resampled:
-            # The mean of the channels, as librosa's to_mono: libswresample's own mono is 3 dB louder and can clip.
-            samples = frame.to_ndarray().mean(axis=0)[self.skip :]
+            channels = frame.to_ndarray().reshape(frame.samples, -1)[self.skip :].T
             self.skip -= min(self.skip, frame.samples)
+            samples = self.downmixer.mix(channels, weights_of(frame.layout))
             if not np.isfinite(samples).all():
                 self.errors.add_undecodable("sound")
                 samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
             self.emitted += len(samples)
             if len(samples):
-                yield samples.astype(np.float32, copy=False)
+                yield np.ascontiguousarray(samples, np.float32)

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
+import psutil
 
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import Clip, DecodeOptions
@@ -24,6 +25,8 @@ START_TIMEOUT_S = 120.0  # a cold disk or a busy machine may take long to import
 PROBE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 REQUESTS_BEFORE_RENEWAL = 100  # libav's memory grows slowly over many files (PyAV issue 1117)
+
+MEMORY_SHARE = 3  # a clip may take one part in this many of the memory that is free
 
 _DEFAULTS = DecodeOptions()
 
@@ -60,12 +63,13 @@ class DecodeWorker:
         """The Clip of a local file.
 
         Raises:
-            ItemError: stage "media"; kind not_found, is_directory, not_a_file, empty, not_media, no_streams, too_large,
-                unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays usable.
+            ItemError: stage "media"; kind not_found, is_directory, not_a_file, empty, not_media, encrypted, no_streams,
+                no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays
+                usable.
         """
         display_path = os.fspath(path)
         builder = _ClipBuilder(display_path)
-        request = {"task": "decode", "options": asdict(options)}
+        request = {"task": "decode", "options": asdict(options), "max_bytes": _memory_for_a_clip()}
         return builder.clip(self._request(request, display_path, options.timeout_s, builder.add))
 
     def probe(self, path: str | os.PathLike[str], timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
@@ -214,9 +218,16 @@ class _ClipBuilder:
             duration_s=summary["duration_s"],
             source_width=summary["source_size"][0],
             source_height=summary["source_size"][1],
+            audio_track=summary["audio_track"],
             complete=summary["complete"],
             warnings=tuple(summary["warnings"]),
         )
+
+
+def _memory_for_a_clip() -> int:
+    """Bytes that a clip's pixels and samples may take, of those that are free now: a third, since frames are copied
+    once, and the model needs room."""
+    return psutil.virtual_memory().available // MEMORY_SHARE
 
 
 def decode(path: str | os.PathLike[str], options: DecodeOptions = _DEFAULTS) -> Clip:

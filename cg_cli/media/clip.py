@@ -10,6 +10,7 @@ import numpy as np
 from cg_cli.media import defaults
 
 MEDIA_VERSION = 2  # part of a record's key: raised when the same file and options give other frames or other sound
+MAX_AUDIO_S = 7200  # sound beyond two hours is left out: five times what Qwen2.5-Omni has positions for, 440 MiB
 SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
 
 
@@ -27,6 +28,7 @@ class DecodeOptions:
         timeout_s: the decode worker is killed after this many seconds.
         min_frames: at least this many; a shorter video is sampled more densely. One multiple is the least in any case.
         video_pixels: the area of all frames together, at most; 0 for no such limit.
+        audio_track: which sound track, counted from 1; 0 for the one that the file presents first (libav's choice).
     """
 
     fps: float = defaults.FPS
@@ -38,6 +40,7 @@ class DecodeOptions:
     timeout_s: float = defaults.TIMEOUT_S
     min_frames: int = 0
     video_pixels: int = 0
+    audio_track: int = 0
 
     def frame_pixels(self, count: int) -> int:
         """A frame's area, at most, where there are ``count`` of them."""
@@ -61,6 +64,7 @@ class Clip:
         warnings: one line each, for the record.
         content: SHA-256 of the file that was read, in hex; "" where nobody asked for it.
         options: how it was read, where the reader says so.
+        audio_track: the sound track used, counted from 1; None without.
     """
 
     path: str
@@ -76,6 +80,7 @@ class Clip:
     warnings: tuple[str, ...] = ()
     content: str = ""
     options: DecodeOptions | None = None
+    audio_track: int | None = None
 
     @property
     def audio_s(self) -> float:

@@ -8,6 +8,7 @@ later end. Without video, t = 0 is the first audio sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,7 @@ import av
 import numpy as np
 
 from cg_cli.media.audio import audio_blocks
-from cg_cli.media.clip import SAMPLE_RATE, DecodeOptions
+from cg_cli.media.clip import MAX_AUDIO_S, SAMPLE_RATE, DecodeOptions
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import Scan, is_cover, scan_file
 from cg_cli.media.frames import Resizer, refuse_oversize, sample_frames
@@ -27,46 +28,62 @@ from cg_cli.media.timeline import Timeline
 from cg_cli.util.text import one_line
 
 NOTHING_DECODABLE = "holds no picture and no sound that can be decoded: copy it again, or convert it to mp4"
+EMPTY = (
+    "names its tracks, but holds no picture and no sound: it is the beginning of a stream without its segments, "
+    "or a recording that was cut off, so record or download it again"
+)
+
+SPARSE_S = 4  # seconds a frame, from which on it is said
 
 Emit = Callable[[dict[str, Any], np.ndarray], None]
 
 
-def decode_clip(path: str, display_path: str, options: DecodeOptions, emit: Emit) -> dict[str, Any]:
+def decode_clip(
+    path: str, display_path: str, options: DecodeOptions, emit: Emit, max_bytes: float = math.inf
+) -> dict[str, Any]:
     """Emits "frame" messages (payload [H, W, 3] uint8) and "audio" messages (payload [S] float32, mono at
     SAMPLE_RATE), returns the summary.
 
     Args:
         path: absolute; ``display_path``: as the user gave it, for messages.
         emit: takes a message and its payload.
+        max_bytes: of pixels and samples that there is memory for.
 
     Raises:
-        ItemError: with stage "media" and the kinds of ``open_media`` and ``sample_frames``; no_streams; unreadable when
-            nothing could be decoded.
+        ItemError: with stage "media" and the kinds of ``scan_file`` and ``sample_frames``; no_streams; unreadable when
+            nothing could be decoded; too_large for more than ``max_bytes``.
     """
     errors = DecodeErrors()
-    scan = scan_file(path, display_path, errors)
+    scan = scan_file(path, display_path, errors, options.audio_track if options.audio else 0)
     _require_streams(display_path, scan)
+    emit = _bounded(emit, display_path, max_bytes)
 
     timeline = scan.video
     frames = _emit_frames(path, display_path, timeline, options, errors, emit) if timeline else {}
     if not frames:
         timeline = None
-        if scan.video_index is not None:
+        if scan.video_index is not None and not scan.video:
+            errors.notes.append("the video track holds no pictures: only the sound is used")
+        elif scan.video_index is not None:
             errors.add_undecodable("video")
             errors.notes.append("no picture could be decoded: only the sound is used")
     origin = timeline.start if timeline else None
     status, samples = _emit_audio(path, display_path, scan, options, origin, errors, emit)
     if not frames and not samples:
         reason = " (sound was left out on request)" if status == "off" and scan.audio else ""
-        raise media_error("unreadable", display_path, NOTHING_DECODABLE + reason)
+        raise media_error("unreadable", display_path, (NOTHING_DECODABLE if scan.has_packets else EMPTY) + reason)
 
     video_s = float(timeline.duration) if timeline else 0.0
+    audio_s = samples / SAMPLE_RATE
+    if audio_s >= MAX_AUDIO_S and scan.audio:
+        audio_s = float(scan.audio.end - (scan.audio.start if origin is None else origin))
     return {
         "seconds_per_frame": 0.0,
         "source_size": [0, 0],
         **frames,
         "audio_status": status,
-        "duration_s": max(video_s, samples / SAMPLE_RATE),
+        "audio_track": scan.audio_track if status == "used" else None,
+        "duration_s": max(video_s, audio_s),
         "complete": errors.complete,
         "warnings": errors.warnings,
     }
@@ -85,7 +102,7 @@ def probe_file(path: str, display_path: str) -> Probe:
         else:
             resizer = _resizer(path, display_path, scan.video, first.frame)
     if resizer is None and scan.audio is None:
-        raise media_error("unreadable", display_path, NOTHING_DECODABLE)
+        raise media_error("unreadable", display_path, NOTHING_DECODABLE if scan.has_packets else EMPTY)
     timelines = [timeline for timeline in (scan.video, scan.audio) if timeline]
     origin = timelines[0].start
     end = max(timeline.end for timeline in timelines)
@@ -126,6 +143,22 @@ def _resizer(path: str, display_path: str, timeline: Timeline, first: av.VideoFr
         return Resizer(container.streams[timeline.stream_index].sample_aspect_ratio, first)
 
 
+def _bounded(emit: Emit, display_path: str, max_bytes: float) -> Emit:
+    """``emit`` for ``max_bytes`` in all, where a frame on display several times counts as often."""
+    total = 0
+
+    def count(message: dict[str, Any], payload: np.ndarray) -> None:
+        nonlocal total
+        total += payload.nbytes * message.get("repeats", 1)
+        if total > max_bytes:
+            remedy = "shorten it, or give a smaller --max-frames or --max-pixels"
+            text = f"needs more memory than the {max_bytes / 2**30:.1f} GiB that may be used for it: {remedy}"
+            raise media_error("too_large", display_path, text)
+        emit(message, payload)
+
+    return count
+
+
 def _emit_frames(
     path: str, display_path: str, timeline: Timeline, options: DecodeOptions, errors: DecodeErrors, emit: Emit
 ) -> dict[str, Any]:
@@ -144,6 +177,11 @@ def _emit_frames(
         return {}
     if resizer.note:
         errors.notes.append(resizer.note)
+    if timeline.duration / count > SPARSE_S and timeline.packets > count:
+        errors.notes.append(
+            f"one frame in {float(timeline.duration / count):.1f} s is read: what is shorter may be missed "
+            "(a larger --max-frames reads more)"
+        )
     return {"seconds_per_frame": float(timeline.duration / count), "source_size": list(resizer.displayed)}
 
 
@@ -167,8 +205,12 @@ def _emit_audio(
     samples = 0
     try:
         for block in audio_blocks(path, display_path, scan.audio, origin, errors):
+            block = block[: MAX_AUDIO_S * SAMPLE_RATE - samples]
             emit({"event": "audio"}, block)
             samples += len(block)
+            if samples == MAX_AUDIO_S * SAMPLE_RATE:
+                errors.limits.append(f"the sound is longer than {MAX_AUDIO_S // 3600} hours: the rest was left out")
+                break
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise

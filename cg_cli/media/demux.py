@@ -14,14 +14,15 @@ import av
 from av.stream import Disposition
 
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.integrity import declares_length, is_truncated
-from cg_cli.media.source import open_file, open_media
+from cg_cli.media.integrity import declares_length, is_scrambled, is_truncated
+from cg_cli.media.source import media_error, open_file, open_media
 from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up
 SHORTFALL_S, SHORTFALL_SHARE = 0.5, 0.005  # a file this much shorter than its header says was truncated
 LOG_BATCH = 1000  # lines kept before they are counted
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+ENCRYPTED_TAGS = ("drms", "drmi", "encv", "enca")  # of tracks in mp4 whose packets do not say it themselves
 DISCONTINUOUS = ("mpegts", "mpeg")  # formats whose clock may jump
 
 
@@ -37,57 +38,92 @@ class Scan:
     audio_index: int | None
     video: Timeline | None
     audio: Timeline | None
+    audio_track: int | None = None  # counted from 1
+
+    @property
+    def has_packets(self) -> bool:
+        """Whether there is anything in the streams to use."""
+        return bool(self.video or self.audio)
 
 
-def scan_file(path: str, display_path: str, errors: DecodeErrors) -> Scan:
+def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: int = 0) -> Scan:
     """Reads every packet of the file once. Memory does not grow with its length.
 
+    Args:
+        audio_track: as in ``DecodeOptions``.
+
     Raises:
-        ItemError: as ``open_media``.
+        ItemError: as ``open_media``; kind no_track where the file has sound, but no such track; encrypted.
     """
     with open_media(path, display_path) as container:
         name = container.format.name
-        video, audio = video_stream(container), audio_stream(container)
-        clock = FileClock(0, name in DISCONTINUOUS, name.startswith("matroska"))
+        video, audio = video_stream(container), _track(container, audio_track, display_path)
+        clock = FileClock(discontinuous=name in DISCONTINUOUS, hides_negative=name.startswith("matroska"))
+        in_use = {stream.index for stream in (video, audio) if stream}
         builders = {
-            stream.index: TimelineBuilder(stream, errors, clock) for stream in container.streams if not is_cover(stream)
+            stream.index: TimelineBuilder(stream, errors, clock if stream.index in in_use else None)
+            for stream in container.streams
+            if not is_cover(stream)
         }
         declared = None
         with open_file(path, display_path) as file:
             if container.duration and declares_length(file, name):
                 declared = Fraction(container.duration, av.time_base)
             truncated = is_truncated(file, name)
+            encrypted = is_scrambled(file, name)
         first = Fraction(container.start_time or 0, av.time_base)
+        encrypted |= any(stream.codec_context.codec_tag in ENCRYPTED_TAGS for stream in (video, audio) if stream)
+        side_data = "encryption_init_info" if name.startswith("matroska") else "encryption_info"
         limit = None if declared is None else first + 2 * declared + MAX_JUMP_S
         # Only the demuxer's own messages count: codecs also log errors for streams that begin between keyframes.
         with av.logging.Capture() as logs:
             for packet in demux_packets(container, list(container.streams), errors):
                 if packet.stream_index in builders and packet.size:
                     builders[packet.stream_index].add(packet, limit)
+                    encrypted |= packet.stream_index in in_use and packet.has_sidedata(side_data)
                 if len(logs) >= LOG_BATCH:
                     errors.read_errors += _count_messages(logs, name)
                     logs.clear()
         errors.read_errors += _count_messages(logs, name)
         # Taken here: a stream of a closed container points to freed memory.
+        tracks = [stream.index for stream in container.streams.audio]
         video_index, audio_index = (stream.index if stream else None for stream in (video, audio))
-        timelines: dict[int | None, Timeline | None] = dict(join_timelines(builders.values()).items())
-    if clock.resets:
-        errors.notes.append(f"the file is {clock.resets + 1} recordings one after the other: they were joined")
+        timelines: dict[int | None, Timeline | None] = {}
+        for index, builder in builders.items():
+            if index not in in_use:
+                timelines[index] = builder.timeline()
+        for index, timeline in join_timelines([builders[index] for index in in_use]).items():
+            timelines[index] = timeline
+        recordings = max((len(builders[index].parts) for index in in_use), default=1)
+    if encrypted:
+        raise media_error(
+            "encrypted", display_path, "is encrypted (copy protection): give a copy that was decrypted with its key"
+        )
+    if recordings > 1:
+        errors.notes.append(f"the file is {recordings} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)
     used = {"video": video_timeline, "sound": audio_timeline}
     errors.packets = {kind: timeline.packets for kind, timeline in used.items() if timeline}
     errors.truncation = _truncation_warning(
-        truncated, declared, first, [timeline for timeline in timelines.values() if timeline]
+        truncated, name.startswith("mov"), declared, first, [timeline for timeline in timelines.values() if timeline]
     )
-    return Scan(name, video_index, audio_index, video_timeline, audio_timeline)
+    track = None if audio_index is None else tracks.index(audio_index) + 1
+    return Scan(name, video_index, audio_index, video_timeline, audio_timeline, track)
 
 
-def _truncation_warning(truncated: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]) -> str:
+def _truncation_warning(
+    truncated: bool, by_structure: bool, declared: Fraction | None, first: Fraction, timelines: list[Timeline]
+) -> str:
     """The warning for a file that ends early, "" for one that does not."""
     # Some formats count their length from zero, some from the first timestamp.
     read = max((timeline.end for timeline in timelines), default=first) - min(first, Fraction(0))
     of_declared = ""
-    if declared is not None and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared):
+    # An mp4's structure shows every cut, while the length of its tracks leaves their edit lists out.
+    if (
+        declared is not None
+        and (truncated or not by_structure)
+        and declared - read > max(SHORTFALL_S, SHORTFALL_SHARE * declared)
+    ):
         of_declared = f" of {float(declared):.1f} s"
     if not (truncated or of_declared):
         return ""
@@ -115,6 +151,17 @@ def audio_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     candidates = [stream for stream in container.streams.audio if stream.codec_context]
     best = container.streams.best("audio")
     return best if best in candidates else (candidates[0] if candidates else None)
+
+
+def _track(container: av.container.InputContainer, number: int, display_path: str) -> av.AudioStream | None:
+    """The sound track of a number from 1 on; 0: ``audio_stream``."""
+    tracks = container.streams.audio
+    if not number or not tracks:
+        return audio_stream(container)
+    if number > len(tracks) or not tracks[number - 1].codec_context:
+        count = "one sound track" if len(tracks) == 1 else f"{len(tracks)} sound tracks"
+        raise media_error("no_track", display_path, f"has {count}: sound track {number} cannot be read from it")
+    return tracks[number - 1]
 
 
 def demux_packets(container: av.container.InputContainer, streams: list, errors: DecodeErrors) -> Iterator[av.Packet]:

@@ -7,6 +7,7 @@ import struct
 from typing import BinaryIO
 
 TS_PACKET = 188  # bytes
+TS_SAMPLE = 2000  # packets looked at
 OGG_TAIL = 1 << 17  # bytes; two pages of the largest size
 OGG_LAST_PAGE = 4  # bit of an Ogg page's header type
 SIZE_UNKNOWN = (0, 0xFFFFFFFF)  # a RIFF written to a pipe
@@ -31,6 +32,15 @@ def is_truncated(file: BinaryIO, format_name: str) -> bool:
     }
     check = checks.get(format_name.split(",")[0])
     return check is not None and check(file, size)
+
+
+def is_scrambled(file: BinaryIO, format_name: str) -> bool:
+    """Whether most of the packets at the start of a transport stream are marked as scrambled. Moves the position."""
+    if format_name != "mpegts":
+        return False
+    head = _read(file, 0, TS_SAMPLE * TS_PACKET)
+    flags = [head[start + 3] for start in range(0, len(head) - TS_PACKET + 1, TS_PACKET) if head[start] == ord("G")]
+    return sum(flag >> 6 > 1 for flag in flags) > len(flags) / 2
 
 
 def declares_length(file: BinaryIO, format_name: str) -> bool:

@@ -26,13 +26,24 @@ class _Element:
     end: int | None
 
 
+_latest: tuple[tuple[int, ...], list[Patch]] = (), []  # of the file read last, which is opened several times
+
+
 def joining_patches(file: BinaryIO) -> list[Patch]:
     """What to read in place of the file's own bytes so that all Matroska files in it are one; [] if it is one file.
 
     The headers of the later files become Void elements, the first segment one of unknown size. A file with other
     tracks than the first ends the join. Moves the file position.
     """
-    size = os.fstat(file.fileno()).st_size
+    global _latest
+    status = os.fstat(file.fileno())
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if _latest[0] != state:
+        _latest = state, _find_patches(file, status.st_size)
+    return _latest[1]
+
+
+def _find_patches(file: BinaryIO, size: int) -> list[Patch]:
     patches: list[Patch] = []
     codecs: list[tuple] | None = None
     segments, header = 0, None  # header: offset of a later file's, until its first cluster

@@ -35,7 +35,9 @@ NO_PROTOCOL = "none"  # names no protocol, so libav itself can open nothing
 READ_BLOCK = 1 << 18  # bytes; PyAV's 32 KiB costs a Python call each
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 EBML_MARK = b"\x1aE\xdf\xa3"  # begins a Matroska file
-SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, EBML_MARK), (0, b"RIFF"), (0, b"OggS"), (0, b"fLaC"))
+CLUSTER_MARK = b"\x1fC\xb6u"  # begins a cluster of one, as in a segment of a stream
+SEGMENT_BOXES = (b"styp", b"sidx", b"moof", b"emsg", b"prft")  # begin a segment of an mp4
+SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"RIFF"), (0, b"OggS"), (0, b"fLaC"))
 
 
 def quote(path: str) -> str:
@@ -119,6 +121,8 @@ def open_media(path: str, display_path: str) -> Iterator[av.container.InputConta
     """
     with open_file(path, display_path) as file:
         head = file.read(16)
+        if head.startswith(CLUSTER_MARK):
+            raise _open_error(display_path, head, ValueError())
         # libav guesses a raw stream's format from the suffix; it must not see the rest of the name.
         name = "input" + (Path(path).suffix if Path(path).suffix[1:].isalnum() else "")
         try:
@@ -146,11 +150,23 @@ def _open(file: _NamedFile) -> av.container.InputContainer:
 
 
 def _open_error(display_path: str, head: bytes, error: Exception) -> ItemError:
+    if head[4:8] in SEGMENT_BOXES or head.startswith(CLUSTER_MARK):
+        return media_error(
+            "unreadable",
+            display_path,
+            "is a segment of a stream (DASH or HLS) without its beginning: join them (`cat init.mp4 segment*.m4s`)",
+        )
     if head[4:8] in (b"ftyp", b"mdat"):
         return media_error(
             "unreadable",
             display_path,
             "has no readable index (moov): it was cut off or is damaged, so copy or record it again",
+        )
+    if head.startswith(EBML_MARK):
+        return media_error(
+            "unreadable",
+            display_path,
+            "is damaged at its beginning, or is only the beginning of a stream: copy or download it again",
         )
     if any(head[offset:].startswith(mark) for offset, mark in SIGNATURES):
         return media_error("unreadable", display_path, "is damaged at its beginning: copy or download it again")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ MAX_REORDER_S = 3  # without decoding times: display order differs from stored o
 MAX_REORDER_FRAMES = 16  # or by fewer frames than this (a slideshow)
 MIN_AGREEING = 8  # packets in a row that jumped, from which on the jump is accepted
 CORRUPT_AT_JOINT = 3  # packets next to a reset that may be marked as corrupt
+SPARSE = 4  # times the distance of the packets that follow it: a shorter jump ahead is usual in a sparse stream
 MAX_PAUSE_S = 3600  # a longer jump ahead is another clock, not a pause
 DISCONTINUITY_S = 10  # so is one that is longer than this in a broadcast format, as for ffmpeg
 
@@ -75,22 +77,28 @@ class FileClock:
     """What all streams of a file share.
 
     Attributes:
-        resets: how many times the clock was reset so far, in any stream.
+        resets: how many times the clock was reset so far, in the stream where that was most often.
+        packets: how many were read so far, of all streams.
         discontinuous: the format's clock may jump at any time (MPEG-TS).
         hides_negative: packets with negative timestamps come without (Matroska).
     """
 
     resets: int = 0
+    packets: int = 0
     discontinuous: bool = False
     hides_negative: bool = False
 
 
 @dataclass
 class _Part:
-    """Packets on one clock: number of the reset before it, and of its first packet; extent in ticks."""
+    """Packets on one clock: the number of its first one in the stream, and in the file; extent in ticks.
 
-    reset: int
+    ``after_pause`` marks one that may as well go on after a pause, on the clock of the part before.
+    """
+
     first_packet: int
+    position: int
+    after_pause: bool = False
     start: int | None = None
     last: tuple[int, int] | None = None  # timestamp, duration
     before_last: int | None = None
@@ -103,6 +111,15 @@ class _Part:
         elif time < self.last[0] and (self.before_last is None or self.before_last < time):
             self.before_last = time
 
+    def absorb(self, later: _Part) -> None:
+        """Takes in the packets of a part on the same clock."""
+        if later.start is None or later.last is None:
+            return
+        if later.before_last is not None:
+            self.extend(later.before_last, 0)
+        self.extend(*later.last)
+        self.extend(later.start, 0)
+
     def end(self, nominal: int) -> int:
         """In ticks; ``nominal`` is the duration of a lone packet that states none."""
         if self.last is None:
@@ -113,13 +130,20 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A packet's number, decoding (or else display) time, display time and duration, in ticks."""
+    """A packet's number in the stream and in the file; its decoding (or else display) time, display time and duration
+    in ticks."""
 
     packet: int
+    position: int
     clock: int
     time: int
     duration: int
     ordered: bool = field(default=True)  # the clock is that of decoding, which never goes back
+
+    @property
+    def delay(self) -> int:
+        """Ticks from decoding to display."""
+        return self.time - self.clock
 
 
 class TimelineBuilder:
@@ -140,12 +164,13 @@ class TimelineBuilder:
         self.outliers: list[_Stamp] = []  # packets that jumped
         self.first_key: int | None = None
         self.corrupt: deque[int] = deque(maxlen=CORRUPT_AT_JOINT)
-        self.parts = [_Part(0, 0)]
+        self.parts = [_Part(0, 0)]  # one more after each reset of the clock
 
     def add(self, packet: av.Packet, limit: Fraction | None) -> None:
         """Takes a packet; one with a timestamp beyond ``limit`` (seconds) is a read error."""
         self.errors.corrupt_packets += packet.is_corrupt
         number = self.packets
+        self.clock.packets += 1
         self.packets += 1
         self.keyframes += packet.is_keyframe
         time = packet.pts if packet.pts is not None else packet.dts
@@ -166,10 +191,14 @@ class TimelineBuilder:
         if packet.is_discard:
             return
         clock = packet.dts if packet.dts is not None else time
-        self._screen(_Stamp(number, clock, time, packet.duration or 0, packet.dts is not None or not self.is_video))
+        ordered = packet.dts is not None or not self.is_video
+        self._screen(_Stamp(number, self.clock.packets, clock, time, packet.duration or 0, ordered))
 
     def _screen(self, stamp: _Stamp) -> None:
         """Accepts a timestamp near the last one; a jump ahead or back only once enough packets in a row made it."""
+        if self.accepted is not None and stamp.delay > self.accepted.delay + self._most_delay:
+            self.errors.read_errors += 1  # a display time far from the time of decoding
+            return
         if self._jumps(stamp):
             if self.outliers and stamp.clock < self.outliers[-1].clock:  # they do not agree with each other
                 self._reject_outliers()
@@ -180,15 +209,17 @@ class TimelineBuilder:
         self._reject_outliers()  # back again: those were wrong
         self._extend(stamp)
 
+    @property
+    def _most_delay(self) -> int:
+        return MAX_JUMP_S * self.second + MAX_REORDER_FRAMES * self.step
+
     def _jumps(self, stamp: _Stamp) -> bool:
         if self.accepted is None:
             return False
         if stamp.clock > self.accepted.clock + MAX_JUMP_S * self.second or self._goes_back(stamp, self.accepted):
             return True
-        if stamp.time > stamp.clock + MAX_JUMP_S * self.second + MAX_REORDER_FRAMES * self.step:
-            return True  # a display time far from the time of decoding
         # Another stream's clock was reset, and this one's goes back a little or ahead a lot.
-        behind = self.clock.resets > self.parts[-1].reset
+        behind = self.clock.resets >= len(self.parts)
         if behind and stamp.clock < self.accepted.clock:
             return True
         return self.clock.discontinuous and stamp.clock > self.accepted.clock + DISCONTINUITY_S * self.second
@@ -218,12 +249,13 @@ class TimelineBuilder:
         outliers, self.outliers = self.outliers, []
         if outliers and self.accepted is not None:
             ahead = outliers[0].clock - self.accepted.clock
-            most = DISCONTINUITY_S if self.clock.discontinuous else MAX_PAUSE_S
-            if ahead < 0 or ahead > most * self.second:
-                reset = max(self.parts[-1].reset + 1, self.clock.resets)
-                self.clock.resets = reset
+            spacing = (outliers[-1].clock - outliers[0].clock) / max(1, len(outliers) - 1)
+            stands_out = ahead > max(DISCONTINUITY_S * self.second, SPARSE * spacing)
+            pause = 0 <= ahead <= MAX_PAUSE_S * self.second
+            if not pause or (self.clock.discontinuous and stands_out):
                 first = outliers[0].packet
-                self.parts.append(_Part(reset, first))
+                self.clock.resets = max(self.clock.resets, len(self.parts))
+                self.parts.append(_Part(first, outliers[0].position, pause))
                 if not self.clock.discontinuous:
                     self.corrupt.clear()
                 # Packet counters do not go on in the next part: the demuxer takes the joint for damage.
@@ -232,6 +264,16 @@ class TimelineBuilder:
                 self.accepted = None
         for stamp in outliers:
             self._extend(stamp)
+
+    def join_pauses(self) -> None:
+        """Takes every jump ahead for a pause."""
+        parts: list[_Part] = []
+        for part in self.parts:
+            if part.after_pause:
+                parts[-1].absorb(part)
+            else:
+                parts.append(part)
+        self.parts = parts
 
     def _extend(self, stamp: _Stamp) -> None:
         if self.accepted is not None:
@@ -265,27 +307,58 @@ def join_timelines(builders: Iterable[TimelineBuilder]) -> dict[int, Timeline | 
     ends: dict[int, list[Fraction]] = {}
     for builder in builders:
         builder.accept_outliers()
-        for part in builder.parts:
+    # A jump ahead in one stream alone is a pause in it.
+    if len({sum(part.after_pause for part in builder.parts) for builder in builders}) > 1:
+        for builder in builders:
+            builder.join_pauses()
+    places = _places(builders)
+    for builder in builders:
+        for part, place in zip(builder.parts, places[builder.stream_index]):
             if part.start is not None:
-                starts.setdefault(part.reset, []).append(builder.seconds(part.start))
-                ends.setdefault(part.reset, []).append(builder.seconds(part.end(builder.nominal_ticks)))
+                starts.setdefault(place, []).append(builder.seconds(part.start))
+                ends.setdefault(place, []).append(builder.seconds(part.end(builder.nominal_ticks)))
     shifts: dict[int, Fraction] = {}
     end: Fraction | None = None
-    for reset in sorted(starts):
-        shifts[reset] = Fraction(0) if end is None else end - min(starts[reset])
-        end = max(ends[reset]) + shifts[reset]
-    return {builder.stream_index: _timeline(builder, shifts) for builder in builders}
+    for place in sorted(starts):
+        shifts[place] = Fraction(0) if end is None else end - min(starts[place])
+        end = max(ends[place]) + shifts[place]
+    return {
+        builder.stream_index: _timeline(
+            builder, [shifts.get(place, Fraction(0)) for place in places[builder.stream_index]]
+        )
+        for builder in builders
+    }
 
 
-def _timeline(builder: TimelineBuilder, shifts: Mapping[int, Fraction]) -> Timeline | None:
+def _places(builders: Sequence[TimelineBuilder]) -> dict[int, list[int]]:
+    """Stream index -> of each of its parts, which recording of the file it belongs to.
+
+    The stream with the most parts counts them; a part of another stream, which may be missing in some, belongs to the
+    recording that begins nearest to it in the file.
+    """
+    if not builders:
+        return {}
+    positions = [part.position for part in max(builders, key=lambda builder: len(builder.parts)).parts]
+    places: dict[int, list[int]] = {}
+    for builder in builders:
+        chosen = places[builder.stream_index] = [0]
+        for part in builder.parts[1:]:
+            after = bisect_left(positions, part.position, lo=1)
+            near = [place for place in (after - 1, after) if 0 < place < len(positions)]
+            nearest = min(near, key=lambda place: abs(positions[place] - part.position))
+            chosen.append(max(chosen[-1] + 1, nearest))
+    return places
+
+
+def _timeline(builder: TimelineBuilder, shifts: Sequence[Fraction]) -> Timeline | None:
     index, packets, keyframes = builder.stream_index, builder.packets, builder.keyframes
     if not packets:
         return None
-    parts = [part for part in builder.parts if part.start is not None]
+    parts = [(part, round(shift / builder.time_base)) for part, shift in zip(builder.parts, shifts)]
+    parts = [(part, shift) for part, shift in parts if part.start is not None]
     if not parts:
         return Timeline(index, Fraction(0), packets * builder.nominal, packets, keyframes, builder.nominal)
-    ticks = [round(shifts[part.reset] / builder.time_base) for part in parts]
-    start = min(part.start + shift for part, shift in zip(parts, ticks) if part.start is not None)
-    end = max(part.end(builder.nominal_ticks) + shift for part, shift in zip(parts, ticks))
-    moved = tuple((part.first_packet, shift) for part, shift in zip(parts, ticks) if shift)
+    start = min(part.start + shift for part, shift in parts if part.start is not None)
+    end = max(part.end(builder.nominal_ticks) + shift for part, shift in parts)
+    moved = tuple((part.first_packet, shift) for part, shift in parts if shift)
     return Timeline(index, builder.seconds(start), builder.seconds(end), packets, keyframes, None, moved)

@@ -22,9 +22,9 @@ AAC_RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_0
 Paint = Callable[[np.ndarray, float], np.ndarray]  # a frame [H, W, 3] uint8 and its time in seconds, painted
 
 
-def transcode(source: str, target: Path, paint: Paint, comment: str = "") -> None:
+def transcode(source: str, target: Path, paint: Paint, audio_track: int = 0, comment: str = "") -> None:
     """Write the video of ``source``, upright and painted, as H.264 and AAC into the MP4 ``target``: same times, same
-    length, same audio; ``comment`` goes into its metadata.
+    length, same audio (``audio_track`` as in ``DecodeOptions``); ``comment`` goes into its metadata.
 
     Raises:
         ItemError: kinds as for decoding.
@@ -32,7 +32,7 @@ def transcode(source: str, target: Path, paint: Paint, comment: str = "") -> Non
         OSError, av.FFmpegError: ``target`` cannot be written.
     """
     errors = DecodeErrors()
-    scan = scan_file(source, source, errors)
+    scan = scan_file(source, source, errors, audio_track)
     timeline = scan.video
     # The frame size has to be known before anything, be it audio, is written.
     first = next(sample_frames(source, source, timeline, [Fraction(0)], errors), None) if timeline else None

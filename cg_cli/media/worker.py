@@ -54,7 +54,10 @@ def _serve(request: dict[str, Any], emit: Callable[[dict[str, Any], np.ndarray],
     path, display_path = request["path"], request["display_path"]
     if request["task"] == "probe":
         return {"event": "done", **asdict(probe_file(path, display_path))}
-    return {"event": "done", **decode_clip(path, display_path, DecodeOptions(**request["options"]), emit)}
+    return {
+        "event": "done",
+        **decode_clip(path, display_path, DecodeOptions(**request["options"]), emit, request["max_bytes"]),
+    }
 
 
 def _error(request: dict[str, Any], kind: str, text: str) -> dict[str, Any]:

@@ -141,4 +141,5 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
         timeout_s=settings.decode_timeout,
         min_frames=settings.min_frames,
         video_pixels=settings.video_pixels,
+        audio_track=settings.audio_track,
     )

@@ -135,6 +135,13 @@ class Settings:
         defaults.MAX_PIXELS, "pixels of a frame at most; one token takes 784", MEDIA, at_least=28 * 28
     )
     audio: bool = _setting(True, "leave the sound out", MEDIA, flag="--no-audio", commands=QUESTIONS)
+    audio_track: int = _setting(
+        0,
+        "which sound track, from 1 on; 0: the one that the file presents first",
+        MEDIA,
+        at_least=0,
+        commands=QUESTIONS,
+    )
     max_new_tokens: int = _setting(256, "length of an answer at most", ANSWER, at_least=1, commands=QUESTIONS)
     temperature: float = _setting(
         0.0, "0: greedy; above: sample", ANSWER, at_least=0, below=100, commands=("ask", "batch")

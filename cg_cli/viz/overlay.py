@@ -65,17 +65,19 @@ def write(path: Path, scene: Scene) -> None:
             safe_path(),
             ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
         ):
-            pool.submit(_render, os.path.abspath(scene.video), temporary, frame_overlay(scene)).result()
+            pool.submit(
+                _render, os.path.abspath(scene.video), temporary, frame_overlay(scene), scene.clip.audio_track or 0
+            ).result()
     except BrokenProcessPool:
         raise CgError(f"cannot draw {path}: the process that decodes {scene.video} died") from None
     except OSError as error:
         raise CgError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _render(source: str, target: Path, overlay: FrameOverlay) -> None:
+def _render(source: str, target: Path, overlay: FrameOverlay, audio_track: int) -> None:
     from cg_cli.media.transcode import transcode
 
     try:
-        transcode(source, target, overlay, comment=MARK)
+        transcode(source, target, overlay, audio_track, comment=MARK)
     except Exception as error:  # PyAV's errors, and those of items, cannot be pickled back to the parent
         raise CgError(f"cannot draw over {source}: {one_line(error)}") from None

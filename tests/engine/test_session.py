@@ -149,3 +149,16 @@ def test_a_pruner_that_reads_the_question_pays_for_each(nano):
     assert [r.answer for r in together(everything)] == [r.answer for r in together(full)]
     total, parts = side[1].latency_s, side[1].latency_s
     assert total.total == pytest.approx(parts.prefill + parts.decode)
+
+
+def test_a_clip_that_is_nearly_all_sound_says_so(session):
+    reading = session.read(CLIP)
+    (whole,) = session.answer(CLIP, QUESTIONS[:1], reading)
+    assert whole.media.audio_track == 1 and not any("are sound" in line for line in whole.warnings)
+    clip = reading.clip
+    tiny = replace(
+        clip, frames=clip.frames[:2, :28, :28], frame_times=clip.frame_times[:2], seconds_per_frame=clip.duration_s / 2
+    )
+    (record,) = session.answer(CLIP, QUESTIONS[:1], replace(reading, clip=tiny))
+    assert record.tokens.audio > 0.9 * (record.tokens.audio + record.tokens.video)
+    assert any("of the clip's tokens are sound" in line for line in record.warnings)

@@ -47,6 +47,38 @@ def headless(path: Path) -> Path:
     return path
 
 
+def encrypted(path: Path, **options: str) -> Path:
+    """Common encryption, as of streaming services."""
+    scheme = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    return write(path, times=steady(2), sound=beeps(2, 48_000), container_options=scheme | options)
+
+
+def scrambled(path: Path) -> Path:
+    """A transport stream with the payload of its packets scrambled, as of pay TV; its tables stay clear."""
+    data = bytearray(write(path, times=steady(2)).read_bytes())
+    for start in range(0, len(data), 188):
+        if 0x100 <= int.from_bytes(data[start + 1 : start + 3], "big") & 0x1FFF < 0x1FFF:
+            data[start + 3] |= 0x80
+    return written(path, bytes(data))
+
+
+def part_of_stream(path: Path, first: bool) -> Path:
+    """The init segment of a fragmented file, or all its media segments without it."""
+    if path.suffix == ".webm":
+        fast = {"deadline": "realtime", "cpu-used": "8"}
+        data, mark = write(path, times=steady(2), codec="libvpx-vp9", codec_options=fast).read_bytes(), b"\x1fC\xb6u"
+        split = data.index(mark)
+    else:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        data = write(path, times=steady(2), container_format="mp4", container_options=options).read_bytes()
+        split = data.index(b"moof") - 4
+    return written(path, data[:split] if first else data[split:])
+
+
 def written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
@@ -109,6 +141,16 @@ CASES = {
     "no_index": (lambda d: headless(d / "headless.mp4"), "unreadable"),
     "only_ftyp": (lambda d: written(d / "ftyp.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2"), "unreadable"),
     "half_mkv_header": (lambda d: written(d / "half.mkv", b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86"), "unreadable"),
+    "cenc": (lambda d: encrypted(d / "cenc.mp4"), "encrypted"),
+    "cenc_fragments": (
+        lambda d: encrypted(d / "cenc_fragments.mp4", movflags="frag_keyframe+empty_moov"),
+        "encrypted",
+    ),
+    "scrambled": (lambda d: scrambled(d / "scrambled.ts"), "encrypted"),
+    "segment": (lambda d: part_of_stream(d / "segment.m4s", False), "unreadable"),
+    "segment_webm": (lambda d: part_of_stream(d / "segment.webm", False), "unreadable"),
+    "init": (lambda d: part_of_stream(d / "init.mp4", True), "unreadable"),
+    "init_webm": (lambda d: part_of_stream(d / "init.webm", True), "unreadable"),
     "huge_png": (lambda d: written(d / "huge.png", huge_png(60_000, 60_000)), "too_large"),
     "large_png": (lambda d: written(d / "large.png", huge_png(20_000, 20_000)), "too_large"),
     "huge_film": (lambda d: huge_film(d / "huge.avi", 60_000, 60_000), "too_large"),
@@ -132,6 +174,21 @@ def test_bad_input_is_one_clear_line(worker, cellar, name):
         line = str(caught.value)
         assert (caught.value.kind, caught.value.stage) == (kind, "media"), line
         assert line.isprintable() and 20 < len(line) < 400 and repr(str(path)) in line and "Traceback" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda d: encrypted(d / "says_cenc.mp4"), "is encrypted"),
+        (lambda d: part_of_stream(d / "says_segment.mp4", False), "cat init.mp4 segment"),
+        (lambda d: part_of_stream(d / "says_segment.webm", False), "without its beginning"),
+        (lambda d: part_of_stream(d / "says_init.mp4", True), "without its segments"),
+        (lambda d: part_of_stream(d / "says_init.webm", True), "only the beginning of a stream"),
+    ],
+)
+def test_the_line_says_what_the_file_is(worker, cellar, make, says):
+    with pytest.raises(ItemError, match=says):
+        worker.decode(make(cellar))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from helpers.media_files import beeps, cut_without_encoding, number_of, steady, write
@@ -118,3 +120,85 @@ def test_priming_and_padding_of_sound_are_not_sound(worker, folder, name, codec,
     path = write(folder / f"primed_{name}", sound=beeps(seconds, rate), sound_codec=codec, sound_rate=rate)
     clip = worker.decode(path)
     assert clip.audio_s == pytest.approx(seconds, abs=0.03) and starts(clip.audio) == pytest.approx(range(4), abs=0.01)
+
+
+def boxes(data: bytearray, start: int, end: int, kind: bytes) -> list[tuple[int, int]]:
+    """(offset, length) of the boxes of a kind among those from ``start`` to ``end``."""
+    spans = []
+    while start < end:
+        length = int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] == kind:
+            spans.append((start, length))
+        start += length
+    return spans
+
+
+def with_edits(source, target, edits: list[list[tuple[float, float]]]):
+    """An mp4 of ours (its index at the end) with other edit lists: of each track (seconds, from media time, -1 for
+    nothing)."""
+    data = bytearray(source.read_bytes())
+    (moov,) = boxes(data, 0, len(data), b"moov")
+    tracks = boxes(data, moov[0] + 8, sum(moov), b"trak")
+    for (track, length), edit in reversed(list(zip(tracks, edits))):
+        ((edts, old),) = boxes(data, track + 8, track + length, b"edts")
+        ((mdia, size),) = boxes(data, track + 8, track + length, b"mdia")
+        ((mdhd, _),) = boxes(data, mdia + 8, mdia + size, b"mdhd")
+        scale = int.from_bytes(data[mdhd + 20 : mdhd + 24], "big")
+        entries = b"".join(
+            struct.pack(">IiI", round(seconds * 1000), round(start * scale) if start >= 0 else -1, 1 << 16)
+            for seconds, start in edit
+        )
+        elst = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edit)) + entries
+        data[edts : edts + old] = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+        for box in (moov[0], track):
+            grown = int.from_bytes(data[box : box + 4], "big") + 8 + len(elst) - old
+            data[box : box + 4] = grown.to_bytes(4, "big")
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "edits", "seconds", "expected"),
+    [
+        ("two", [[(2, 1.08), (1, 5.08)], [(2, 1), (1, 5)]], 3, [31, 43, 56, 68, 131, 143]),
+        ("swapped", [[(1, 5.08), (2, 1.08)], [(1, 5), (2, 1)]], 3, [131, 143, 31, 43, 56, 68]),
+        ("trimmed", [[(3, 0.08)], [(3, 0)]], 3, [6, 18, 31, 43, 56, 68]),
+        ("late_sound", [[(8, 0.08)], [(1, -1), (7, 0)]], 8, [6 + round(12.5 * index) for index in range(16)]),
+    ],
+)
+def test_edit_lists_are_followed(worker, whole, folder, name, edits, seconds, expected):
+    clip = worker.decode(with_edits(whole, folder / f"edits_{name}.mp4", edits))
+    assert clip.complete and clip.warnings == () and clip.duration_s == pytest.approx(seconds, abs=0.05)
+    assert numbers(clip) == pytest.approx(expected, abs=1)
+    first = 1 if name == "late_sound" else 0
+    assert starts(clip.audio) == pytest.approx(np.arange(first, seconds), abs=0.05)
+
+
+def test_a_part_without_sound_keeps_the_others_in_step(worker, folder):
+    loud = write(folder / "loud.ts", times=steady(3), sound=beeps(3, 48_000))
+    mute = write(folder / "mute.ts", times=steady(3))
+    far = write(folder / "far.ts", times=steady(3, start_s=900), sound=beeps(3, 48_000), sound_start_s=900)
+    path = folder / "mixed.ts"
+    path.write_bytes(loud.read_bytes() + mute.read_bytes() + far.read_bytes())
+    clip = worker.decode(path)
+    assert clip.complete and clip.duration_s == pytest.approx(9, abs=0.1)
+    assert starts(clip.audio) == pytest.approx([0, 1, 2, 6, 7, 8], abs=0.06)
+    assert numbers(clip) == pytest.approx([6, 18, 31, 43, 56, 68] * 3, abs=2)
+
+
+def test_a_sparse_transport_stream_is_no_joined_one(worker, folder):
+    times = [1 + index * 12.0 for index in range(12)]
+    slides = write(folder / "slides.ts", times=times, sound=beeps(140, 48_000), sound_start_s=1.0)
+    clip = worker.decode(slides, DecodeOptions(max_frames=36))
+    assert clip.complete and clip.warnings == () and clip.duration_s == pytest.approx(140, abs=13)
+    centres = (np.arange(36) + 0.5) * clip.seconds_per_frame
+    assert numbers(clip) == pytest.approx([min(11, time // 12) for time in centres], abs=0)
+
+
+def test_a_pause_of_the_sound_alone_is_a_pause(worker, folder):
+    times = steady(40, fps=5, start_s=1)
+    path = write(folder / "pause.ts", times=times, sound=beeps(40, 48_000), sound_start_s=1.0, gap=(8.0, 30.0))
+    clip = worker.decode(path)
+    assert clip.duration_s == pytest.approx(40, abs=0.3)
+    assert starts(clip.audio) == pytest.approx([*range(8), *range(30, 40)], abs=0.06)
+    assert len(clip.warnings) == 1 and "missing" in clip.warnings[0]
