@@ -22,6 +22,8 @@ from cg_cli.pruning.stream import TokenStream
 if TYPE_CHECKING:
     from cg_cli.backbones.checkpoint import Checkpoint
 
+QUESTION_BLOCK = 2048  # tokens of questions that are read at once
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -249,7 +251,10 @@ class Backbone(ABC):
             decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
         )
         try:
-            logits = self.extend(question_ids, prefix.next_position, prefix.cache)
+            # In blocks, as the attention of all its tokens to all of them takes memory in the square.
+            for start in range(0, len(question_ids), QUESTION_BLOCK):
+                block = question_ids[start : start + QUESTION_BLOCK]
+                logits = self.extend(block, prefix.next_position + start, prefix.cache)
             first_s = self._generate(
                 state, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
             )

@@ -10,7 +10,7 @@ from cg_cli.errors import ItemError
 
 POISON = "poison"  # type of a failure whose file has killed its worker
 # Types of failures that lie in a file's bytes, which nobody can mend by trying again.
-FOR_GOOD = frozenset({"empty", "not_media", "no_streams", "encrypted"})
+FOR_GOOD = frozenset({"empty", "not_media", "no_streams", "no_track", "encrypted"})
 MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 

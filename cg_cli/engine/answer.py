@@ -32,6 +32,13 @@ def no_words() -> ItemError:
     return ItemError("decode", "the model ended its turn without a word; ask in other words", "empty_answer")
 
 
+def too_long(tokens: int, most: int) -> ItemError:
+    """The error of a question that would leave no room in the model."""
+    return ItemError(
+        "decode", f"the question has {tokens:,} tokens, and {most:,} can be read after this clip", "question_too_long"
+    )
+
+
 def answer(
     record_identity: Mapping[str, str],
     inputs: AnswerInputs,

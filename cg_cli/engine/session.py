@@ -7,13 +7,14 @@ A session knows no model family and no pruner by name, and prints nothing.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cg_cli import media, records
-from cg_cli.backbones.base import Backbone, LayerwisePrefill
+from cg_cli.backbones.base import QUESTION_BLOCK, Backbone, LayerwisePrefill
 from cg_cli.engine import answer, memory, metrics, pipeline
 from cg_cli.engine.inputs import AnswerInputs, Sampling, video_content
 from cg_cli.engine.pipeline import Decoded, Prefilled, Pruned, ignore
@@ -25,6 +26,7 @@ from cg_cli.predictors.lookup import LoadedPredictor
 from cg_cli.pruning.base import Pruner
 
 AUDIO_SHARE = 0.9  # of a clip's tokens, above which it is said
+QUESTION_TOKENS = 1024  # that a question may have, however long the clip is
 
 Record = records.Answer | records.Failure
 
@@ -242,13 +244,49 @@ class _Attempt:
         prefilled = pipeline.prepare(session.backbone, self.clip, session.pruner, self.keep, self.on_stage)
         if session.observer:
             session.observer.pruned(prefilled.pruned)
-        if together and len(questions) > 1 and prefilled.prefix is not None:
-            side_by_side = self._decode_together(prefilled, questions)
+        for group in self._groups(prefilled, list(questions), together):
+            if isinstance(group, records.Failure):
+                yield group
+                continue
+            side_by_side = self._decode_together(prefilled, group) if len(group) > 1 else None
             if side_by_side is not None:
                 yield from side_by_side
-                return
-        for question in list(questions):
-            yield self._decode(prefilled, question)
+            else:
+                yield from (self._decode(prefilled, question) for question in group)
+
+    def _groups(
+        self, prefilled: Prefilled, questions: Sequence[_Question], together: bool
+    ) -> Iterator[list[_Question] | records.Failure]:
+        """``questions`` in order: those that are decoded side by side, and the failure of each that no model could
+        read."""
+        session = self.session
+        left = session.backbone.context_length - math.ceil(prefilled.pruned.stream.next_position)
+        most = max(left - session.sampling.max_new_tokens, QUESTION_TOKENS)
+        packed = together and prefilled.prefix is not None
+        group: list[_Question] = []
+        size = 0
+        for question in questions:
+            failure, tokens = self._check(question, most)
+            if group and (failure or not packed or size + tokens > QUESTION_BLOCK):
+                yield group
+                group, size = [], 0
+            if failure:
+                yield failure
+            else:
+                group.append(question)
+                size += tokens
+        if group:
+            yield group
+
+    def _check(self, question: _Question, most: int) -> tuple[records.Failure | None, int]:
+        """The number of a question's tokens, and its failure if it cannot be read or has more than ``most``."""
+        try:
+            count, _ = pipeline.run_stage(
+                "decode", metrics.CPU, lambda: len(self.session.backbone.question_ids(question.text))
+            )
+        except ItemError as error:
+            return answer.failure(question.identity, error), 0
+        return (answer.failure(question.identity, answer.too_long(count, most)) if count > most else None), count
 
     def _decode_together(self, prefilled: Prefilled, questions: Sequence[_Question]) -> list[Record] | None:
         """The records of all questions; None where one of them may have spoilt it for all, so that apart the others

@@ -70,6 +70,31 @@ def test_a_file_that_cannot_be_read_fails_every_question(session, tmp_path):
     assert [(r.ok, r.error.type, r.attempts) for r in records] == [(False, "not_found", 1)] * 3
 
 
+def test_a_question_that_no_model_could_read_is_refused_alone(session):
+    questions = [QUESTIONS[0], "why " * 20_000, QUESTIONS[1]]
+    records = together(session, questions)
+    assert [r.question for r in records] == questions and [r.ok for r in records] == [True, False, True]
+    assert records[1].error.type == "question_too_long" and "tokens" in records[1].error.message
+    alone = together(session, [QUESTIONS[0]]) + together(session, [QUESTIONS[1]])
+    assert [r.answer for r in (records[0], records[2])] == [r.answer for r in alone]
+
+
+def test_what_is_decoded_together_is_bounded(session, monkeypatch):
+    monkeypatch.setattr("cg_cli.engine.session.QUESTION_BLOCK", 25)  # tokens: two of these questions
+    records = together(session, QUESTIONS)
+    assert [r.answered_together for r in records] == [2, 2, 1]
+    monkeypatch.undo()
+    assert [r.answer for r in records] == [r.answer for r in together(session, QUESTIONS)]
+
+
+def test_a_long_question_is_read_in_blocks_as_at_once(session, monkeypatch):
+    question = "drum " * 40 + QUESTIONS[0]
+    at_once = together(session, [question])[0]
+    monkeypatch.setattr("cg_cli.backbones.base.QUESTION_BLOCK", 7)
+    blocks = together(session, [question])[0]
+    assert at_once.answer == blocks.answer and at_once.tokens == blocks.tokens and at_once.flops == blocks.flops
+
+
 @pytest.mark.parametrize("stage, method", [("prefill", "prefill"), ("decode", "answer_all")])
 def test_out_of_memory_is_tried_again_with_half_of_the_tokens(session, monkeypatch, stage, method):
     monkeypatch.setattr(session.backbone, method, runs_out(getattr(session.backbone, method), [1]))
