@@ -19,6 +19,7 @@ MAX_REORDER_S = 3  # without decoding times: display order differs from stored o
 MAX_REORDER_FRAMES = 16  # or by fewer frames than this (a slideshow)
 MIN_AGREEING = 8  # packets in a row that jumped, from which on the jump is accepted
 CORRUPT_AT_JOINT = 3  # packets next to a reset that may be marked as corrupt
+STRAY_START = 2  # packets before a reset that are no recording of their own
 SPARSE = 4  # times the distance of the packets that follow it: a shorter jump ahead is usual in a sparse stream
 MAX_PAUSE_S = 3600  # a longer jump ahead is another clock, not a pause
 DISCONTINUITY_S = 10  # so is one that is longer than this in a broadcast format, as for ffmpeg
@@ -254,6 +255,11 @@ class TimelineBuilder:
             pause = 0 <= ahead <= MAX_PAUSE_S * self.second
             if not pause or (self.clock.discontinuous and stands_out):
                 first = outliers[0].packet
+                if len(self.parts) == 1 and first - self.parts[0].first_packet <= STRAY_START:
+                    self.errors.read_errors += first - self.parts[0].first_packet
+                    self.parts = []  # the stream's first timestamps were the wrong ones
+                    self.first_key = min(stamp.time for stamp in outliers)
+                pause = pause and bool(self.parts)
                 self.clock.resets = max(self.clock.resets, len(self.parts))
                 self.parts.append(_Part(first, outliers[0].position, pause))
                 if not self.clock.discontinuous:

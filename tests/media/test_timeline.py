@@ -79,3 +79,9 @@ def test_a_raw_stream_is_counted_at_its_rate():
 
 def test_a_stream_without_packets_has_no_timeline():
     assert survey([])[0] is None
+
+
+def test_a_first_timestamp_far_off_is_a_stray():
+    timeline, errors = survey([10**7, *STEADY[1:]])
+    assert (timeline.start, timeline.end, timeline.shifts) == (Fraction(FRAME, 1000), 4, ())
+    assert errors.read_errors == 1
