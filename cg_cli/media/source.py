@@ -1,6 +1,6 @@
 """Opening an untrusted local file: no protocol, no playlist, no device, and one clear line when it is not media.
 
-Runs in the worker process only.
+libav reads in the worker process only; whether there is a file at all, anybody may ask.
 """
 
 from __future__ import annotations
