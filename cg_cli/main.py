@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import inspect
 import io
 import logging
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 # the same cores bring each other down to a tenth; this costs 8 % where there is only one (measured with nano on 2
 # cores).
 SPINS = "5000"
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EBADF, errno.EIO)
 
 app = typer.Typer(
     name="cg",
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``cg``: any error becomes one line on stderr and an exit code."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here or in a worker
+    _stand_in_for_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an answer that its encoding lacks letters for
     show_debug_log()
@@ -103,12 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has left
+        _drop_stdout()  # whoever read our output has left
         code = 1
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            code = _fail_of_a_bug(error)
+        else:
+            _drop_stdout()
+            reason = "it is closed" if error.errno == errno.EBADF else error.strerror
+            code = _fail(f"cannot write {error.filename or 'stdout'}: {reason}", 1)
     except Exception as error:
-        log.debug("the command failed", exc_info=True)
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        code = _fail(f"{message} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
+        code = _fail_of_a_bug(error)
     if code == INTERRUPTED:
         _leave(code)
     sys.exit(code)
@@ -122,6 +130,28 @@ def _leave(code: int) -> None:
         with suppress(OSError):  # its reader may have left
             stream.flush()
     os._exit(code)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Open what whoever started this process has closed (``>&-``), so that no file gets its number: stdin is empty, and
+    what is written to stdout fails when it is flushed."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (until the end)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop_stdout() -> None:
+    """What is still buffered must not be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail_of_a_bug(error: Exception) -> int:
+    log.debug("the command failed", exc_info=True)
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return _fail(f"{message} (a bug in cg; CG_DEBUG=1 shows the traceback)", 1)
 
 
 def _fail(message: str, code: int) -> int:

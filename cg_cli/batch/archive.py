@@ -7,6 +7,7 @@ what is answered stays, failures are tried again, and the lines that the new att
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ from cg_cli.util.outputs import check_output
 BEGINNING = f'{{"schema": "{SCHEMA}"'.encode()  # of every line
 # What people may expect to get by a suffix, and would not.
 OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".xlsx", ".arrow", ".db", ".sqlite", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES)
+REASONS = {errno.EPIPE: "whoever read it has left", errno.EBADF: "it is closed"}  # why a stream takes no record
 SYNC_S = 5.0  # seconds of records that a power failure may take
 
 
@@ -237,7 +239,7 @@ class Stream:
             self._file.write(b"".join(to_line(record).encode() + b"\n" for record in records))
             self._file.flush()
         except OSError as error:
-            reason = "whoever read it has left" if isinstance(error, BrokenPipeError) else error.strerror
+            reason = REASONS.get(error.errno or 0, error.strerror)
             with contextlib.suppress(OSError, ValueError):  # what is still buffered must not be tried again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
             raise CgError(f"cannot write {self._name}: {reason}") from error

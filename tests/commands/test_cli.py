@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -309,3 +310,33 @@ def test_training_a_predictor_refuses_what_cannot_work(cg, tmp_path):
     ):
         code, out, err = cg("train-predictor", *arguments, "--model", "nano")
         assert code == 2 and out == "" and reason in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments, redirections, code, line",
+    [
+        ("--version", ">&-", 1, "cannot write stdout: it is closed"),
+        ("config", ">&-", 1, "cannot write stdout: it is closed"),
+        ("config", ">/dev/full", 1, "cannot write stdout: No space left on device"),
+        ("ask {clip} - --model nano", "<&-", 4, "no question on stdin: nothing to do"),
+        ("batch - --question what -o o.jsonl --model nano", "<&-", 4, "stdin: nothing in it: nothing to do"),
+        ("ask {clip} --model nano --quiet", ">/dev/full", 1, "cannot write stdout: No space left on device"),
+        ("ask {clip} --model nano --quiet", ">&-", 1, "cannot write stdout: it is closed"),
+        ("batch {clip} --question what -o - --model nano --quiet", ">&-", 1, "cannot write stdout: it is closed"),
+        ("ask {clip} {clip} what", "", 2, "{clip} is a file, not a question: `cg batch` asks about several videos"),
+        ("ask gone.mp4 what --model nano", "", 3, "'gone.mp4' does not exist: check the name"),
+    ],
+)
+def test_closed_and_full_streams_and_wrong_names_are_one_line(clip, tmp_path, arguments, redirections, code, line):
+    command = f"{sys.executable} -m cg_cli {arguments.format(clip=shlex.quote(clip))} {redirections}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (code, f"cg: error: {line.format(clip=clip)}\n")
+
+
+def test_records_are_written_with_all_streams_closed(clip, tmp_path):
+    command = (
+        f"{sys.executable} -m cg_cli batch {shlex.quote(clip)} --question what -o o.jsonl --model nano >&- <&- 2>&-"
+    )
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=120).returncode == 0
+    (record,) = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    assert record["ok"]
