@@ -94,8 +94,10 @@ class TrainingProgress:
 
     def checked(self, step: int, figures: dict[str, float]) -> None:
         if not self.reporter.quiet:
+            from cg_cli.predictors.publish import recall_in_words  # torch comes with it, as with the training
+
             cosine = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
-            recall = f"recall@1 {figures['recall_at_1']:.1%} (chance {figures['chance']:.1%})"
+            recall = f"recall@1 {recall_in_words(figures)} (chance {figures['chance']:.1%})"
             self.reporter.line(f"step {step}", f"{cosine}, {recall}")
 
 

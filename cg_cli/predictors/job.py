@@ -43,11 +43,6 @@ def check(videos: Sequence[Path], out: Path, *, shuffled: bool, publish_to: Path
         UsageError: no video, too few of them, or a file or folder that must not be written.
     """
     paths = corpus.find_videos(videos)
-    if len(paths) < training.MIN_CLIPS:
-        raise UsageError(
-            f"{len(paths)} video{'s' * (len(paths) != 1)} are too few to learn from: at least "
-            f"{training.MIN_CLIPS} with sound and picture are needed"
-        )
     check_output("-o", out, inputs=paths, is_ours=files.is_predictor)
     if publish_to and shuffled:
         raise UsageError(
@@ -56,6 +51,11 @@ def check(videos: Sequence[Path], out: Path, *, shuffled: bool, publish_to: Path
         )
     if publish_to:
         publish.check(publish_to)
+    if len(paths) < training.MIN_CLIPS:
+        raise UsageError(
+            f"{len(paths)} video{'s' * (len(paths) != 1)} are too few to learn from: at least "
+            f"{training.MIN_CLIPS} with sound and picture are needed"
+        )
     return paths
 
 

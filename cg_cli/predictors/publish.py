@@ -4,6 +4,7 @@ people."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cg_cli.util.atomic import write_atomic
 from cg_cli.util.hashing import file_sha256
 
 README = "README.md"
+FEW_CLIPS = 10  # to choose among, below which a share of hits says nothing
 
 
 def check(folder: Path) -> None:
@@ -53,13 +55,21 @@ def write(weights: Path, metadata: PredictorMetadata, folder: Path) -> None:
         raise CgError(f"cannot write {folder}: {error.strerror}; the predictor itself is in {weights}") from error
 
 
+def recall_in_words(figures: Mapping[str, float]) -> str:
+    """Recall with the number of clips to choose among, and as a share only where these are enough for one."""
+    clips = round(1 / figures["chance"])
+    if clips < FEW_CLIPS:
+        return f"too few to tell ({clips} clips to choose among)"
+    return f"{figures['recall_at_1']:.1%} among {clips} clips"
+
+
 def model_card(metadata: PredictorMetadata, name: str) -> str:
     """The README of a published predictor; its figures are those that training measured."""
     source = models.source(metadata.backbone)
     base = f"base_model: {source}\n" if REPOSITORY.fullmatch(source) else ""
     figures = metadata.validation
     cosine, shuffled = f"{figures['cosine']:.4f}", f"{figures['cosine_shuffled']:.4f}"
-    recall, chance = f"{figures['recall_at_1']:.1%}", f"{figures['chance']:.1%}"
+    recall, chance = recall_in_words(figures), f"{figures['chance']:.1%}"
     return f"""---
 {base}tags:
 - video-question-answering

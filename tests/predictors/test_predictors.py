@@ -10,7 +10,7 @@ import torch
 from helpers.synthetic_stream import make_stream
 
 from cg_cli.errors import ItemError, UsageError
-from cg_cli.predictors import corpus, files, training
+from cg_cli.predictors import corpus, files, publish, training
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
@@ -178,3 +178,10 @@ def test_videos_are_found_in_folders_each_once(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no video"):
         corpus.find_videos([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    "clips, words", [(2, "too few to tell (2 clips"), (9, "too few"), (10, "100.0% among 10 clips")]
+)
+def test_recall_on_few_clips_is_no_share(clips, words):
+    assert publish.recall_in_words({"recall_at_1": 1.0, "chance": 1 / clips}).startswith(words)
