@@ -98,7 +98,7 @@ class TrainingProgress:
 
             cosine = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
             recall = f"recall@1 {recall_in_words(figures)} (chance {figures['chance']:.1%})"
-            self.reporter.line(f"step {step}", f"{cosine}, {recall}")
+            self.reporter.timed(f"step {step}", f"{cosine}, {recall}")
 
 
 def print_trained(reporter: Reporter, out: Path, report: Report, folder: Path | None) -> None:
