@@ -87,7 +87,9 @@ def test_drawing_over_a_film_imports_nothing_from_the_current_folder(tmp_path, m
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'flag')!r}, 'w')")
     monkeypatch.setattr(overlay, "frame_overlay", lambda scene: None)
     with pytest.raises(CgError, match=r"cannot draw over .*missing\.mp4"):
-        overlay.write(tmp_path / "out.mp4", SimpleNamespace(grids=1, video="missing.mp4"))
+        overlay.write(
+            tmp_path / "out.mp4", SimpleNamespace(grids=1, video="missing.mp4", clip=SimpleNamespace(audio_track=1))
+        )
     assert not (tmp_path / "flag").exists() and "PYTHONSAFEPATH" not in os.environ
 
 

@@ -144,7 +144,7 @@ def test_failures_of_questions_that_differ_in_their_choices_stay_apart(work):
     rows = [{"video": "clips/broken.mp4", "question": "?", "choices": texts} for texts in (["a", "b"], ["c", "d"])]
     (work / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for attempts in (1, 2):
-        assert cg(work, "m.jsonl", "-o", "o.jsonl")[0] == 3
+        assert cg(work, "m.jsonl", "-o", "o.jsonl", "--retry")[0] == 3
         made = lines(work / "o.jsonl")
         assert [(r["choices"], r["attempts"]) for r in made] == [(["a", "b"], attempts), (["c", "d"], attempts)]
 
@@ -294,7 +294,8 @@ def test_twenty_kills_lose_nothing_and_duplicate_nothing(tmp_path):
             assert sorted(map(told, lines(out)), key=str) == sorted(map(told, whole), key=str)
             out.unlink()
             before = 0
-    assert cg(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")[0] == 3
+    # 3 if this run is the one that meets the broken file, 0 if that was set aside before.
+    assert cg(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")[0] in (0, 3)
     assert sorted(map(told, lines(out)), key=str) == sorted(map(told, whole), key=str)
     listed = lambda: subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     wait_until(lambda: str(tmp_path) not in listed())  # no process is left behind
