@@ -23,6 +23,8 @@ from cg_cli.backbones.qwen3_omni import model as qwen3_omni
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
 
+pytestmark = pytest.mark.slow
+
 NEW = 12
 TOLERANCE = 1e-4  # on logits with a standard deviation of some units; expert outputs add up in another order
 QUESTION = "What do you see?"

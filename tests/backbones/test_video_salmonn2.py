@@ -29,6 +29,8 @@ from cg_cli.backbones.video_salmonn2.model import INFERENCE, TRAINING, prefix_la
 from cg_cli.errors import UsageError
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 
+pytestmark = pytest.mark.slow
+
 NEW = 12
 TOLERANCE = 1e-4
 QUESTION = "What do you see?"

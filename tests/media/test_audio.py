@@ -6,6 +6,8 @@ from helpers.media_files import beeps, steady, write
 
 from cg_cli.media import SAMPLE_RATE, DecodeOptions
 
+pytestmark = pytest.mark.slow
+
 
 def starts(audio: np.ndarray) -> np.ndarray:
     """Seconds at which a beep begins after at least 0.3 s of silence."""
