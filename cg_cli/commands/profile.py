@@ -10,7 +10,7 @@ import typer
 
 from cg_cli.commands import parameters
 from cg_cli.commands.parameters import argument, option, with_settings
-from cg_cli.errors import SOME_FAILED, UsageError
+from cg_cli.errors import SOME_FAILED, NothingToDo, UsageError
 from cg_cli.settings.table import Settings
 
 KEEPS = "1,.65,.45,.35,.25,.15,.10"
@@ -105,6 +105,10 @@ def profile(
         collected = Collected([], [])
     report.check_folder(out, inputs=[*(inputs or []), *(item.video for item in collected.items)])
     reporter = Reporter(quiet=quiet)
+    if not collected.items and synthetic_s is None:
+        for fault in collected.faults:
+            reporter.line("error", fault)
+        raise NothingToDo("no clip is left to measure on: nothing to do")
     if weights == "trained":
         models.fetch(settings, reporter.note)
     with profiling(reporter) as listener:

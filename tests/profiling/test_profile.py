@@ -321,6 +321,12 @@ def test_what_cannot_be_measured_is_one_line(cg, arguments, message):
     assert code == 2 and message in err and not out
 
 
+def test_a_manifest_of_bad_rows_loads_no_model(cg, tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"video": 5}\n')
+    code, out, err = cg("profile", str(tmp_path / "m.jsonl"), "--model", "nano")
+    assert code == 4 and not out and "m.jsonl:1" in err and "nothing to do" in err and "weights" not in err
+
+
 def test_rows_of_a_cell_without_times_are_empty():
     (lines,) = [measured({BASELINE.name: [], HALF.name: []}, {BASELINE.name: [True] * 3, HALF.name: [True] * 3})]
     profile = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
