@@ -42,7 +42,7 @@ def ask(
     from cg_cli import viz
     from cg_cli.console.answers import answering, print_summary
     from cg_cli.console.reporter import Reporter
-    from cg_cli.media.source import open_file
+    from cg_cli.media.opening import open_file
     from cg_cli.settings import models
 
     viz.check(show or [], inputs=[video])

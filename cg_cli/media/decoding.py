@@ -22,8 +22,9 @@ from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import Scan, is_cover, scan_file
 from cg_cli.media.frames import Resizer, refuse_oversize, sample_frames
 from cg_cli.media.metadata import Probe, StreamInfo
+from cg_cli.media.opening import media_error
 from cg_cli.media.sizes import fit_size, frame_count, slot_centres
-from cg_cli.media.source import media_error, open_media
+from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 from cg_cli.util.text import one_line
 

@@ -15,7 +15,8 @@ from av.stream import Disposition
 
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.integrity import declares_length, is_scrambled, is_truncated
-from cg_cli.media.source import media_error, open_file, open_media
+from cg_cli.media.opening import media_error, open_file
+from cg_cli.media.source import open_media
 from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
 
 MAX_READ_ERRORS = 64  # in a row, before the rest of the file is given up

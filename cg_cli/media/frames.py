@@ -22,9 +22,10 @@ from cg_cli.errors import ItemError
 from cg_cli.media import color
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import alpha_decoder, decode_packet, demux_packets, timeline_packets, use_one_thread
+from cg_cli.media.opening import media_error
 from cg_cli.media.side_data import side_data
 from cg_cli.media.sizes import Orientation, displayed_size
-from cg_cli.media.source import media_error, open_media
+from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 
 MAX_SIDE = 8192  # pixels

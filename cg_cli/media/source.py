@@ -1,13 +1,11 @@
 """Opening an untrusted local file: no protocol, no playlist, no device, and one clear line when it is not media.
 
-libav reads in the worker process only; whether there is a file at all, anybody may ask.
+Runs in the worker process only.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import av
 from cg_cli.errors import ItemError
 from cg_cli.media.integrity import whole_boxes_size
 from cg_cli.media.matroska import Patch, joining_patches
+from cg_cli.media.opening import media_error, open_file
 
 # Self-contained formats. Whatever can name other files or hosts (hls, concat, dash, sdp, image2, imf) or takes any
 # text for video (tty) stays out.
@@ -33,53 +32,10 @@ FORMATS = [
 ]  # fmt: skip
 NO_PROTOCOL = "none"  # names no protocol, so libav itself can open nothing
 READ_BLOCK = 1 << 18  # bytes; PyAV's 32 KiB costs a Python call each
-URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 EBML_MARK = b"\x1aE\xdf\xa3"  # begins a Matroska file
 CLUSTER_MARK = b"\x1fC\xb6u"  # begins a cluster of one, as in a segment of a stream
 SEGMENT_BOXES = (b"styp", b"sidx", b"moof", b"emsg", b"prft")  # begin a segment of an mp4
 SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"RIFF"), (0, b"OggS"), (0, b"fLaC"))
-
-
-def quote(path: str) -> str:
-    """A file name for a one-line message: quoted, with control characters escaped."""
-    return repr(path)
-
-
-def media_error(kind: str, path: str, text: str) -> ItemError:
-    """The error of stage "media" about ``path`` as given by the user."""
-    return ItemError("media", f"{quote(path)} {text}", kind)
-
-
-def open_file(path: str, display_path: str) -> BinaryIO:
-    """Opens a regular file for reading, unbuffered; ``display_path`` is its name in messages.
-
-    Raises:
-        ItemError: kind not_found, is_directory, not_a_file, empty or unreadable.
-    """
-    try:
-        if not display_path:
-            raise FileNotFoundError
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise media_error(
-                "is_directory", display_path, "is a directory: name a file in it, or give the directory to `cg batch`"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise media_error(
-                "not_a_file", display_path, "is a pipe, socket or device: copy it to a regular file first"
-            )
-        # Not blocking: the file may have become a pipe since.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        remedy = ": only local files are read, so download it first" if URL.match(display_path) else ": check the name"
-        raise media_error("not_found", display_path, f"does not exist{remedy}") from None
-    except OSError as error:
-        raise media_error("unreadable", display_path, f"cannot be opened: {error.strerror}") from None
-    file = open(descriptor, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
-    if not os.fstat(descriptor).st_size:
-        file.close()
-        raise media_error("empty", display_path, "is empty (0 bytes): copy or download it again")
-    return file
 
 
 class _NamedFile:

@@ -18,7 +18,7 @@ import numpy as np
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.decoding import decode_clip, probe_file
-from cg_cli.media.source import media_error
+from cg_cli.media.opening import media_error
 from cg_cli.util.ipc import send, serve
 
 MEMORY_LIMIT = 1 << 30  # bytes of writable memory; a decoder that asks for more gets an error, not the machine's swap
