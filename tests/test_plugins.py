@@ -124,7 +124,7 @@ def test_a_package_brings_a_pruner_a_backbone_and_a_benchmark(tmp_path: Path, ac
 
 
 def test_a_pruner_that_raises_costs_its_own_items_and_cells_alone(tmp_path: Path, acme):
-    clips = [str(SAMPLES / "drum.mp4"), str(SAMPLES / "dog.mp4")]
+    clips = [str(SAMPLES / "drum.mp4")]
     batch = ("batch", *clips, "--question", "What?", "--model", "nano", "--pruner", "acme-broken", "-o", "out.jsonl")
     for _ in range(2):  # the second run tries both again: nothing is poison
         done = acme(*batch)
@@ -137,11 +137,11 @@ def test_a_pruner_that_raises_costs_its_own_items_and_cells_alone(tmp_path: Path
     done = acme(*profile, "-o", "out", "--quiet")
     assert done.returncode == 3 and "acme-broken 0.5" in done.stderr and "saliency" in done.stderr, done.stderr
     result = json.loads(done.stdout)
-    assert [cell["pruner"] for cell in result["cells"]] == ["none", "random"] and result["compared_clips"] == 2
+    assert [cell["pruner"] for cell in result["cells"]] == ["none", "random"] and result["compared_clips"] == 1
 
     measurements = tmp_path / "out" / "measurements.jsonl"
     lines = measurements.read_text().splitlines()
-    measurements.write_text("\n".join([lines[0], "[1, {", lines[1]]) + "\n")  # an editor's slip
+    measurements.write_text("\n".join(["[1, {", *lines]) + "\n")  # an editor's slip
     done = acme(*profile, "-o", "out")
     assert json.loads(done.stdout.splitlines()[-1])["cells"][1]["tokens"] == result["cells"][1]["tokens"]
     assert "damaged lines are measured again, 1 of them" in done.stderr
