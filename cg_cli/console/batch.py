@@ -27,9 +27,13 @@ def watching(reporter: Reporter) -> Iterator[BatchProgress]:
     bar = None
     if reporter.err.is_terminal and not reporter.quiet:
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=8),
-            TimeRemainingColumn(compact=True),            console=reporter.err, transient=True,
-        )  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),
+            TimeRemainingColumn(compact=True),
+            console=reporter.err,
+            transient=True,
+        )
     watch = BatchProgress(reporter, bar)
     if bar is None:
         yield watch

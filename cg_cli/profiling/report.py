@@ -17,6 +17,7 @@ from cg_cli.profiling.plots import lines
 from cg_cli.profiling.summary import QUESTIONS
 from cg_cli.settings.table import NO_PRUNER
 from cg_cli.util.atomic import write_atomic
+from cg_cli.util.bounded import read_json
 from cg_cli.util.outputs import check_output
 
 SCHEMA = "cg.profile/1"
@@ -40,9 +41,12 @@ def check_folder(out: Path, inputs: Iterable[str | Path] = ()) -> None:
 def _has_profile(folder: Path) -> bool:
     """Whether a profile has written into a folder before."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        if json.loads((folder / "profile.json").read_text(encoding="utf-8")).get("schema") == SCHEMA:
+        if read_json(folder / "profile.json").get("schema") == SCHEMA:
             return True
-    with contextlib.suppress(OSError, ValueError), (folder / MEASUREMENTS).open("rb") as file:
+    measurements = folder / MEASUREMENTS
+    if not measurements.is_file():  # a FIFO would be waited for
+        return False
+    with contextlib.suppress(OSError, ValueError), measurements.open("rb") as file:
         first = file.readline()
         return not first or {"recipe", "clip", "cells"} <= set(json.loads(first))
     return False

@@ -104,9 +104,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     listener.loaded(facts)
 
     # 2. what is missing, clip by clip
-    recipe = {name: value for name, value in facts.items() if name != "predictors"} | {
-        "form": FORM
-    }  # they go with their cells
+    recipe = {"form": FORM} | {name: value for name, value in facts.items() if name != "predictors"}  # those: by cell
     lines = _Lines(
         profile.out / MEASUREMENTS,
         hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],

@@ -43,11 +43,12 @@ def check_output(
             continue
         if same:
             raise UsageError(f"{option} {path} is an input of this run ({source}): name another file")
-    if path.is_file() and not _judged(path, is_ours):
+    if path.is_file() and not is_replaceable(path, is_ours):
         raise UsageError(f"{option} {path} exists, and cg did not write it: name another file, or move that one away")
 
 
-def _judged(path: Path, is_ours: Callable[[Path], bool]) -> bool:
+def is_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> bool:
+    """Whether an existing file may be written over: ``is_ours`` says so, and it can be read at all."""
     try:
         return is_ours(path)
     except (OSError, ValueError):

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cg_cli.errors import CgError, UsageError
-from cg_cli.util.outputs import check_output
+from cg_cli.util.outputs import check_output, is_replaceable
 
 if TYPE_CHECKING:
     from cg_cli.viz.scene import Scene
 
 ENDS = 1 << 20  # bytes at either end of a picture or film in which MARK is
 FORMS = {".png": "sheet", ".mp4": "overlay", ".html": "page", ".npz": "data", ".json": "data"}
-
-
 MARK = "made by cg: what was kept"  # in every file, so that it may be written over
 
 
@@ -46,6 +44,6 @@ def is_ours(path: Path) -> bool:
 
 def write(path: Path, scene: Scene) -> None:
     """Draw ``scene`` into a file. CgError if that cannot be done, or the file is somebody else's."""
-    if path.is_file() and not is_ours(path):
+    if path.is_file() and not is_replaceable(path, is_ours):
         raise CgError(f"cannot write {path}: it exists, and cg did not write it")
     importlib.import_module(f".{FORMS[path.suffix.lower()]}", __name__).write(path, scene)
