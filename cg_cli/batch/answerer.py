@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,16 @@ class Answerer:
 
         return self.session.read(job.video, decode)
 
-    def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Sequence[Record]:
-        """A record for each question of ``job``, in order. Never raises for a fault of the item."""
-        folder = self.settings.show_dir
-        recorder = None
-        if folder:
-            from cg_cli.viz.recorder import Recorder
+    def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Iterator[Record]:
+        """A record for each question of ``job``, in order, as each is answered; with ``show_dir`` once all are, since
+        a record names its sheet. Never raises for a fault of the item."""
+        answer = lambda: self.session.answer(
+            job.video, job.questions, reading, together=job.together, on_stage=on_stage
+        )
+        if not self.settings.show_dir:
+            yield from answer()
+            return
+        from cg_cli.viz.recorder import Recorder, sheet
 
-            self.session.observer = recorder = Recorder(self.session.backbone.frame_multiple)
-        answers = self.session.answer(job.video, job.questions, reading, together=True, on_stage=on_stage)
-        records = list(answers)
-        if folder and recorder:
-            from cg_cli.viz.recorder import sheet
-
-            return sheet(recorder, Path(folder), job.video, records)
-        return records
+        self.session.observer = recorder = Recorder(self.session.backbone.frame_multiple)
+        yield from sheet(recorder, Path(self.settings.show_dir), job.video, list(answer()))

@@ -16,11 +16,15 @@ MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 @dataclass(frozen=True)
 class Job:
-    """A file and questions about it; ``number`` tells it from other jobs of the run."""
+    """A file and questions about it; ``number`` tells it from other jobs of the run.
+
+    ``together``: the questions are decoded side by side, as far as that works.
+    """
 
     number: int
     video: str
     questions: tuple[str, ...]
+    together: bool = True
 
     def to_message(self) -> dict[str, Any]:
         """As plain data, for another process."""
@@ -28,7 +32,7 @@ class Job:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
-        return cls(message["number"], message["video"], tuple(message["questions"]))
+        return cls(message["number"], message["video"], tuple(message["questions"]), message["together"])
 
 
 def poisoned(stage: str, message: str) -> ItemError:

@@ -25,6 +25,7 @@ from cg_cli.settings.table import Settings
 from cg_cli.util.ipc import Reader, send, start
 
 LOOK_S = 0.2  # seconds until a request to stop is noticed
+MAX_POISONED = 3  # questions of one clip that may kill a worker, until the rest of them are poison, too
 MAX_IDLE_DEATHS = 3  # workers that may die one after another without having begun anything
 STOP_TIMEOUT_S = 5.0
 LAST_WORDS = 2000  # bytes of a dead worker's stderr that are looked at
@@ -32,15 +33,21 @@ LAST_WORDS = 2000  # bytes of a dead worker's stderr that are looked at
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the job with this ``number``: its records, or the error that it ended in.
+    """News of the job with this ``number``.
 
-    ``waited_s`` is how long the model had nothing to do before it, ``worked_s`` how long it took, ``read_s`` how long
-    decoding took.
+    Attributes:
+        records: of its next questions, in order.
+        error: what the question after those ended in; once the job is ``done``, all that are left.
+        done: there is no more to come.
+        waited_s: how long the model had nothing to do before the job.
+        worked_s: how long the model was at it.
+        read_s: how long decoding took.
     """
 
     number: int
     records: tuple[Record, ...] = ()
     error: ItemError | None = None
+    done: bool = True
     waited_s: float = 0.0
     worked_s: float = 0.0
     read_s: float = 0.0
@@ -48,8 +55,13 @@ class Outcome:
 
 @dataclass
 class _Task:
+    """A job, how many of its questions are settled, how many workers have died at it, and how many of its questions are
+    poison."""
+
     job: Job
+    settled: int = 0
     deaths: int = 0
+    poisoned: int = 0
 
 
 class _Worker:
@@ -148,7 +160,7 @@ class Pool:
                 return message
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
-        """The outcomes of ``jobs``, numbered as they come, each once, in the order in which they are done."""
+        """What becomes of ``jobs``, numbered as they come: the records of each in order, its end once."""
         tasks = (_Task(job) for job in jobs)
         while self._feed(tasks):
             slot, message = self._next()
@@ -211,11 +223,14 @@ class Pool:
                 worker.current, worker.stage = message["number"], "encode"
             case {"event": "stage"}:
                 worker.stage = message["stage"]
+            case {"event": "record"}:
+                worker.tasks[message["number"]].settled += 1
+                yield Outcome(message["number"], (from_line(message["record"]),), done=False)
             case {"event": "done"}:
                 self._idle_deaths, worker.current = 0, None
                 del worker.tasks[message["number"]]
                 timing = {name: message[name] for name in ("waited_s", "worked_s", "read_s")}
-                yield Outcome(message["number"], tuple(map(from_line, message["records"])), **timing)
+                yield Outcome(message["number"], **timing)
 
     def _on_worker_exit(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
         """A worker ended: the task that its model was at has one attempt less, the others wait for the next worker."""
@@ -227,12 +242,9 @@ class Pool:
         blamed = None if worker.current is None else worker.tasks.pop(worker.current, None)
         self._again.extend(worker.tasks.values())
         if blamed:
-            blamed.deaths += 1
-            if blamed.deaths < MAX_ATTEMPTS:
-                self._again.append(blamed)
-            else:
-                killed = f"{blamed.job.video!r} killed its worker on {device} ({cause})"
-                yield Outcome(blamed.job.number, error=poisoned(worker.stage, killed))
+            yield from self._blame(
+                blamed, worker.stage, f"{blamed.job.video!r} killed its worker on {device} ({cause})"
+            )
         else:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
@@ -241,3 +253,25 @@ class Pool:
                     f"see CG_DEBUG=1 cg ask on one file"
                 )
         self._start(slot)
+
+    def _blame(self, task: _Task, stage: str, killed: str) -> Iterator[Outcome]:
+        """``task`` killed its worker in ``stage``: it is tried again, and poison the second time.
+
+        A worker that dies while it decodes may have died of one question: they are asked one by one then, and the one
+        that kills it again is poison alone.
+        """
+        number, left = task.job.number, task.job.questions[task.settled :]
+        task.deaths += 1
+        # With pictures, records come at the end of a clip: which question is in work is not known.
+        in_decode = stage == "decode" and len(left) > 1 and not self.settings.show_dir
+        if not left:  # it has answered all of them, and died before it could say so
+            yield Outcome(number)
+        elif task.deaths < MAX_ATTEMPTS or (in_decode and task.job.together):
+            job = replace(task.job, questions=left, together=not in_decode)
+            self._again.append(replace(task, job=job, settled=0))
+        elif not in_decode or task.poisoned + 1 >= MAX_POISONED:
+            yield Outcome(number, error=poisoned(stage, killed))
+        else:
+            yield Outcome(number, error=poisoned(stage, killed), done=False)
+            job = replace(task.job, questions=left[1:])
+            self._again.append(replace(task, job=job, settled=0, deaths=task.deaths - 1, poisoned=task.poisoned + 1))

@@ -62,7 +62,7 @@ class Actor:
             error = poisoned("decode", f"{job.video!r} killed its Ray actor")
             return json.dumps({"number": number, "error": [error.stage, str(error), error.kind]})
         reading = self.answerer.read(job, self.worker)
-        records = self.answerer.answer(job, reading)
+        records = list(self.answerer.answer(job, reading))
         ray.get(self.ledger.end.remote(number))
         return json.dumps(
             {"number": number, "records": [to_line(record) for record in records], "read_s": reading.seconds}

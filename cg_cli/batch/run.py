@@ -92,16 +92,20 @@ class Totals:
     seconds: float = 0.0  # wall clock since the model was loaded
     errors: dict[str, int] = field(default_factory=dict)  # failures of this run by type
 
-    def add(self, done: Sequence[Record], outcome: Outcome | None) -> None:
-        """Count the records of one clip, and what its job took; None for a copy, which took nothing."""
-        self.clips_done += 1
-        answers = [record for record in done if isinstance(record, Answer)]
-        self.answered += len(answers)
-        self.failed += len(done) - len(answers)
-        self.clips_failed += len(answers) < len(done)
+    def add(self, done: Sequence[Record]) -> None:
+        """Count records."""
         for record in done:
             if isinstance(record, Failure):
+                self.failed += 1
                 self.errors[record.error.type] = self.errors.get(record.error.type, 0) + 1
+            else:
+                self.answered += 1
+
+    def add_clip(self, done: Sequence[Record], outcome: Outcome | None) -> None:
+        """Count a clip with all of its records, and what its job took; None for a copy, which took nothing."""
+        self.clips_done += 1
+        answers = [record for record in done if isinstance(record, Answer)]
+        self.clips_failed += len(answers) < len(done)
         if outcome is None:
             return
         self.waited_s += outcome.waited_s if self.clips_done > 1 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cg_cli import records
@@ -12,6 +12,7 @@ from cg_cli.batch.archive import Sink
 from cg_cli.batch.history import about
 from cg_cli.batch.job import MAX_ATTEMPTS, Job
 from cg_cli.engine.inputs import AnswerInputs, conditions, video_content
+from cg_cli.errors import ItemError
 from cg_cli.evals.matching import right
 from cg_cli.questions import Item, Question
 from cg_cli.records import Answer, Failure, Record
@@ -28,6 +29,19 @@ class _Open:
     item: Item
     questions: tuple[Question, ...]
     keys: tuple[str, ...]
+
+    def part(self, first: int, last: int) -> _Open:
+        """The questions from ``first`` until before ``last``."""
+        return replace(self, questions=self.questions[first:last], keys=self.keys[first:last])
+
+
+@dataclass
+class _InWork:
+    """A job that an engine has, and the records of its first questions as they came and as they were written."""
+
+    work: _Open
+    made: list[Record] = field(default_factory=list)
+    written: list[Record] = field(default_factory=list)
 
 
 @dataclass
@@ -46,7 +60,7 @@ class Work:
     listener: Listener
     keys: set[str] = field(default_factory=set)
     _choices: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))  # by key
-    _in_work: dict[int, _Open] = field(default_factory=dict)
+    _in_work: dict[int, _InWork] = field(default_factory=dict)
     _pending: dict[str, int] = field(default_factory=dict)  # number of the job that answers a key
     _copies: dict[int, list[_Open]] = field(default_factory=lambda: defaultdict(list))  # that wait for a job
 
@@ -72,29 +86,30 @@ class Work:
                 continue
             own = self._without_copies(open_questions)
             if own.questions:
-                self._in_work[number] = own
+                self._in_work[number] = _InWork(own)
                 self._pending.update(dict.fromkeys(own.keys, number))
                 yield Job(number, item.video, tuple(question.text for question in own.questions))
                 number += 1
 
     def settle(self, outcome: Outcome) -> None:
-        """Write the records of a job, and those of the copies that waited for it."""
-        done = self._in_work.pop(outcome.number)
+        """Write what a job has made, and, once it is done, the records of the copies that waited for it."""
+        job = self._in_work[outcome.number]
+        before = len(job.made)
+        job.made += outcome.records
         if outcome.error:
-            error, video = outcome.error, done.item.video
-            identities = [{"key": key, "video": video, "question": q.text} for key, q in zip(done.keys, done.questions)]
-            made: Sequence[Record] = [
-                records.failure(identity, error.stage, error.kind, str(error), attempts=MAX_ATTEMPTS)
-                for identity in identities
-            ]
-        else:
-            made = outcome.records
-        for key in done.keys:
+            last = len(job.work.keys) if outcome.done else len(job.made) + 1
+            job.made += _failures(job.work.part(len(job.made), last), outcome.error)
+        job.written += self._write(job.work.part(before, len(job.made)), job.made[before:])
+        if not outcome.done:
+            self.listener.settled(self.totals)
+            return
+        del self._in_work[outcome.number]
+        for key in job.work.keys:
             self._pending.pop(key, None)
-        self._write(done, made, outcome)
-        by_key = dict(zip(done.keys, made))
+        self._end(job.work.item, job.written, outcome)
+        by_key = dict(zip(job.work.keys, job.made, strict=True))
         for copy in self._copies.pop(outcome.number, []):
-            self._write(copy, [_copy_of(by_key[key], copy.item.video) for key in copy.keys])
+            self._end(copy.item, self._write(copy, [_copy_of(by_key[key], copy.item.video) for key in copy.keys]))
 
     def covers(self, record: Mapping[str, Any]) -> bool:
         """Whether a record answers a question of this run: other choices than any of it has make another question."""
@@ -131,16 +146,21 @@ class Work:
         for number, pairs in waiting.items():
             self._copies[number].append(_open(work.item, pairs))
         if stored:
-            self._write(_open(work.item, stored), answers)
+            self._end(work.item, self._write(_open(work.item, stored), answers))
         return _open(work.item, own)
 
-    def _write(self, work: _Open, made: Sequence[Record], outcome: Outcome | None = None) -> None:
+    def _write(self, work: _Open, made: Sequence[Record]) -> list[Record]:
         done = [
             self._complete(work.item, question, record) for question, record in zip(work.questions, made, strict=True)
         ]
         self.sink.append(done)
-        self.totals.add(done, outcome)
-        self.listener.clip(self.totals, work.item, done)
+        self.totals.add(done)
+        return done
+
+    def _end(self, item: Item, done: Sequence[Record], outcome: Outcome | None = None) -> None:
+        """All records of a clip are written, or of those of its questions that one thing settles."""
+        self.totals.add_clip(done, outcome)
+        self.listener.clip(self.totals, item, done)
 
     def _complete(self, item: Item, question: Question, record: Record) -> Record:
         """The record with what the manifest says about its question."""
@@ -151,6 +171,19 @@ class Work:
         if isinstance(record, Failure):
             more["attempts"] = record.attempts + self.sink.history.attempts((item.video, *question.identity))
         return record.model_copy(update={"id": question.id, **more})
+
+
+def _failures(work: _Open, error: ItemError) -> list[Record]:
+    return [
+        records.failure(
+            {"key": key, "video": work.item.video, "question": question.text},
+            error.stage,
+            error.kind,
+            str(error),
+            attempts=MAX_ATTEMPTS,
+        )
+        for question, key in zip(work.questions, work.keys)
+    ]
 
 
 def _open(item: Item, pairs: Sequence[tuple[Question, str]]) -> _Open:

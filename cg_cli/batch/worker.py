@@ -64,13 +64,14 @@ def main() -> None:
         begun = time.perf_counter()
         job, reading = got
         send(out, {"event": "begun", "number": job.number})
-        records = answerer.answer(job, reading, lambda stage: send(out, {"event": "stage", "stage": stage}))
+        for record in answerer.answer(job, reading, lambda stage: send(out, {"event": "stage", "stage": stage})):
+            send(out, {"event": "record", "number": job.number, "record": to_line(record)})
         timing: dict[str, Any] = {
             "waited_s": begun - idle,
             "worked_s": time.perf_counter() - begun,
             "read_s": reading.seconds,
         }
-        send(out, {"event": "done", "number": job.number, "records": [to_line(record) for record in records], **timing})
+        send(out, {"event": "done", "number": job.number, **timing})
 
 
 if __name__ == "__main__":

@@ -318,7 +318,7 @@ class _Attempt:
     def _record(self, prefilled: Prefilled, question: _Question, decoded: Decoded) -> Record:
         reused = self._answered > 0
         self._answered += 1
-        return self.session.record(
+        make = lambda: self.session.record(
             question.identity,
             self.inputs,
             prefilled,
@@ -327,3 +327,7 @@ class _Attempt:
             reused=reused,
             note=self.note,
         )
+        try:
+            return pipeline.run_stage("decode", metrics.CPU, make)[0]
+        except ItemError as error:
+            return answer.failure(question.identity, error)
