@@ -82,7 +82,7 @@ class Work:
             open_questions = self._unsettled(item)
             if not open_questions.questions:
                 totals.clips_before += 1
-                self.listener.settled(totals)
+                self.listener.skipped(totals, item)
                 continue
             own = self._without_copies(open_questions)
             if own.questions:

@@ -142,7 +142,7 @@ def batch(
         console.dry_run(reporter, plan, forecast(plan))
         raise typer.Exit(SOME_FAILED if collected.faults else 0)
     workers = engines.make(engine, settings, gpus)
-    with console.watching(reporter) as listener:
+    with console.watching(reporter, plan) as listener:
         report = run(plan, workers, listener)
     console.report(reporter, plan, report)
     raise typer.Exit(report.end(plan))

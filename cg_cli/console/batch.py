@@ -10,19 +10,20 @@ from typing import Any
 
 from rich import box
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from cg_cli.batch.remaining import Remaining
 from cg_cli.batch.run import Plan, Report, Totals
 from cg_cli.console.reporter import Reporter
 from cg_cli.questions import Item
 from cg_cli.records import Record
-from cg_cli.util.format import count, duration, share
+from cg_cli.util.format import count, duration, rough_duration, share
 from cg_cli.util.text import printable
 
 
 @contextmanager
-def watching(reporter: Reporter) -> Iterator[BatchProgress]:
+def watching(reporter: Reporter, plan: Plan) -> Iterator[BatchProgress]:
     """Progress of one batch."""
     bar = None
     if reporter.err.is_terminal and not reporter.quiet:
@@ -30,17 +31,17 @@ def watching(reporter: Reporter) -> Iterator[BatchProgress]:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),
-            TimeRemainingColumn(compact=True),
             console=reporter.err,
             transient=True,
         )
-    watch = BatchProgress(reporter, bar)
     if bar is None:
-        yield watch
-    else:
-        with bar:
-            bar.add_task("loading the model", total=None)
-            yield watch
+        yield BatchProgress(reporter)
+        return
+    remaining = Remaining(item.video for item in plan.items)
+    with bar:
+        bar.add_task("loading the model", total=None)
+        yield BatchProgress(reporter, bar, remaining)
+    remaining.close()
 
 
 @dataclass
@@ -48,7 +49,8 @@ class BatchProgress:
     """A batch in work, as its listener."""
 
     reporter: Reporter
-    bar: Progress | None
+    bar: Progress | None = None
+    remaining: Remaining | None = None  # beside a bar
 
     def note(self, message: str) -> None:
         self.reporter.note(message)
@@ -64,7 +66,8 @@ class BatchProgress:
         self._known = set(facts["warnings"])
 
     def settled(self, totals: Totals) -> None:
-        if self.bar:
+        if self.bar and self.remaining:
+            left = self.remaining.seconds(totals.media_s, totals.seconds)
             failed = totals.failed + totals.failed_before
             parts = [
                 f"{totals.clips_before + totals.clips_done}/{totals.clips} clips",
@@ -73,14 +76,20 @@ class BatchProgress:
                 f"{totals.tokens_answered / totals.seconds:.1f} tokens/s" if totals.seconds else "",
                 f"{failed} failed" if failed else "",
                 f"{totals.set_aside} set aside" if totals.set_aside else "",
+                f"{rough_duration(left)} left" if left else "",
             ]
             description = " · ".join(filter(None, parts))
             self.bar.update(
                 self.bar.task_ids[0], description=description, total=totals.questions, completed=totals.settled
             )
 
-    def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
+    def skipped(self, totals: Totals, item: Item) -> None:
+        if self.remaining:
+            self.remaining.remove(item.video)
         self.settled(totals)
+
+    def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
+        self.skipped(totals, item)
         for message in dict.fromkeys(record.error.message for record in done if not record.ok):
             self.reporter.timed("error", message)
         if self.reporter.quiet:

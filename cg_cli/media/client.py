@@ -79,6 +79,11 @@ class DecodeWorker:
         streams = tuple(StreamInfo(**stream) for stream in answer.pop("streams"))
         return Probe(**answer | {"streams": streams, "warnings": tuple(answer["warnings"])})
 
+    def stated_duration(self, path: str | os.PathLike[str], timeout_s: float = PROBE_TIMEOUT_S) -> float | None:
+        """Seconds that the header of a local file states; None if it states none. Raises as ``decode``."""
+        seconds: float | None = self._request({"task": "stated_duration"}, os.fspath(path), timeout_s)["seconds"]
+        return seconds
+
     def _request(
         self, request: dict[str, Any], display_path: str, timeout_s: float, on_message: OnMessage | None = None
     ) -> dict[str, Any]:

@@ -16,7 +16,8 @@ class DecodeErrors:
         packets: "video" or "sound" -> all packets of the stream in use.
         notes: further warnings, one line each; a note alone leaves the file ``complete``.
         counted: warning -> how often, and the sum of its seconds; see ``count``.
-        limits: warnings that part of the file was left out because it is too long; they leave it incomplete.
+        limits: warnings that part of the file was left out, because it is too long or another file follows in it; they
+            leave it incomplete.
         truncation: the warning that the file was cut off, "" if it was not.
     """
 

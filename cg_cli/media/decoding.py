@@ -132,6 +132,12 @@ def probe_file(path: str, display_path: str) -> Probe:
     )
 
 
+def stated_duration(path: str, display_path: str) -> float | None:
+    """Seconds that the header of a file states, right or wrong; None if it states none. ItemError if it is no media."""
+    with open_media(path, display_path) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
 def _require_streams(display_path: str, scan: Scan) -> None:
     if scan.video_index is None and scan.audio_index is None:
         raise media_error(

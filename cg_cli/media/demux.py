@@ -6,6 +6,7 @@ Runs in the worker process only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ import av
 from av.stream import Disposition
 
 from cg_cli.media.decode_errors import DecodeErrors
-from cg_cli.media.integrity import declares_length, is_scrambled, is_truncated
+from cg_cli.media.integrity import appended_at, declares_length, is_scrambled, is_truncated
 from cg_cli.media.opening import media_error, open_file
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import MAX_JUMP_S, FileClock, Rebase, Timeline, TimelineBuilder, join_timelines
@@ -77,8 +78,10 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         side_data = "encryption_init_info" if name.startswith("matroska") else "encryption_info"
         limit = None if declared is None else first + 2 * declared + MAX_JUMP_S
         # Only the demuxer's own messages count: codecs also log errors for streams that begin between keyframes.
+        read_to = 0
         with av.logging.Capture() as logs:
             for packet in demux_packets(container, list(container.streams), errors):
+                read_to = max(read_to, (packet.pos or 0) + packet.size)
                 if packet.stream_index in builders and packet.size:
                     builders[packet.stream_index].add(packet, limit)
                     encrypted |= packet.stream_index in in_use and packet.has_sidedata(side_data)
@@ -100,6 +103,13 @@ def scan_file(path: str, display_path: str, errors: DecodeErrors, audio_track: i
         raise media_error(
             "encrypted", display_path, "is encrypted (copy protection): give a copy that was decrypted with its key"
         )
+    with open_file(path, display_path) as file:
+        appended = appended_at(file, name, read_to)
+        if appended is not None:
+            rest = os.fstat(file.fileno()).st_size - appended
+            errors.limits.append(
+                f"another file follows in it, whose {rest:,} bytes are not read: give each its own name"
+            )
     if recordings > 1:
         errors.notes.append(f"the file is {recordings} recordings one after the other: they were joined")
     video_timeline, audio_timeline = timelines.get(video_index), timelines.get(audio_index)

@@ -17,7 +17,7 @@ import numpy as np
 
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import DecodeOptions
-from cg_cli.media.decoding import decode_clip, probe_file
+from cg_cli.media.decoding import decode_clip, probe_file, stated_duration
 from cg_cli.media.opening import media_error
 from cg_cli.util.ipc import send, serve
 
@@ -54,6 +54,8 @@ def _serve(request: dict[str, Any], emit: Callable[[dict[str, Any], np.ndarray],
     path, display_path = request["path"], request["display_path"]
     if request["task"] == "probe":
         return {"event": "done", **asdict(probe_file(path, display_path))}
+    if request["task"] == "stated_duration":
+        return {"event": "done", "seconds": stated_duration(path, display_path)}
     return {
         "event": "done",
         **decode_clip(path, display_path, DecodeOptions(**request["options"]), emit, request["max_bytes"]),

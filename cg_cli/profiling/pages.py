@@ -14,6 +14,7 @@ from cg_cli.engine.session import Session
 from cg_cli.engine.setup import sampling
 from cg_cli.errors import ItemError
 from cg_cli.profiling.measure import BASELINE, Cell
+from cg_cli.profiling.report import PAGES
 from cg_cli.pruning.base import Pruner
 from cg_cli.questions import Item
 from cg_cli.settings.resolve import decode_options
@@ -22,7 +23,6 @@ from cg_cli.viz import page
 from cg_cli.viz.recorder import Recorder
 
 KEEP = 0.45  # each pruner is shown at the ratio nearest to it: pages with every ratio would be large
-FOLDER = "pages"
 
 
 def choose(
@@ -72,7 +72,7 @@ def write(
     CgError if a page cannot be written.
     """
     pages = []
-    (out / FOLDER).mkdir(exist_ok=True)
+    (out / PAGES).mkdir(exist_ok=True)
     for item, turned in chosen:
         scenes, reading = [], None
         for cell in cells:
@@ -96,7 +96,7 @@ def write(
             fault(str(reading.clip) if reading else f"no page of {item.video}: no pruner to compare")
             continue
         place = hashlib.blake2b(item.video.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-        name = f"{FOLDER}/{Path(item.video).stem}-{place}.html"
+        name = f"{PAGES}/{Path(item.video).stem}-{place}.html"
         results = tuple(result for scene in scenes for result in scene.results)
         page.write(out / name, replace(scenes[0], results=results))
         pages.append({"video": item.video, "page": name, "turned": turned})

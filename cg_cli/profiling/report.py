@@ -22,6 +22,7 @@ from cg_cli.util.outputs import check_output
 
 SCHEMA = "cg.profile/1"
 MEASUREMENTS = "measurements.jsonl"
+PAGES = "pages"  # folder in the folder of a profile
 NAMES = ("profile.json", "profile.csv", "accuracy.svg", "prefill.svg", "pareto.svg", "report.html", MEASUREMENTS)
 
 
@@ -36,6 +37,8 @@ def check_folder(out: Path, inputs: Iterable[str | Path] = ()) -> None:
     ours = _has_profile(out)
     for name in NAMES:
         check_output("-o", out / name, inputs=inputs, is_ours=lambda path: ours)
+    if (out / PAGES).is_symlink():
+        raise UsageError(f"-o {out}: {PAGES} in it is a link to elsewhere: name another folder")
 
 
 def _has_profile(folder: Path) -> bool:

@@ -66,6 +66,8 @@ class _Faults:
 
     def settled(self, totals: Totals) -> None: ...
 
+    def skipped(self, totals: Totals, item: Item) -> None: ...
+
     def clip(self, totals: Totals, item: Item, done: Sequence[Record]) -> None:
         for message in dict.fromkeys(record.error.message for record in done if not record.ok):
             self.fault(message)

@@ -31,7 +31,7 @@ from cg_cli.batch.ray_engine import RayEngine
 out, clips, pruner, questions = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 settings = resolve_settings({"model": "nano", "pruner": pruner})
 plan = Plan(settings, collect([clips], questions), out)
-report = run(plan, RayEngine(settings, None, actors=2), BatchProgress(Reporter(quiet=True), None))
+report = run(plan, RayEngine(settings, None, actors=2), BatchProgress(Reporter(quiet=True)))
 print(json.dumps({"status": report.status, **asdict(report.totals)}))
 """
 

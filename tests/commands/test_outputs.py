@@ -93,3 +93,11 @@ def test_an_archive_is_started_again_only_when_told(cg, work):
     assert cg(*BATCH, "-o", str(out), "--quiet")[0] == 0 and out.read_text() == first
     assert cg(*BATCH, "-o", str(out), "--quiet", "--overwrite")[0] == 0
     assert out.read_text() != first and out.read_text().count("\n") == 1
+
+
+def test_a_profile_writes_no_pages_through_a_link(work, cg):
+    (work / "elsewhere").mkdir()
+    (work / "prof").mkdir()
+    (work / "prof" / "pages").symlink_to(work / "elsewhere")
+    code, _, err = cg("profile", "clip.mp4", "--model", "nano", "--quick", "-o", "prof")
+    assert code == 2 and "pages in it is a link" in err and not list((work / "elsewhere").iterdir())

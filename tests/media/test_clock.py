@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.media_files import beeps, cut_without_encoding, number_of, steady, write
 from media.test_audio import starts
 
@@ -74,6 +75,34 @@ def test_films_appended_to_each_other_are_one_film(worker, folder, suffix, setti
     close = np.abs(np.subtract(numbers(clip), expected)) <= 3  # at a joint, the frame of either part
     assert close.sum() >= 38
     assert clip.audio_s == pytest.approx(8, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "libx264"), ("mov", "libx264"), ("flv", "libx264"), ("wmv", "wmv2")]
+)
+def test_what_no_demuxer_reads_of_appended_files_is_told(worker, folder, suffix, codec):
+    part = write(folder / f"single.{suffix}", times=steady(4), codec=codec)
+    path = folder / f"appended_{suffix}.{suffix}"
+    path.write_bytes(part.read_bytes() + part.read_bytes())
+    assert worker.decode(part).complete
+    clip = worker.decode(path)
+    assert not clip.complete and clip.duration_s == pytest.approx(4, abs=0.15)
+    assert clip.warnings == (
+        f"another file follows in it, whose {part.stat().st_size:,} bytes are not read: give each its own name",
+    )
+
+
+def test_appended_sound_is_read_or_told(worker, folder):
+    sound = beeps(3, 16_000)
+    for suffix in ("wav", "mp3"):
+        soundfile.write(folder / f"single.{suffix}", sound, 16_000)
+        part = (folder / f"single.{suffix}").read_bytes()
+        (folder / f"appended.{suffix}").write_bytes(part + part)
+        clip = worker.decode(folder / f"appended.{suffix}")
+        if suffix == "mp3":
+            assert clip.complete and clip.duration_s == pytest.approx(6, abs=0.2) and clip.warnings == ()
+        else:
+            assert not clip.complete and f"{len(part):,} bytes are not read" in clip.warnings[0]
 
 
 def test_sound_of_appended_films_is_in_its_place(worker, folder, tmp_path):
