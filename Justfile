@@ -10,7 +10,7 @@ lint:
 
 # everything, under ten minutes on two cores
 test *arguments:
-    pytest {{arguments}}
+    pytest -n 2 --dist worksteal {{arguments}}
 
 # what takes under a minute
 quick *arguments:

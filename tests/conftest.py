@@ -9,6 +9,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as ``cg`` does: tests start processes beside this one
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers with several threads each would wait for each other
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it, and children inherit that
 
 
