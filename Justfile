@@ -19,3 +19,11 @@ quick *arguments:
 # the pages that are executed
 docs:
     pytest tests/docs
+
+# the reference, from the code
+reference:
+    python docs/generate.py
+
+# the pages as a site, in build/site
+site:
+    mkdocs build --strict

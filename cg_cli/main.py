@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import atexit
 import errno
-import inspect
 import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from typer.exceptions import TyperException
 
 from cg_cli import __version__
@@ -23,7 +22,9 @@ from cg_cli.commands.batch import batch
 from cg_cli.commands.config import config
 from cg_cli.commands.doctor import doctor
 from cg_cli.commands.fetch_predictor import fetch_predictor
+from cg_cli.commands.help import ENVIRONMENT, Command, Group, help_of
 from cg_cli.commands.profile import profile
+from cg_cli.commands.samples import samples
 from cg_cli.commands.train_predictor import train_predictor
 from cg_cli.errors import CgError
 from cg_cli.util.logs import show_debug_log
@@ -35,25 +36,44 @@ log = logging.getLogger(__name__)
 # the same cores bring each other down to a tenth; this costs 8 % where there is only one (measured with nano on 2
 # cores).
 SPINS = "5000"
+FIRST_STEPS = """\
+cg asks your videos, without paying for every token.
+
+Try it now, without a GPU and without a download:
+
+  cg samples samples
+  cg ask samples/drum.mp4 "what is happening?" --model nano
+
+With a video of yours and a GPU (the weights come on first use):
+
+  cg ask clip.mp4 "what is happening?"
+  cg batch videos/ -q "what is happening?" -o answers.jsonl
+
+cg --help lists the commands, cg COMMAND --help their options;
+cg doctor says what this machine has."""
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EBADF, errno.EIO)
 
 app = typer.Typer(
     name="cg",
-    no_args_is_help=True,
+    cls=Group,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask,
     "batch": batch,
     "profile": profile,
     "fetch-predictor": fetch_predictor,
     "train-predictor": train_predictor,
+    "samples": samples,
     "config": config,
     "doctor": doctor,
-}.items():
-    app.command(name, help=escape(inspect.cleandoc(command.__doc__ or "")))(command)
+}
+for name, command in COMMANDS.items():
+    epilog = ENVIRONMENT if command in (ask, batch, profile, train_predictor) else None
+    app.command(name, cls=Command, help=help_of(command), epilog=epilog)(command)
 
 
 def _version(value: bool) -> None:
@@ -64,6 +84,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def cg(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
@@ -72,15 +93,16 @@ def cg(
 
     \b
     cg ask clip.mp4 "what is happening?"
-    cg ask clip.mp4 "who speaks?" "what colour is the car?" --keep 0.25 --json
+    cg ask clip.mp4 "who speaks?" "what colour is the car?" --json
     cg batch videos/ -q "what is happening?" -o answers.jsonl
-    cg profile labelled.jsonl --pruner contextguard,random,evs -o profile
+    cg profile labelled.jsonl --pruner contextguard,random,evs
     cg fetch-predictor
-    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
 
     Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.
     CG_DEBUG=1 shows tracebacks.
     """
+    if context.invoked_subcommand is None:
+        print(FIRST_STEPS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.debug("the command failed", exc_info=True)
         context = getattr(error, "ctx", None)
         usage = "" if isinstance(error, CgError) else f" ({context.command_path if context else 'cg'} --help)"
-        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        message = _message(error)
         message = message.replace("Value error, ", "")  # pydantic's words for a value out of a closed set
         code = _fail(f"{one_line(message)}{usage}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -120,6 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         _leave(code)
     sys.exit(code)
+
+
+def _message(error: CgError | TyperException) -> str:
+    """What an error says, with the option that an unknown one is nearest to."""
+    option, known = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if option and hasattr(error, "possibilities"):
+        near = get_close_matches(option.lstrip("-"), [name.lstrip("-") for name in known or ()])
+        return f"no option {option}" + (f", did you mean --{near[0]}?" if near else "")
+    return error.format_message() if isinstance(error, TyperException) else str(error)
 
 
 def _leave(code: int) -> None:

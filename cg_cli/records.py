@@ -34,155 +34,218 @@ Ratio = Annotated[float, Field(gt=0, le=1)]
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="allow", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+        frozen=True,
+        extra="allow",
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,
+        use_attribute_docstrings=True,
     )
 
 
 class Model(_Model):
-    """What answered, and on what: ``family`` names the backbone, ``device`` is e.g. ``cpu`` or ``cuda:0``, ``quantize``
-    what its language model's weights were rounded to."""
+    """What answered, and on what."""
 
     id: Text
+    """Name in the catalogue, hub id, or path of a folder."""
     revision: Text | None
+    """Commit on the hub, or a hash of the weights."""
     family: Text
+    """The backbone that ran it, e.g. ``qwen2_5_omni``."""
     device: Text
+    """``cpu``, ``cuda:0`` ..."""
     device_name: Text
+    """What the device calls itself."""
     dtype: Text
+    """Of the weights."""
     quantize: Literal["none", "int8", "int4"] = "none"
+    """What the language model's linear layers were quantized to."""
 
 
 class Pruning(_Model):
-    """What was asked of the pruner; ``keep`` is the ratio that it was given (after running out of memory less than
-    ``requested_keep``), ``Tokens.keep`` what came out. ``implementation`` and
-    ``version`` tell its rule from others of its name, ``predictor_sha256`` the weights of its predictor."""
+    """What was asked of the pruner; ``tokens`` has what came out."""
 
     name: Text
+    """Name of the pruner."""
     preset: Text | None
+    """The preset that chose pruner and keep."""
     keep: Ratio
+    """Share of audio and video tokens that it was told to keep; after running out of memory less than was asked for."""
     predictor: Text | None
+    """The audio-to-visual predictor that it read."""
     options: dict[str, JsonValue]
+    """Options of the pruner."""
     requested_keep: Ratio | None = None
+    """The share that was asked for."""
     version: int | None = None
+    """Raised when the same options keep other tokens."""
     implementation: Text | None = None
+    """Tells the pruner from others of its name."""
     predictor_sha256: Text | None = None
+    """SHA-256 of the predictor's weights."""
 
 
 class Media(_Model):
-    """What was read from the file: seconds, frames used and their size in pixels after and before resizing. ``content``
-    is the SHA-256 of the file, ``options`` how it was to be read, ``audio_track`` the sound track used, from 1 on."""
+    """What was read from the file."""
 
     duration_s: NonNegativeFloat
+    """Seconds from the first frame or sound to the end of the last."""
     frames: NonNegativeInt
+    """Frames that the model got."""
     fps: NonNegativeFloat
+    """Frames a second that the model got."""
     width: NonNegativeInt
+    """Of a frame that the model got, in pixels."""
     height: NonNegativeInt
+    """Of a frame that the model got, in pixels."""
     source_width: NonNegativeInt
+    """Of the video as a player shows it."""
     source_height: NonNegativeInt
+    """Of the video as a player shows it."""
     audio: Literal["used", "absent", "off", "failed"]
+    """Whether its sound was used; ``off``: by ``--no-audio``; ``failed``: it could not be decoded."""
     audio_s: NonNegativeFloat
+    """Seconds of sound that were used."""
     complete: bool
+    """Whether all of the file could be read; ``warnings`` say what could not."""
     content: Text | None = None
+    """SHA-256 of the file."""
     options: dict[str, JsonValue] = {}
+    """How the file was to be read."""
     audio_track: PositiveInt | None = None
+    """The sound track that was used, from 1 on."""
 
 
 class Tokens(_Model):
-    """Counts off the real tensors. ``text`` is the prefix's text; ``keep`` is kept / all audio and video tokens.
-
-    ``counted`` says where those that are kept were counted: at the language model's ``input``, or, with a pruner that
-    works between its layers, in the ``last_layer`` or as a mean over layers.
-    """
+    """Counts off the real tensors."""
 
     video: NonNegativeInt
+    """Video tokens of the clip."""
     video_kept: NonNegativeInt
+    """Those that the language model read."""
     audio: NonNegativeInt
+    """Audio tokens of the clip."""
     audio_kept: NonNegativeInt
+    """Those that the language model read."""
     text: NonNegativeInt
+    """Tokens of the prompt before the question."""
     keep: Annotated[float, Field(ge=0, le=1)]
+    """Kept audio and video tokens over all of them; text never counts."""
     question: NonNegativeInt
+    """Tokens of the question and what follows it."""
     answer: NonNegativeInt
+    """Tokens of the answer."""
     counted: Literal["input", "last_layer", "layer_mean"] = "input"
+    """Where kept tokens were counted: at the language model's input, or, with a pruner between its layers, in the last
+    layer or as the mean over layers."""
 
 
 class Flops(_Model):
-    """Floating point operations; ``prefill_full`` is what prefill would have cost without pruning."""
+    """Floating point operations, computed from sizes; a multiply-add is two."""
 
     vision: NonNegativeInt
+    """Of the vision tower."""
     audio: NonNegativeInt
+    """Of the audio tower."""
     predictor: NonNegativeInt
+    """Of the audio-to-visual predictor."""
     prefill: NonNegativeInt
+    """Of reading the kept tokens."""
     prefill_full: NonNegativeInt
+    """What reading all tokens would take."""
     decode: NonNegativeInt
+    """Of this question and its answer."""
 
 
 class Latency(_Model):
-    """Seconds of wall clock by stage; ``first_token`` is the part of ``decode`` until the first token of the answer.
-
-    Of questions answered together, ``decode`` is an equal share, and ``first_token`` unknown.
-    """
+    """Seconds of wall clock by stage. Of questions decoded side by side, ``decode`` is an equal share."""
 
     media: NonNegativeFloat
+    """Reading the file."""
     encode: NonNegativeFloat
+    """The towers."""
     prune: NonNegativeFloat
+    """Choosing the tokens."""
     prefill: NonNegativeFloat
+    """Reading the kept tokens."""
     decode: NonNegativeFloat
+    """The question and its answer."""
     total: NonNegativeFloat
+    """What this answer took: without what an earlier question on the clip paid for."""
     first_token: NonNegativeFloat | None = None
+    """The part of ``decode`` until the first token; unknown of questions decoded side by side."""
 
 
 class Memory(_Model):
-    """Bytes: the peak of the process on its device, and the KV cache after prefill."""
+    """Bytes."""
 
     peak_bytes: NonNegativeInt
+    """Peak of tensors on a CUDA device during the clip; on a CPU, of the whole process."""
     kv_bytes: NonNegativeInt
+    """The clip's KV cache after prefill."""
 
 
 class Sampling(_Model):
-    """How the tokens of the answer were chosen: greedy at temperature 0, else sampled with ``seed``."""
+    """How the tokens of the answer were chosen."""
 
     max_new_tokens: PositiveInt
+    """Length of an answer at most."""
     temperature: NonNegativeFloat
+    """0: greedy."""
     seed: NonNegativeInt
+    """Of what was drawn."""
 
 
 class Rules(_Model):
-    """Versions of the rules that made the answer: the words of the prompt, how files are read, how dropped tokens
-    merge, how logits become text."""
+    """Versions of the rules that made the answer."""
 
     prompt: Text
+    """The words around the question."""
     media: int
+    """How files are read."""
     merge: int
+    """How dropped tokens merge into kept ones."""
     decode: int
+    """How logits become text."""
 
 
 class Error(_Model):
-    """Why an item failed; ``type`` is a stable name such as ``not_found``."""
+    """Why a question was not answered."""
 
     stage: Stage
+    """Where it failed."""
     type: Text
+    """A stable name, e.g. ``not_found``."""
     message: Text
+    """One line: what is wrong, and the next step."""
 
 
 class _Record(_Model):
     schema_: Literal["cg.answer/1"] = Field(default="cg.answer/1", alias="schema")
+    """``cg.answer/1``."""
     ok: bool
+    """Whether there is an answer."""
     key: Text
+    """Covers everything that can change the answer."""
     id: Text | int | None = None
+    """From the manifest."""
     video: Text
+    """Path as it was given."""
     question: Text
+    """As it was asked."""
 
 
 class Answer(_Record):
-    """One answered question; ``prefix_reused`` says that an earlier question on the clip paid for stages 1 to 4,
-    ``answered_together`` how many questions on the clip were decoded side by side, ``cg`` and ``created`` which version
-    of this program made it, and when (UTC, ISO 8601).
+    """One answered question.
 
     ValidationError for an empty answer: that is a Failure, and has to say why.
     """
 
     ok: Literal[True] = True
+    """There is an answer."""
     answer: Annotated[str, Field(min_length=1)]
+    """The answer; never empty."""
     finish: Literal["stop", "length"]
+    """Why it ends: the model ended it, or ``--max-new-tokens`` did."""
     model: Model
     pruner: Pruning
     media: Media
@@ -193,20 +256,29 @@ class Answer(_Record):
     sampling: Sampling | None = None
     rules: Rules | None = None
     cg: Text | None = None
+    """Version of cg."""
     created: Text | None = None
+    """When, in UTC (ISO 8601)."""
     prefix_reused: bool = False
+    """Whether an earlier question on the clip paid for reading, encoding, pruning and prefill."""
     answered_together: PositiveInt = 1
+    """Questions on the clip that were decoded side by side."""
     warnings: tuple[Text, ...] = ()
+    """What is odd about the file, the model or the predictor, a line each."""
 
 
 class Failure(_Record):
-    """One question that was not answered, in so many attempts."""
+    """One question that was not answered."""
 
     ok: Literal[False] = False
+    """There is no answer."""
     error: Error
     cg: Text | None = None
+    """Version of cg."""
     created: Text | None = None
+    """When, in UTC (ISO 8601)."""
     attempts: PositiveInt = 1
+    """How often it was tried, over all runs."""
 
 
 Record = Answer | Failure

@@ -13,7 +13,7 @@ LAYERS = [
     ["__version__"],
     ["errors"],
     ["util"],
-    ["records"],
+    ["records", "samples"],
     ["questions"],
     ["media"],
     ["pruning"],

@@ -23,6 +23,7 @@ from cg_cli.batch import textfiles
 from cg_cli.batch.manifests import Row, is_path, is_text, json_rows, table_rows
 from cg_cli.errors import NothingToDo, UsageError
 from cg_cli.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, each_once, locate, walk
+from cg_cli.media.opening import web_address
 from cg_cli.questions import Collected, Item, Question
 
 _Questions = dict[tuple[str, str | int | None], dict[tuple[str, ...], Question]]  # by text and id, then by choices
@@ -113,6 +114,8 @@ class _Search:
         """Every row that one input stands for."""
         path = Path(name)
         suffix = path.suffix.lower()
+        if (address := web_address(name)) and not os.path.lexists(name):
+            raise UsageError(_line(f"{name!r} {address}"))
         if name == STDIN:
             data = textfiles.read_stream(self.stdin, "stdin") if self.stdin else b""
             yield from self._or_empty(self._list(data, "stdin", None, self.null), "stdin: nothing in it")

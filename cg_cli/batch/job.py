@@ -10,7 +10,7 @@ from cg_cli.errors import ItemError
 
 POISON = "poison"  # type of a failure whose file has killed its worker
 # Types of failures that lie in a file's bytes, which nobody can mend by trying again.
-FOR_GOOD = frozenset({"empty", "not_media", "no_streams", "no_track", "encrypted"})
+FOR_GOOD = frozenset({"empty", "not_media", "no_streams", "no_track", "encrypted", "unreadable"})
 MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 
 
@@ -38,5 +38,5 @@ class Job:
 def poisoned(stage: str, message: str) -> ItemError:
     """The error of a file that has killed its worker MAX_ATTEMPTS times; ``message`` is about the last time."""
     return ItemError(
-        stage, f"{message}; that was the second time, so it is set aside as poison and not tried again", POISON
+        stage, f"{message}; that was the second time, so it is poison, and not tried again without --retry", POISON
     )

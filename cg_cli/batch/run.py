@@ -203,7 +203,7 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
     Raises:
         UsageError: settings, an archive or an input that cannot be used.
         CgError: the archive is being written by another run or cannot be written, or workers do not start.
-        KeyboardInterrupt: the second interrupt, or one before the model was loaded.
+        KeyboardInterrupt: the second interrupt.
     """
     items = plan.collected.items
     totals = Totals(faults=len(plan.collected.faults))
@@ -230,7 +230,11 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         with _interrupts(engine, listener) as interrupted:
             try:
                 # 3. the engine: models loaded in other processes
-                ready = engine.start()
+                try:
+                    ready = engine.start()
+                except KeyboardInterrupt:
+                    totals.questions = sum(len(item.questions) for item in plan.items)
+                    return Report("interrupted", totals, [])
                 listener.loaded(ready["facts"])
                 inputs = AnswerInputs(**ready["inputs"])
                 sidecar = Sidecar(plan, ready["facts"], ready["inputs"]) if isinstance(sink, Archive) else None

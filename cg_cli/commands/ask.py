@@ -20,7 +20,7 @@ QUESTION_HELP = f"one or more; - reads them from stdin, one a line (default: {DE
 @with_settings("ask")
 def ask(
     video: Annotated[str, argument(metavar="VIDEO", help="a video or audio file")],
-    questions: Annotated[list[str] | None, argument(metavar="[QUESTION]", help=QUESTION_HELP)] = None,
+    questions: Annotated[list[str] | None, argument(metavar="QUESTION", help=QUESTION_HELP)] = None,
     show: parameters.Show = None,
     json: parameters.Json = False,
     quiet: parameters.Quiet = False,
@@ -28,16 +28,16 @@ def ask(
     *,
     settings: Settings,
 ) -> None:
-    """Ask questions about one video: the answer on stdout, a table of tokens, FLOPs and time on stderr.
-
-    Several questions share one reading of the video.
+    """Ask questions about one video or sound file.
 
     \b
     cg ask samples/drum.mp4 "what is happening?" --model nano
     cg ask clip.mp4 "What colour is the car?" "Who speaks first?" --keep 0.25
     cg ask clip.mp4 - --json < questions.txt | jq -r .answer
     cg ask clip.mp4 "What is happening?" --show kept.png --show kept.html
-    cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b --preset full
+    cg ask talk.mp3 "What is it about?" --model qwen2.5-omni-7b
+
+    Answers go to stdout, a table of tokens, FLOPs and time to stderr. Several questions share one reading of the file.
     """
     from cg_cli import viz
     from cg_cli.console.answers import answering, print_summary

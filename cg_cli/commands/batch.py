@@ -17,7 +17,12 @@ from cg_cli.settings.table import Settings
 INPUT_HELP = "files, folders, glob patterns, manifests (.jsonl, .csv, .tsv, .txt), or - for a list on stdin"
 Question = Annotated[
     list[str] | None,
-    option("-q", "--question", help="asked of every video without a question of its own; repeat it for more"),
+    option(
+        "-q",
+        "--question",
+        metavar="TEXT",
+        help="asked of every video without a question of its own; repeat it for more",
+    ),
 ]
 Questions = Annotated[Path | None, option("--questions", metavar="FILE", help="more such questions, one a line")]
 Out = Annotated[
@@ -37,7 +42,9 @@ Overwrite = Annotated[bool, option("--overwrite", help="start again with an empt
 Retry = Annotated[bool, option("--retry", help="try again what failed before, also files that hold no media")]
 NoRetry = Annotated[bool, option("--no-retry", help="leave what failed before as it is")]
 FailFast = Annotated[bool, option("--fail-fast", help="stop at the first video that fails")]
-MaxFailures = Annotated[int | None, option("--max-failures", help="stop once so many videos have failed", min=1)]
+MaxFailures = Annotated[
+    int | None, option("--max-failures", metavar="N", help="stop once so many videos have failed", min=1)
+]
 Gpus = Annotated[str | None, option("--gpus", metavar="N|all", help="a worker on each of N CUDA devices, or on all")]
 ShardOption = Annotated[
     str | None,
@@ -49,14 +56,13 @@ ShardOption = Annotated[
 ]
 EngineName = Annotated[
     Literal["local", "ray"],
-    option("--engine", help="workers on this machine, or the actors of a Ray cluster (default: local)"),
+    option("--engine", metavar="local|ray", help="workers on this machine, or the actors of a Ray cluster"),
 ]
-BatchQuiet = Annotated[bool, option("--quiet", help="no table, no progress, no warnings on stderr")]
 
 
 @with_settings("batch")
 def batch(
-    inputs: Annotated[list[str] | None, argument(metavar="INPUT...", help=INPUT_HELP)] = None,
+    inputs: Annotated[list[str] | None, argument(metavar="INPUT", help=INPUT_HELP)] = None,
     question: Question = None,
     questions: Questions = None,
     out: Out = None,
@@ -72,26 +78,26 @@ def batch(
     gpus: Gpus = None,
     shard: ShardOption = None,
     engine: EngineName = "local",
-    quiet: BatchQuiet = False,
+    quiet: parameters.Quiet = False,
     verbose: parameters.Verbose = False,
     *,
     settings: Settings,
 ) -> None:
-    """Ask questions about many videos: one record a line, through crashes.
-
-    All questions about a video share one reading of it. Run the same command again after an interruption: what is
-    answered stays, what failed is tried again.
-
-    Exit code: 0, all answered; 3, something failed, or a line, folder or glob was left out; 4, nothing to do: no video
-    at all was named. So does --dry-run, which tries nothing.
+    """Ask questions about many videos, into a JSONL file.
 
     \b
     cg batch videos/ -q "What is happening?" -o answers.jsonl
     cg batch labelled.jsonl -o answers.jsonl --keep 0.25
-    cg batch 'talks/**/*.mp4' -q "Who speaks?" -q "What about?" -o - | jq -r .answer
-    find . -name '*.mkv' -print0 | cg batch - --null -q "Is it raining?" -o rain.jsonl
+    cg batch 'talks/**/*.mp4' -q "Who speaks?" -o - | jq -r .answer
+    find . -name '*.mkv' -print0 | cg batch - --null -q "Rain?" -o rain.jsonl
     cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
     cg batch --benchmark daily-omni --data ~/Daily-Omni -o daily-omni.jsonl
+
+    Each question becomes one record, written when it is answered. All questions about a video share one reading of it.
+    Run the same command again after an interruption: what is answered stays, what failed is tried again.
+
+    Exit codes: 0, all answered; 3, something failed, or a line, folder or glob was left out; 4, no video at all was
+    named. With --dry-run, which tries nothing, too.
     """
     from cg_cli.batch import engines, items
     from cg_cli.batch import shard as shards

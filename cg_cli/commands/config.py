@@ -18,10 +18,11 @@ def config(
     *,
     resolved: Resolved,
 ) -> None:
-    """Show every setting that is in effect, and where it is from: flag, environment, config file, preset or default.
+    """Show every setting in effect, and where it is from.
 
-    Config files hold long options (max-frames: 256). The nearest cg.yaml, here or in a folder above, goes before
-    ~/.config/cg/config.yaml. A preset named on the command line beats what files say about keep and pruner.
+    A setting is from a flag, the environment, a config file, the preset, or its default. Config files hold long options
+    (max-frames: 256). The nearest cg.yaml, here or in a folder above, goes before ~/.config/cg/config.yaml. A preset
+    named on the command line beats what files say about keep and pruner.
 
     \b
     cg config

@@ -8,10 +8,10 @@ import typer
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False) -> None:
-    """Print what a bug report needs: versions, devices, memory, caches, models, settings, and a self test with a clip
-    made here.
+    """Print what a bug report needs, and run a self test.
 
-    Touches no network. Exits with 1 if the self test fails.
+    Versions, devices, memory, caches, models and settings; the self test answers about a clip made here. Touches no
+    network. Exits with 1 if the self test fails.
 
     \b
     cg doctor

@@ -19,7 +19,7 @@ SOURCE_HELP = (
 def fetch_predictor(
     source: Annotated[
         str | None,
-        argument(metavar="[SOURCE]", help=SOURCE_HELP),
+        argument(metavar="SOURCE", help=SOURCE_HELP),
     ] = None,
     default: Annotated[
         bool,
@@ -30,19 +30,20 @@ def fetch_predictor(
         str | None, option("--sha256", metavar="HEX", help="refuse weights with any other SHA-256")
     ] = None,
     json: Annotated[bool, option("--json", help="print one object a predictor on stdout")] = False,
-    quiet: Annotated[bool, option("-q", "--quiet", help="no progress, no notes on stderr")] = False,
+    quiet: Annotated[bool, option("--quiet", help="no progress, no notes on stderr")] = False,
     *,
     settings: Settings,
 ) -> None:
-    """List audio-to-visual predictors, or install one: checked, whole, and never a pickle.
+    """List, install or remove audio-to-visual predictors.
 
-    An installed predictor is used where --predictor names it; the default of a model, with that model. An interrupted
-    download goes on when the command is run again. HF_TOKEN, HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
+    What is installed is checked, whole, and never a pickle. An installed predictor is used where --predictor names it;
+    the default of a model, with that model. An interrupted download goes on when the command is run again. HF_TOKEN,
+    HF_ENDPOINT, HF_HOME and proxies count, as everywhere.
 
     \b
     cg fetch-predictor
     cg fetch-predictor someone/a2v-qwen2.5-omni-7b@v1 --default
-    cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 "$(cat a2v-7b.sha256)"
+    cg fetch-predictor https://example.org/a2v-7b.safetensors --sha256 6f1c...
     cg fetch-predictor my-a2v/            # written by cg train-predictor --publish-dir my-a2v
     cg fetch-predictor my-a2v --default   # an installed one: only makes it the default
     cg fetch-predictor --remove my-a2v

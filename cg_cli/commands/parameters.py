@@ -20,7 +20,7 @@ CONFIG_HELP = "YAML file with any of these options, before cg.yaml here or above
 
 def option(*flags: str, help: str, **more: Any) -> Any:
     """A Typer option whose help is plain text: brackets in it are no markup."""
-    return typer.Option(*flags, help=escape(help), **more)
+    return typer.Option(*flags, help=escape(help), show_envvar=False, **more)
 
 
 def argument(*, metavar: str, help: str) -> Any:
@@ -28,7 +28,9 @@ def argument(*, metavar: str, help: str) -> Any:
     return typer.Argument(metavar=metavar, help=escape(help))
 
 
-Config = Annotated[Path | None, option("--config", help=CONFIG_HELP, rich_help_panel=MODEL, envvar="CG_CONFIG")]
+Config = Annotated[
+    Path | None, option("--config", metavar="FILE", help=CONFIG_HELP, rich_help_panel=MODEL, envvar="CG_CONFIG")
+]
 Show = Annotated[
     list[Path] | None,
     option(
@@ -50,7 +52,8 @@ Data = Annotated[
     Path | None, option("--data", metavar="DIR", help="the benchmark's folder, or one of its annotation files")
 ]
 Json = Annotated[bool, option("--json", help="print one record a line on stdout, and no table")]
-Quiet = Annotated[bool, option("-q", "--quiet", help="no table, no progress, no warnings on stderr")]
+Quiet = Annotated[bool, option("--quiet", help="no table, no progress, no warnings on stderr")]
+ShortQuiet = Annotated[bool, typer.Option("-q", hidden=True)]
 Verbose = Annotated[bool, option("-v", "--verbose", help="also print the settings in effect")]
 
 
@@ -70,6 +73,10 @@ def with_settings(
         hints = get_type_hints(function, include_extras=True)
         own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()]
         own = [p for p in own if p.name not in ("settings", "resolved")]
+        # -q is the question of `cg batch`; elsewhere scripts may have it for --quiet, and the help does not offer it.
+        short_quiet = command != "batch" and any(p.name == "quiet" for p in own)
+        if short_quiet:
+            own.append(inspect.Parameter("q", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=ShortQuiet))
 
         @functools.wraps(function)
         def run(context: typer.Context, **arguments: Any) -> None:
@@ -77,6 +84,8 @@ def with_settings(
             from cg_cli.settings.resolve import resolve_with_sources
 
             mine = {parameter.name: arguments.pop(parameter.name) for parameter in own}
+            if short_quiet:
+                mine["quiet"] |= mine.pop("q")
             resolved = resolve_with_sources(_levels(context, arguments, table), arguments["config"])
             if resolved.skipped and not mine.get("quiet"):
                 from cg_cli.console.reporter import Reporter
@@ -106,6 +115,8 @@ def help_text(setting: Setting) -> str:
     """What the help says of a setting: what it is, its range and its default."""
     bounds = setting.bounds.words(largest=1e6)
     facts = [bounds] if bounds else []
+    if setting.choices:
+        facts.append(f"{', '.join(setting.choices[:-1])} or {setting.choices[-1]}")
     if not setting.negated and not setting.optional and setting.kind is not bool:
         default = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
         facts.append(f"default: {setting.show_default or default}")
@@ -122,7 +133,12 @@ def _annotation(setting: Setting) -> Any:
     return Annotated[
         kind | None,
         option(
-            setting.flag or "", help=help_text(setting), rich_help_panel=setting.panel, envvar=setting.variable, **more
+            setting.flag or "",
+            metavar=setting.metavar,
+            help=help_text(setting),
+            rich_help_panel=setting.panel,
+            envvar=setting.variable,
+            **more,
         ),
     ]
 

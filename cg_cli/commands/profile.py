@@ -22,9 +22,7 @@ QUICK_CLIPS = 10
 def profile(
     inputs: Annotated[
         list[str] | None,
-        argument(
-            metavar="[LABELLED.jsonl | CLIP...]", help="a manifest with answers, or any clips; accuracy needs answers"
-        ),
+        argument(metavar="INPUT", help="a manifest with answers, or any clips; accuracy needs answers"),
     ] = None,
     benchmark: parameters.Benchmark = None,
     data: parameters.Data = None,
@@ -32,7 +30,9 @@ def profile(
     pruner: Annotated[
         str | None, option("--pruner", metavar="LIST", help="pruners (default: all that are known)")
     ] = None,
-    repeat: Annotated[int, option("--repeat", help="timed rounds, in which all cells take turns", min=1)] = 3,
+    repeat: Annotated[
+        int, option("--repeat", metavar="N", help="timed rounds, in which all cells take turns", min=1)
+    ] = 3,
     out: Annotated[
         Path,
         option("-o", "--out", metavar="DIR", help="measurements, tables, plots and report; an interrupted run goes on"),
@@ -41,10 +41,11 @@ def profile(
         str | None, option("--synthetic", metavar="LENGTH", help="a made-up clip of this length, e.g. 60s")
     ] = None,
     weights: Annotated[
-        Literal["trained", "random"], option("--weights", help="random: the model's real shape without its download")
+        Literal["trained", "random"],
+        option("--weights", metavar="trained|random", help="random: the model's real shape without its download"),
     ] = "trained",
     layers: Annotated[
-        int | None, option("--layers", help="with random weights: layers of each part at most", min=1)
+        int | None, option("--layers", metavar="N", help="with random weights: layers of each part at most", min=1)
     ] = None,
     pages: Annotated[
         int,
@@ -62,17 +63,17 @@ def profile(
     *,
     settings: Settings,
 ) -> None:
-    """Measure pruners at keep ratios on this device: tokens, FLOPs, time, memory, and accuracy if the clips are
-    labelled.
-
-    Every figure is set against the whole clip in the same round. The folder gets a summary as JSON, which is also the
-    last line on stdout unless that is a terminal, CSV, plots and report.html.
+    """Measure pruners at keep ratios on this device.
 
     \b
     cg profile labelled.jsonl --model nano --quick
-    cg profile --benchmark worldsense --data ~/WorldSense --model qwen2.5-omni-7b
-    cg profile videos/*.mp4 --model qwen2.5-omni-7b --pruner contextguard,random -o profile-7b
+    cg profile videos/*.mp4 --pruner contextguard,random -o profile-7b
+    cg profile --benchmark worldsense --data ~/WorldSense
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
+
+    Tokens, FLOPs, time and memory, and accuracy if the clips are labelled, each set against the whole clip in the same
+    round. The folder gets a summary as JSON, which is also the last line on stdout unless that is a terminal, CSV,
+    plots and report.html. An interrupted run goes on.
     """
     from cg_cli.batch import items
     from cg_cli.console.profile import print_profile, profiling

@@ -15,16 +15,16 @@ from cg_cli.settings.table import Settings
 
 @with_settings("train")
 def train_predictor(
-    videos: Annotated[list[Path], argument(metavar="VIDEOS...", help="video files, or folders of them")],
+    videos: Annotated[list[Path], argument(metavar="VIDEO", help="video files, or folders of them")],
     out: Annotated[Path, option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
     window: Annotated[
-        float, option("--window", help="seconds of sound that one prediction hears", min=0.1, max=60)
+        float, option("--window", metavar="SECONDS", help="seconds of sound that one prediction hears", min=0.1, max=60)
     ] = 1.0,
     steps: Annotated[
-        int, option("--steps", help="at most; stops earlier when validation no longer improves", min=1)
+        int, option("--steps", metavar="N", help="at most; stops earlier when validation no longer improves", min=1)
     ] = 3000,
     cache: Annotated[
-        Path | None, option("--cache", help="encoded clips and checkpoints (default: beside FILE)")
+        Path | None, option("--cache", metavar="DIR", help="encoded clips and checkpoints (default: beside FILE)")
     ] = None,
     publish_dir: Annotated[
         Path | None,
@@ -37,15 +37,15 @@ def train_predictor(
     *,
     settings: Settings,
 ) -> None:
-    """Train the predictor that tells pruning what sound already says: any model, any clips, no labels.
+    """Train an audio-to-visual predictor from unlabelled clips.
 
-    Encodes every clip once, learns which picture goes with which sound, and shows how well on clips held back. Run it
-    again after an interruption: it goes on where it stopped.
+    It tells pruning what sound already says of the picture. Encodes every clip once, learns which picture goes with
+    which sound, and shows how well on clips held back. Run it again after an interruption: it goes on where it stopped.
 
     \b
-    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors
-    cg ask clip.mp4 "what is happening?" --model qwen2.5-omni-7b --predictor a2v-7b.safetensors
-    cg train-predictor ~/videos --model qwen2.5-omni-7b -o a2v-7b.safetensors --publish-dir a2v-qwen2.5-omni-7b
+    cg train-predictor ~/videos -o a2v-7b.safetensors
+    cg train-predictor ~/videos -o a2v-7b.safetensors --publish-dir a2v-7b
+    cg ask clip.mp4 "what is happening?" --predictor a2v-7b.safetensors
     """
     from cg_cli.console.predictors import print_trained, training
     from cg_cli.console.reporter import Reporter

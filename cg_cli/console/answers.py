@@ -91,7 +91,7 @@ def summary(answers: Sequence[Answer]) -> Table:
     title = f"{model} on {first.model.device_name} · {pruner}, keep {first.pruner.keep:g}"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
     for name in FIGURES:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name else "left", overflow="fold")
     for section in figures(answers):
         for row in section:
             table.add_row(*row)

@@ -145,7 +145,7 @@ def summary(plan: Plan, done: Report) -> Table:
         box=box.SIMPLE_HEAD,
         show_header=False,
     )
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_column(justify="right")
     table.add_column()
     before = f"{totals.before:,} of them before this run" if totals.before else ""
@@ -172,7 +172,7 @@ def summary(plan: Plan, done: Report) -> Table:
             counts,
         )
     table.add_row(
-        "clips", f"{totals.clips_done:,}", f"{totals.media_s:,.0f} s of video and sound" if totals.media_s else ""
+        "clips", f"{totals.clips_done:,}", f"{duration(totals.media_s)} of video and sound" if totals.media_s else ""
     )
     if totals.tokens_full:
         kept = f"{totals.tokens_kept:,} of {totals.tokens_full:,}"

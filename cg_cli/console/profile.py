@@ -105,7 +105,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     rows = [row(cell) for cell in summary["cells"]]
     names = NAMES if any(r["accuracy"] is not None for r in rows) else NAMES[:-2]
     for name in names:
-        out.add_column(name, justify="left" if name == "pruner" else "right", no_wrap=True, min_width=4)
+        out.add_column(name, justify="left" if name == "pruner" else "right", overflow="fold")
     previous = rows[0]["pruner"]
     for r in rows:
         if r["pruner"] != previous:

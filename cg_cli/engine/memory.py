@@ -52,10 +52,12 @@ def check_fits(
     raise ItemError("prefill", message, OUT_OF_MEMORY)
 
 
-def shrink_after_oom(clip: Clip, keep: float, pruner: Pruner, stage: str) -> tuple[Clip, float, str]:
+def shrink_after_oom(clip: Clip, keep: float, pruner: Pruner, stage: str) -> tuple[Clip, float, str] | None:
     """A smaller budget after running out of memory in ``stage``: fewer tokens kept, or, where pruning comes too late or
-    not at all, fewer frames. The clip, the keep ratio, and both in words."""
+    not at all, fewer frames. The clip, the keep ratio, and both in words; None where nothing can be less."""
     if (stage != "encode" and pruner.name != KEEPS_ALL) or clip.frames is None or len(clip.frames) < 2:
+        if pruner.name == KEEPS_ALL:
+            return None
         return clip, keep * SHRINK, f"keep {keep * SHRINK:g} instead of {keep:g}"
     assert clip.frame_times is not None
     step = round(1 / SHRINK)

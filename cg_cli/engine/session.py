@@ -161,11 +161,13 @@ class Session:
             except ItemError as fault:
                 error = ItemError(fault.stage, str(fault), fault.kind)
             # Only out here is the exception gone, which held the tensors of its frames.
-            if error.kind != memory.OUT_OF_MEMORY or attempts == 2:
+            again = error.kind == memory.OUT_OF_MEMORY and attempts == 1
+            less = memory.shrink_after_oom(reading.clip, self.keep, self.pruner, error.stage) if again else None
+            if less is None:
                 yield from (answer.failure(question.identity, error, attempts=attempts) for question in pending)
                 return
             memory.release(self.backbone.device)
-            clip, keep, change = memory.shrink_after_oom(reading.clip, self.keep, self.pruner, error.stage)
+            clip, keep, change = less
             note = f"out of memory on {self.backbone.device} in {error.stage}: tried again with {change}"
             attempt = dataclasses.replace(attempt, clip=clip, keep=keep, note=note)
 

@@ -63,9 +63,9 @@ class DecodeWorker:
         """The Clip of a local file.
 
         Raises:
-            ItemError: stage "media"; kind not_found, is_directory, not_a_file, empty, not_media, encrypted, no_streams,
-                no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The worker stays
-                usable.
+            ItemError: stage "media"; kind not_found, is_directory, not_a_file, no_access, empty, not_media, encrypted,
+                no_streams, no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The
+                worker stays usable.
         """
         display_path = os.fspath(path)
         builder = _ClipBuilder(display_path)

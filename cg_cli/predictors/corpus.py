@@ -19,6 +19,7 @@ from cg_cli.backbones.base import Backbone
 from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
+from cg_cli.media.opening import web_address
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 from cg_cli.util.checkpoints import save_checkpoint
 from cg_cli.util.hashing import cached_sha256
@@ -57,7 +58,7 @@ def find_videos(inputs: Sequence[Path]) -> list[Path]:
         elif item.exists():
             paths[item] = None
         else:
-            raise UsageError(f"{item}: no such file or folder")
+            raise UsageError(f"{item} {web_address(str(item)) or 'does not exist: name video files or folders'}")
     if not paths:
         raise UsageError(f"no video in {', '.join(map(str, inputs))}: name video files, or folders that hold some")
     return list(paths)

@@ -11,8 +11,8 @@ from torch import Tensor
 from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 
 # One in so many video tokens is kept before audio shrinks. With one token a grid as the floor, nano answers 20 points
-# fewer at keep 0.25 (README), and a 7B clip at keep 0.15 would keep all of its sound and next to no picture. Published
-# methods that go lower thin the sound too: SEATS at 25 % keeps 20 % of video, 55 % of audio.
+# fewer at keep 0.25 (docs/notes/pruning.md), and a 7B clip at keep 0.15 would keep all of its sound and next to no
+# picture. Published methods that go lower thin the sound too: SEATS at 25 % keeps 20 % of video, 55 % of audio.
 VIDEO_FLOOR = 5
 
 

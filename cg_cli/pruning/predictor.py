@@ -48,8 +48,9 @@ class A2VPredictor(nn.Module):
     with the actual video tokens.
 
     Buffers, measured on the training clips: ``audio_mean`` [D] and ``audio_scale`` []; ``video_mean`` [D] and ``basis``
-    [D, components], the principal directions of the video tokens; ``matched`` [] and ``shuffled`` [], the mean cosine
-    between predicted and pooled actual tokens when sound and picture belong together, and when they do not.
+    [D, components], the principal directions of the video tokens. On the clips held back: ``matched`` [] and
+    ``shuffled`` [], the mean cosine between predicted and pooled actual tokens when sound and picture belong together,
+    and when they do not.
     """
 
     audio_mean: Tensor

@@ -39,13 +39,14 @@ def _setting(
     commands: Collection[Command] = EVERY_COMMAND,
     complete: str = "",
     show_default: str = "",
+    value: str = "",
 ) -> Any:
     """The field of a setting; the arguments are those of ``Setting``. ``flag`` "" is the long option of the field's
     name, None no option at all; bounds are of numbers."""
     bounds = Bounds(at_least, above, at_most, below)
     metadata = {
         "help": help, "panel": panel, "flag": flag, "bounds": bounds, "answer": answer, "commands": tuple(commands),
-        "complete": complete, "show_default": show_default,
+        "complete": complete, "show_default": show_default, "value": value,
     }  # fmt: skip
     return field(default=default, metadata={"setting": metadata})
 
@@ -111,6 +112,7 @@ class Settings:
         at_most=1,
         commands=("ask", "batch"),
         show_default="the preset's",
+        value="SHARE",
     )
     pruner: str = _setting(
         NO_PRUNER,
@@ -151,10 +153,15 @@ class Settings:
         False, "use only what is on this machine", MODEL, answer=False, commands=(*EVERY_COMMAND, "fetch")
     )
     decode_timeout: float = _setting(
-        defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, answer=False
+        defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, answer=False, value="SECONDS"
     )
     show_dir: str | None = _setting(
-        None, "folder for a sheet of what was kept of each video", MODEL, answer=False, commands=BATCH_ALONE
+        None,
+        "folder for a sheet of what was kept of each video",
+        MODEL,
+        answer=False,
+        commands=BATCH_ALONE,
+        value="DIR",
     )
     min_frames: int = _setting(
         0, "frames at least, even if that takes more a second than fps; 0: no such limit", MEDIA, flag=None, at_least=0
@@ -193,6 +200,7 @@ class Setting:
         commands: that have it as an option.
         complete: name of the function in ``commands.completion``, or "".
         show_default: what the help says instead of the default.
+        value: what the help calls its value; "" for the name.
     """
 
     name: str
@@ -208,6 +216,7 @@ class Setting:
     commands: tuple[Command, ...]
     complete: str
     show_default: str
+    value: str
 
     @property
     def key(self) -> str:
@@ -222,6 +231,13 @@ class Setting:
     def option(self) -> str:
         """The name of its option as a Python argument, e.g. ``no_audio``."""
         return (self.flag or self.name).removeprefix("--").replace("-", "_")
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in the help; "" for a flag."""
+        if self.kind is bool:
+            return ""
+        return self.value or ("N" if self.kind in (int, float) else self.name.upper())
 
     @property
     def variable(self) -> str:

@@ -127,16 +127,16 @@ def test_without_retry_failures_are_settled(tmp_path):
 
 def test_what_lies_in_the_file_itself_is_tried_again_on_demand_alone(tmp_path):
     out = tmp_path / "o.jsonl"
-    kinds = ("not_media", "empty", "no_streams", "encrypted", "timeout", "unreadable", "internal")
+    kinds = ("not_media", "empty", "no_streams", "encrypted", "unreadable", "timeout", "no_access", "internal")
     write(out, *(failed(f"{kind}.mp4", kind=kind) for kind in kinds))
 
     def states(retry):
         history = opened(out, [f"{kind}.mp4" for kind in kinds], retry=retry).history
         return [history.claim(f"key of {kind}.mp4 q?", f"{kind}.mp4") for kind in kinds]
 
-    assert states(None) == ["set aside"] * 4 + [None] * 3
-    assert states(True) == [None] * 7
-    assert states(False) == ["set aside"] * 4 + ["failed"] * 3
+    assert states(None) == ["set aside"] * 5 + [None] * 3
+    assert states(True) == [None] * 8
+    assert states(False) == ["set aside"] * 5 + ["failed"] * 3
 
 
 def test_a_link_stays_a_link(tmp_path):

@@ -311,7 +311,7 @@ def test_a_file_that_kills_its_worker_twice_is_poison_and_the_others_are_answere
     assert (
         poison[0]["error"]["type"] == "poison" and poison[0]["error"]["stage"] == "prune" and poison[0]["attempts"] == 2
     )
-    assert "SIGKILL" in poison[0]["error"]["message"] and err.count("set aside as poison") == 1
+    assert "SIGKILL" in poison[0]["error"]["message"] and err.count("so it is poison, and not tried again") == 1
     began = (work / "o.jsonl").read_bytes()
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--pruner", "killer", python_path=plugin)
     assert code == 3 and (work / "o.jsonl").read_bytes() == began and "not tried again" in err

@@ -116,6 +116,15 @@ def test_where_pruning_cannot_help_half_of_the_frames_are_left_out(nano, monkeyp
     assert "frames instead of" in record.warnings[-1]
 
 
+def test_where_nothing_can_be_less_it_is_not_tried_again(monkeypatch):
+    session = open_session(resolve_settings({"model": "nano", "pruner": "none", "offline": True}))
+    reading = session.read(CLIP)
+    sound = replace(reading, clip=replace(reading.clip, frames=None, frame_times=None))
+    monkeypatch.setattr(session.backbone, "prefill", runs_out(session.backbone.prefill, [1]))
+    records = list(session.answer(CLIP, QUESTIONS, sound, together=True))
+    assert [(r.ok, r.error.type, r.attempts) for r in records] == [(False, "out_of_memory", 1)] * 3
+
+
 def test_out_of_memory_twice_is_a_failure_of_the_clip(session, monkeypatch):
     calls = [2]
     monkeypatch.setattr(session.backbone, "prefill", runs_out(session.backbone.prefill, calls))

@@ -1,4 +1,4 @@
-"""The bundled model: real files, real classes, and answers as good as the README says."""
+"""The bundled model: real files, real classes, and answers about as good as docs/results/nano.md says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 WEIGHTS = Path(models.NANO.source)
 QUESTION = "What is happening?"
-FULL, PRUNED = 0.87, 0.68  # right answers; the README measured more on more clips, and these are short
+FULL, PRUNED = 0.87, 0.68  # right answers; docs/results/nano.md has more on more clips, and these are short
 
 
 @pytest.fixture(scope="module")

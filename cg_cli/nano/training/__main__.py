@@ -1,7 +1,7 @@
 """Train nano from nothing: ``python -m cg_cli.nano.training --out DIR`` (resumes where it stopped).
 
 Two parts: the towers on labels, then the decoder on the towers' frozen features. The finished checkpoint is DIR/model;
-``--model DIR/model`` uses it. NOTES.md tells what was tried.
+``--model DIR/model`` uses it. docs/notes/nano.md tells what was tried.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Warm start of nano's vision and audio towers on per-token labels, which the world's generator knows.
 
 A vision token learns what is in its cell, in which colour, and its own row and column; an audio token learns what
-sounds. Answers alone do not teach a tower this small to see (NOTES.md). The linear heads are thrown away afterwards.
+sounds. Answers alone do not teach a tower this small to see (docs/notes/nano.md). The linear heads are thrown away
+afterwards.
 """
 
 from __future__ import annotations

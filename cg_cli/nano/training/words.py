@@ -24,7 +24,7 @@ def name_words(model, tok, clips: Iterable[tuple[Script, dict[str, Tensor]]]) ->
     """Initialize each word that names something with the mean of the tokens of what it names, less that of all tokens.
 
     So a name resembles what it names before the first step, in questions and in answers. Without this, finding the
-    few tokens of a small thing among a thousand took most of the training (NOTES.md).
+    few tokens of a small thing among a thousand took most of the training (docs/notes/nano.md).
     """
     rows: dict[str, list[Tensor]] = defaultdict(list)
     for script, features in clips:

@@ -1,7 +1,7 @@
 """ContextGuard: keep what audio cannot say (arXiv 2605.11605, May 2026).
 
-The paper's abstract and outline are public, its formulas are not; where it is silent, this is our reading, chosen by
-measurements on nano (README, "ContextGuard, measured"; NOTES.md). Everything happens in the coarse visual space of the
+Only the paper's abstract and outline were at hand; where they are silent, this is our reading, chosen by measurements
+on nano (docs/results/contextguard.md, docs/notes/pruning.md). Everything happens in the coarse visual space of the
 audio-to-visual predictor:
 
 1. *Recoverability.* The direction that the sound predicts is projected out of every video token of its window, in
