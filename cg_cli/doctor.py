@@ -19,6 +19,7 @@ from cg_cli import __version__
 from cg_cli.errors import CgError
 from cg_cli.settings import files
 from cg_cli.settings.resolve import resolve_settings
+from cg_cli.util.format import size
 
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "av", "numpy", "typer", "rich")
 EXTRAS = ("ray", "pyarrow", "bitsandbytes", "flash-attn")
@@ -32,7 +33,6 @@ VARIABLES = (
     "GOMP_SPINCOUNT",
 )
 SECRETS = ("HF_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")  # whether they are set, and no more
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,7 @@ def _machine() -> dict[str, str]:
     }
     free = free_bytes(torch.device("cpu"))
     if free is not None:
-        out["memory"] = (
-            f"{free / GIB:.1f} of {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB available"
-        )
+        out["memory"] = f"{size(free)} of {size(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))} available"
     return out
 
 
@@ -143,7 +141,7 @@ def _devices() -> dict[str, str]:
         properties = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
         out[f"cuda:{index}"] = (
-            f"{properties.name}, {free / GIB:.1f} of {properties.total_memory / GIB:.1f} GiB free, "
+            f"{properties.name}, {size(free)} of {size(properties.total_memory)} free, "
             f"compute {properties.major}.{properties.minor}"
         )
     if torch.backends.mps.is_available():
@@ -159,7 +157,7 @@ def _places() -> dict[str, str]:
     out = {}
     for name, place in (("hub cache", Path(constants.HF_HUB_CACHE)), ("cg cache", cache_dir())):
         there = next(folder for folder in (place, *place.parents) if folder.exists())
-        out[name] = f"{place} ({shutil.disk_usage(there).free / GIB:.0f} GiB free)"
+        out[name] = f"{place} ({size(shutil.disk_usage(there).free)} free)"
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -261,6 +261,33 @@ class Backbone(ABC):
         finally:
             decoding.truncate(prefix.cache, prefix.length)
         return Generation(state.text.close(), tuple(state.tokens), state.finish, len(question_ids), first_s)
+
+    def answer_batch(
+        self,
+        prefixes: Sequence[Prefix],
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[tuple[int, Generation, float]]:
+        """Answer questions on several clips together, as far as the family can: here, clip by clip.
+
+        Args:
+            prefixes: of the clips; they are as before afterwards.
+            questions: each with the number of its prefix.
+
+        Yields:
+            The number of a question, its answer, and its share of the seconds, as each is done. Raises as ``answer``.
+        """
+        for number, prefix in enumerate(prefixes):
+            own = [at for at, (of, _) in enumerate(questions) if of == number]
+            began = time.perf_counter()
+            texts = [questions[at][1] for at in own]
+            answers = self.answer_all(prefix, texts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+            share = (time.perf_counter() - began) / max(len(own), 1)
+            for at, answer in zip(own, answers):
+                yield at, answer, share
 
     def answer_layerwise(
         self,

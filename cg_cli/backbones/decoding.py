@@ -22,6 +22,13 @@ def check(max_new_tokens: int, temperature: float) -> None:
         raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
 
 
+def finite(logit: float, token: int) -> int:
+    """``token``. ItemError, stage "decode", if its logit, the largest, is not a number or infinite."""
+    if not math.isfinite(logit):
+        raise ItemError("decode", "the model's output is not finite; try --dtype float32 or bfloat16", "not_finite")
+    return token
+
+
 def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
     """A function from logits [vocabulary] to a token id: greedy at temperature 0, else sampled with ``seed``.
 
@@ -34,10 +41,9 @@ def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
 
     def sample(logits: Tensor) -> int:
         best, index = logits.max(dim=-1)
-        if not math.isfinite(best.item()):
-            raise ItemError("decode", "the model's output is not finite; try --dtype float32 or bfloat16", "not_finite")
+        token = finite(best.item(), int(index))
         if temperature == 0:
-            return int(index)
+            return token
         probabilities = torch.softmax(logits.to("cpu", torch.float32) / temperature, dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=generator))
 
@@ -87,7 +93,10 @@ class DecodeState:
 
     def append(self, logits: Tensor, stop_ids: frozenset[int], max_new_tokens: int) -> None:
         """Choose the next token from ``logits`` [vocabulary]; sets ``finish`` when it is the last."""
-        token = self.sample(logits)
+        self.take(self.sample(logits), stop_ids, max_new_tokens)
+
+    def take(self, token: int, stop_ids: frozenset[int], max_new_tokens: int) -> None:
+        """Append ``token``; sets ``finish`` when it is the last."""
         if token in stop_ids:
             self.finish = "stop"
             return

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import cost, layerwise, loading, qwen_inputs
-from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
+from cg_cli.backbones import batching, cost, layerwise, loading, qwen_inputs
+from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import DEEPSTACK, Layout, MediaShape
 from cg_cli.backbones.weighted_cache import ROWS, WeightedCache, cache_bytes
@@ -213,6 +213,40 @@ class MRopeBackbone(Backbone):
         rotary_positions = torch.tensor(positions, device=self.device).expand(3, -1)
         hidden = self._decode(self._embed(ids), rotary_positions, cache, attention_mask)
         return self.model.lm_head(hidden[list(last_index)])
+
+    def answer_batch(
+        self,
+        prefixes: Sequence[Prefix],
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[tuple[int, Generation, float]]:
+        return batching.answer_batch(
+            self,
+            self._batch_step,
+            self.model.config,
+            prefixes,
+            questions,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+
+    @inference
+    def _batch_step(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any, rows: list[int], columns: list[int]
+    ) -> Tensor:
+        """See ``batching.Step``."""
+        hidden = self.model.model.language_model(
+            inputs_embeds=self.model.get_input_embeddings()(ids),
+            position_ids=positions.expand(3, -1, -1),
+            attention_mask=self._decoder_mask({"full_attention": mask}),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self.model.lm_head(hidden[rows, columns])
 
     def question_ids(self, question: str) -> list[int]:
         # Special tokens typed in a question, such as <|im_end|>, must stay text, or it could end its own turn.

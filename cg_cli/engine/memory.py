@@ -14,11 +14,11 @@ from cg_cli.backbones.device import free_bytes
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
+from cg_cli.util.format import size
 
 OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
 SHRINK = 0.5  # of the budget, for the one retry after an error of that kind
 MARGIN = 0.9  # of what is free, for advice: estimates leave things out
-GIB = 1 << 30
 KEEPS_ALL = "none"  # the pruner that cannot keep less
 
 
@@ -46,7 +46,7 @@ def check_fits(
     ways += [f"--max-frames {frames}"] if frames >= 2 else []
     advice = f"{' or '.join(ways)} would fit" if ways else "take a smaller model"
     message = (
-        f"reading {tokens:,} tokens takes {need / GIB:.1f} GiB at least, and {free / GIB:.1f} GiB are free on "
+        f"reading {tokens:,} tokens takes {size(need)} at least, and {size(free)} are free on "
         f"{backbone.device}: {advice}"
     )
     raise ItemError("prefill", message, OUT_OF_MEMORY)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -69,6 +69,11 @@ class Pruned:
     tokens: dict[str, int]
     seconds: float
 
+    def without_tensors(self) -> Pruned:
+        """The same, but for the embeddings, of which only the shapes are left."""
+        encoded = replace(self.encoded, stream=_shapes(self.encoded.stream))
+        return replace(self, encoded=encoded, stream=_shapes(self.stream))
+
 
 @dataclass(frozen=True)
 class Prefilled:
@@ -105,6 +110,10 @@ class Decoded:
     prefill_seconds: float
     seconds: float
     together: int = 1
+
+
+def _shapes(stream: TokenStream) -> TokenStream:
+    return replace(stream, embeddings=stream.embeddings.to("meta"), carry={})
 
 
 def ignore(stage: str) -> None:
@@ -199,6 +208,27 @@ def decode(
     generations, seconds = run_stage("decode", backbone.device, work)
     share = seconds / max(len(questions), 1)
     return [Decoded(generation, None, tokens, 0.0, share, len(questions)) for generation in generations]
+
+
+def decode_batch(
+    backbone: Backbone, prefilled: Sequence[Prefilled], questions: Sequence[tuple[int, str]], sampling: Sampling
+) -> Iterator[tuple[int, Decoded]]:
+    """Answer questions on several clips together; each comes with its number, when it is done. ItemError, stage
+    "decode"; it may be the fault of one question.
+
+    Args:
+        prefilled: the clips; each has a prefix.
+        questions: each with the number of its clip.
+    """
+    prefixes = [clip.prefix for clip in prefilled if clip.prefix is not None]
+    answers = backbone.answer_batch(prefixes, questions, **asdict(sampling))
+    while True:
+        done, _ = run_stage("decode", backbone.device, lambda: next(answers, None))
+        if done is None:
+            return
+        number, generation, seconds = done
+        tokens = prefilled[questions[number][0]].pruned.tokens
+        yield number, Decoded(generation, None, tokens, 0.0, seconds, len(questions))
 
 
 def _decode_layerwise(

@@ -6,16 +6,15 @@ A session knows no model family and no pruner by name, and prints nothing.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cg_cli import media, records
-from cg_cli.backbones.base import QUESTION_BLOCK, Backbone, LayerwisePrefill
-from cg_cli.engine import answer, memory, metrics, pipeline
+from cg_cli.backbones.base import Backbone, LayerwisePrefill
+from cg_cli.engine import answer, metrics, pipeline
+from cg_cli.engine.attempts import Attempt, ClipQuestions, Question
 from cg_cli.engine.inputs import AnswerInputs, Sampling, video_content
 from cg_cli.engine.pipeline import Decoded, Prefilled, Pruned, ignore
 from cg_cli.engine.rules import answer_inputs
@@ -26,7 +25,6 @@ from cg_cli.predictors.lookup import LoadedPredictor
 from cg_cli.pruning.base import Pruner
 
 AUDIO_SHARE = 0.9  # of a clip's tokens, above which it is said
-QUESTION_TOKENS = 1024  # that a question may have, however long the clip is
 
 Record = records.Answer | records.Failure
 
@@ -46,17 +44,6 @@ class Reading:
     clip: Clip | ItemError
     content: str
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Question:
-    """A question on a clip, with the key of its record."""
-
-    identity: dict[str, str]
-
-    @property
-    def text(self) -> str:
-        return self.identity["question"]
 
 
 @dataclass
@@ -146,30 +133,25 @@ class Session:
         if reading is None:
             on_stage("media")
             reading = self.read(video)
+        return self.ask(video, questions, reading, on_stage=on_stage, on_text=on_text).records(together=together)
+
+    def ask(
+        self,
+        video: str,
+        questions: Sequence[str],
+        reading: Reading,
+        *,
+        on_stage: Callable[[str], None] = ignore,
+        on_text: Callable[[str], None] | None = None,
+    ) -> ClipQuestions:
+        """Questions about a clip, for which nothing is done yet; arguments as for ``answer``."""
         inputs = replace(self.inputs, video=reading.content)
-        pending = [_Question(answer.identity(inputs, video, question)) for question in questions]
+        pending = [Question(answer.identity(inputs, video, question)) for question in questions]
         if isinstance(reading.clip, ItemError):
-            yield from (answer.failure(question.identity, reading.clip) for question in pending)
-            return
-        attempt = _Attempt(self, inputs, reading.clip, self.keep, reading.seconds, on_stage, on_text)
-        for attempts in (1, 2):
-            try:
-                for record in attempt.answer(pending, together):
-                    pending.pop(0)
-                    yield record
-                return
-            except ItemError as fault:
-                error = ItemError(fault.stage, str(fault), fault.kind)
-            # Only out here is the exception gone, which held the tensors of its frames.
-            again = error.kind == memory.OUT_OF_MEMORY and attempts == 1
-            less = memory.shrink_after_oom(reading.clip, self.keep, self.pruner, error.stage) if again else None
-            if less is None:
-                yield from (answer.failure(question.identity, error, attempts=attempts) for question in pending)
-                return
-            memory.release(self.backbone.device)
-            clip, keep, change = less
-            note = f"out of memory on {self.backbone.device} in {error.stage}: tried again with {change}"
-            attempt = dataclasses.replace(attempt, clip=clip, keep=keep, note=note)
+            return ClipQuestions(self, pending, None, reading.clip)
+        return ClipQuestions(
+            self, pending, Attempt(self, inputs, reading.clip, self.keep, reading.seconds, on_stage, on_text)
+        )
 
     def record(
         self,
@@ -223,113 +205,3 @@ class Session:
                 f"answers may suffer; a shorter clip helps, a smaller --keep does not"
             )
         return warnings
-
-
-@dataclass
-class _Attempt:
-    """One try at a clip, with the budget that is left. ItemError from stages that concern all of its questions, and for
-    want of memory."""
-
-    session: Session
-    inputs: AnswerInputs
-    clip: Clip
-    keep: float
-    media_seconds: float
-    on_stage: Callable[[str], None]
-    on_text: Callable[[str], None] | None
-    note: str = ""
-    _answered: int = dataclasses.field(default=0, init=False)
-
-    def answer(self, questions: Sequence[_Question], together: bool) -> Iterator[Record]:
-        session = self.session
-        metrics.reset_peak_bytes(session.backbone.device)
-        prefilled = pipeline.prepare(session.backbone, self.clip, session.pruner, self.keep, self.on_stage)
-        if session.observer:
-            session.observer.pruned(prefilled.pruned)
-        for group in self._groups(prefilled, list(questions), together):
-            if isinstance(group, records.Failure):
-                yield group
-                continue
-            side_by_side = self._decode_together(prefilled, group) if len(group) > 1 else None
-            if side_by_side is not None:
-                yield from side_by_side
-            else:
-                yield from (self._decode(prefilled, question) for question in group)
-
-    def _groups(
-        self, prefilled: Prefilled, questions: Sequence[_Question], together: bool
-    ) -> Iterator[list[_Question] | records.Failure]:
-        """``questions`` in order: those that are decoded side by side, and the failure of each that no model could
-        read."""
-        session = self.session
-        left = session.backbone.context_length - math.ceil(prefilled.pruned.stream.next_position)
-        most = max(left - session.sampling.max_new_tokens, QUESTION_TOKENS)
-        packed = together and prefilled.prefix is not None
-        group: list[_Question] = []
-        size = 0
-        for question in questions:
-            failure, tokens = self._check(question, most)
-            if group and (failure or not packed or size + tokens > QUESTION_BLOCK):
-                yield group
-                group, size = [], 0
-            if failure:
-                yield failure
-            else:
-                group.append(question)
-                size += tokens
-        if group:
-            yield group
-
-    def _check(self, question: _Question, most: int) -> tuple[records.Failure | None, int]:
-        """The number of a question's tokens, and its failure if it cannot be read or has more than ``most``."""
-        try:
-            count, _ = pipeline.run_stage(
-                "decode", metrics.CPU, lambda: len(self.session.backbone.question_ids(question.text))
-            )
-        except ItemError as error:
-            return answer.failure(question.identity, error), 0
-        return (answer.failure(question.identity, answer.too_long(count, most)) if count > most else None), count
-
-    def _decode_together(self, prefilled: Prefilled, questions: Sequence[_Question]) -> list[Record] | None:
-        """The records of all questions; None where one of them may have spoilt it for all, so that apart the others
-        succeed."""
-        self.on_stage("decode")
-        texts = [question.text for question in questions]
-        try:
-            answers = pipeline.decode(self.session.backbone, prefilled, texts, self.session.sampling)
-        except ItemError as error:
-            if error.kind == memory.OUT_OF_MEMORY:
-                raise
-            return None
-        return [self._record(prefilled, question, decoded) for question, decoded in zip(questions, answers)]
-
-    def _decode(self, prefilled: Prefilled, question: _Question) -> Record:
-        session = self.session
-        self.on_stage("decode")
-        try:
-            (decoded,) = pipeline.decode(session.backbone, prefilled, [question.text], session.sampling, self.on_text)
-        except ItemError as error:
-            if error.kind == memory.OUT_OF_MEMORY:
-                raise
-            self._answered += 1
-            return answer.failure(question.identity, error)
-        if session.observer and decoded.layerwise is not None:
-            session.observer.prefilled(decoded.layerwise)
-        return self._record(prefilled, question, decoded)
-
-    def _record(self, prefilled: Prefilled, question: _Question, decoded: Decoded) -> Record:
-        reused = self._answered > 0
-        self._answered += 1
-        make = lambda: self.session.record(
-            question.identity,
-            self.inputs,
-            prefilled,
-            decoded,
-            media_seconds=self.media_seconds,
-            reused=reused,
-            note=self.note,
-        )
-        try:
-            return pipeline.run_stage("decode", metrics.CPU, make)[0]
-        except ItemError as error:
-            return answer.failure(question.identity, error)

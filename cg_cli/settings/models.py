@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
 from cg_cli.settings import presets
+from cg_cli.util.format import size
 from cg_cli.util.text import closest, short
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def random_init(name: str, layers: int | None, *, device: str, dtype: str) -> Ba
     if not known or not known.shape:
         shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
         raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
-    family, _, size = known.shape.partition("/")
-    return backbones.random_init(family, size, layers, device=device, dtype=dtype, tokenizer=Path(NANO.source))
+    family, _, shape = known.shape.partition("/")
+    return backbones.random_init(family, shape, layers, device=device, dtype=dtype, tokenizer=Path(NANO.source))
 
 
 def choose(name: str, device: str) -> str:
@@ -139,7 +140,7 @@ def choose(name: str, device: str) -> str:
     for known in usable:
         if memory >= KNOWN[known].memory_bytes:
             return known
-    device_memory = f"{memory / GIB:.0f} GiB of GPU memory" if memory else "no CUDA device"
+    device_memory = f"{size(memory)} of GPU memory" if memory else "no CUDA device"
     small = KNOWN[usable[-1]]
     raise UsageError(
         f"no model chosen, and {device_memory} here to choose one for: try `--model nano` (bundled, answers the "

@@ -54,6 +54,13 @@ def test_help(cg, command):
     snapshots.check(f"help-{command or 'cg'}", out)
 
 
+def test_no_command_at_all_says_what_to_do_first(cg):
+    code, out, err = cg()
+    assert (code, err) == (0, "") and max(map(len, out.splitlines())) <= 80
+    assert out.index("--model nano") < out.index("cg ask clip.mp4")
+    snapshots.check("no-command", out)
+
+
 def test_the_table_of_a_clip():
     first = answer(question="What is happening?", key="1")
     second = answer(question="What do you hear?", key="2", prefix_reused=True)

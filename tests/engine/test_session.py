@@ -80,7 +80,7 @@ def test_a_question_that_no_model_could_read_is_refused_alone(session):
 
 
 def test_what_is_decoded_together_is_bounded(session, monkeypatch):
-    monkeypatch.setattr("cg_cli.engine.session.QUESTION_BLOCK", 25)  # tokens: two of these questions
+    monkeypatch.setattr("cg_cli.engine.attempts.QUESTION_BLOCK", 25)  # tokens: two of these questions
     records = together(session, QUESTIONS)
     assert [r.answered_together for r in records] == [2, 2, 1]
     monkeypatch.undo()

@@ -173,7 +173,7 @@ def test_videos_are_found_in_folders_each_once(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     paths = corpus.find_videos([tmp_path, tmp_path / "b.mp4"])
     assert [f.name for f in paths] == ["b.mp4", "a.MKV"]
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="does not exist"):
         corpus.find_videos([tmp_path / "gone"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no video"):
