@@ -262,7 +262,7 @@ class Answer(_Record):
     prefix_reused: bool = False
     """Whether an earlier question on the clip paid for reading, encoding, pruning and prefill."""
     answered_together: PositiveInt = 1
-    """Questions on the clip that were decoded side by side."""
+    """Questions that were decoded side by side, of this clip and of others."""
     warnings: tuple[Text, ...] = ()
     """What is odd about the file, the model or the predictor, a line each."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cg_cli import __version__
+from cg_cli.backbones.device import free_bytes
 from cg_cli.batch.job import Job, poisoned
+from cg_cli.engine.attempts import ClipQuestions
 from cg_cli.engine.metrics import device_name, dtype_name
 from cg_cli.engine.pipeline import ignore
 from cg_cli.engine.session import Reading
@@ -22,6 +24,7 @@ from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.records import Record
 from cg_cli.settings.table import Settings
 
+CACHES = 2  # caches of the clips that wait, while they are copied into one
 LIBRARIES = ("torch", "transformers", "av", "numpy")
 
 
@@ -71,6 +74,19 @@ class Answerer:
                 raise poisoned(error.stage, str(error)) if error.kind == "crashed" else error from None
 
         return self.session.read(job.video, decode)
+
+    def prefill(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> ClipQuestions:
+        """The clip of ``job``, as far as all of its questions share. Never raises for a fault of the item."""
+        clip = self.session.ask(job.video, job.questions, reading, on_stage=on_stage)
+        clip.prefill()
+        return clip
+
+    def room(self, waiting: Sequence[ClipQuestions]) -> bool:
+        """Whether the device has room for another clip beside those that wait to be decoded, whose caches are copied
+        once then."""
+        free = free_bytes(self.session.backbone.device)
+        held = [clip.kv_bytes or 0 for clip in waiting]
+        return free is None or free > CACHES * (sum(held) + max(held, default=0))
 
     def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Iterator[Record]:
         """A record for each question of ``job``, in order, as each is answered; with ``show_dir`` once all are, since

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 
 from cg_cli.batch.gpus import gpu_count
-from cg_cli.batch.pool import Pool
+from cg_cli.batch.pool import IN_FLIGHT, Pool
 from cg_cli.batch.run import Engine
 from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
+AUTO = "auto"
 NAMES = ("local", "ray")
 MOST_DECODERS = 4  # of one model; more clips wait in memory, and no model keeps up
 
 
-def make(name: str, settings: Settings, gpus: str | None) -> Engine:
-    """The engine ``name``; ``gpus`` is how many CUDA devices it takes: a number, "all", or None for what ``settings``
-    say.
+def make(name: str, settings: Settings, gpus: str | None, in_flight: str = AUTO) -> Engine:
+    """The engine ``name``.
+
+    Args:
+        gpus: how many CUDA devices it takes: a number, "all", or None for what ``settings`` say.
+        in_flight: clips whose questions are decoded together, at most: a number, or "auto".
 
     Raises:
-        UsageError: no such engine, or not so many devices.
+        UsageError: no such engine, not so many devices, or no such number.
     """
     if name == "ray":
         from cg_cli.batch.ray_engine import RayEngine
@@ -29,7 +33,18 @@ def make(name: str, settings: Settings, gpus: str | None) -> Engine:
         raise UsageError(f"--engine {name}: there are {', '.join(NAMES)}")
     devices = [settings.device] if gpus is None else _cuda_devices(gpus, settings.device)
     cores = os.cpu_count() or 1
-    return Pool(settings, devices, decoders=max(1, min(MOST_DECODERS, cores // len(devices) - 1)))
+    decoders = max(1, min(MOST_DECODERS, cores // len(devices) - 1))
+    return Pool(settings, devices, decoders, clips_in_flight(in_flight))
+
+
+def clips_in_flight(value: str) -> int:
+    """The number that ``--in-flight`` says; a worker takes fewer where its device has no room. UsageError if it is
+    none."""
+    if value == AUTO:
+        return IN_FLIGHT
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--in-flight {value}: give a number from 1 on, or {AUTO}")
+    return int(value)
 
 
 def _cuda_devices(gpus: str, device: str) -> list[str]:

@@ -18,13 +18,14 @@ MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 class Job:
     """A file and questions about it; ``number`` tells it from other jobs of the run.
 
-    ``together``: the questions are decoded side by side, as far as that works.
+    ``together``: the questions are decoded side by side, as far as that works; ``alone``: with none of another clip.
     """
 
     number: int
     video: str
     questions: tuple[str, ...]
     together: bool = True
+    alone: bool = False
 
     def to_message(self) -> dict[str, Any]:
         """As plain data, for another process."""
@@ -32,7 +33,8 @@ class Job:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
-        return cls(message["number"], message["video"], tuple(message["questions"]), message["together"])
+        own = {name: value for name, value in message.items() if name in cls.__dataclass_fields__}
+        return cls(**own | {"questions": tuple(message["questions"])})
 
 
 def poisoned(stage: str, message: str) -> ItemError:

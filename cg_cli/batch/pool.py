@@ -25,6 +25,7 @@ from cg_cli.settings.table import Settings
 from cg_cli.util.ipc import Reader, send, start
 
 LOOK_S = 0.2  # seconds until a request to stop is noticed
+IN_FLIGHT = 8  # clips whose questions are decoded together: with more, little is won
 MAX_POISONED = 3  # questions of one clip that may kill a worker, until the rest of them are poison, too
 MAX_IDLE_DEATHS = 3  # workers that may die one after another without having begun anything
 STOP_TIMEOUT_S = 5.0
@@ -67,18 +68,18 @@ class _Task:
 class _Worker:
     """One process, and what it has to do."""
 
-    def __init__(self, settings: Settings, decoders: int, events: queue.SimpleQueue):
+    def __init__(self, settings: Settings, decoders: int, in_flight: int, events: queue.SimpleQueue):
         self.ready = False
         self.stopping = False  # it was told to stop
         self.tasks: dict[int, _Task] = {}
-        self.current: int | None = None  # number of the task that the model is at
+        self.current: list[int] = []  # numbers of the tasks that the model is at: one, or those decoded together
         self.stage = "encode"
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         debug = os.environ.get("CG_DEBUG") == "1"
         self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
         assert self.process.stdin and self.process.stdout
         self._stdin, self._stdout = self.process.stdin, self.process.stdout
-        self.send({"settings": asdict(settings), "decoders": decoders})
+        self.send({"settings": asdict(settings), "decoders": decoders, "in_flight": in_flight})
         self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
         self._thread.start()
 
@@ -121,12 +122,14 @@ class Pool:
 
     Attributes:
         settings: what each worker does; its ``device`` is one of ``devices``.
-        decoders: clips that a worker decodes at a time, ahead of its model.
+        decoders: files that a worker decodes at a time, ahead of its model.
+        in_flight: clips whose questions are decoded together, at most.
     """
 
     settings: Settings
     devices: Sequence[str]
     decoders: int
+    in_flight: int = IN_FLIGHT
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     _again: deque[_Task] = field(default_factory=deque)
@@ -177,7 +180,9 @@ class Pool:
         self._workers.clear()
 
     def _start(self, slot: int) -> None:
-        self._workers[slot] = _Worker(replace(self.settings, device=self.devices[slot]), self.decoders, self._events)
+        self._workers[slot] = _Worker(
+            replace(self.settings, device=self.devices[slot]), self.decoders, self.in_flight, self._events
+        )
 
     def _next(self) -> tuple[int | None, dict[str, Any] | None]:
         """A worker's number and message (None: it ended), or (None, {}) when it is time to look around."""
@@ -199,7 +204,7 @@ class Pool:
                     worker.stopping = True
                     worker.send({"event": "stop"})
             return bool(self._workers)
-        room = self.decoders + 2  # one at the model, one ready
+        room = self.decoders + self.in_flight + 1  # those at the model, and one ready
         while idle := [w for w in self._workers.values() if w.ready and len(w.tasks) < room]:
             task = self._again.popleft() if self._again else next(tasks, None)
             if task is None:
@@ -220,14 +225,19 @@ class Pool:
             case {"event": "ready"}:
                 worker.ready = True
             case {"event": "begun"}:
-                worker.current, worker.stage = message["number"], "encode"
+                worker.current, worker.stage = [message["number"]], "encode"
+            case {"event": "waiting"}:
+                worker.current = []
+            case {"event": "together"}:
+                worker.current, worker.stage = list(message["numbers"]), "decode"
             case {"event": "stage"}:
                 worker.stage = message["stage"]
             case {"event": "record"}:
                 worker.tasks[message["number"]].settled += 1
                 yield Outcome(message["number"], (from_line(message["record"]),), done=False)
             case {"event": "done"}:
-                self._idle_deaths, worker.current = 0, None
+                self._idle_deaths = 0
+                worker.current = [number for number in worker.current if number != message["number"]]
                 del worker.tasks[message["number"]]
                 timing = {name: message[name] for name in ("waited_s", "worked_s", "read_s")}
                 yield Outcome(message["number"], **timing)
@@ -239,12 +249,17 @@ class Pool:
         worker.kill()
         if self._stopping:
             return
-        blamed = None if worker.current is None else worker.tasks.pop(worker.current, None)
+        blamed = [worker.tasks.pop(number) for number in worker.current]
         self._again.extend(worker.tasks.values())
-        if blamed:
-            yield from self._blame(
-                blamed, worker.stage, f"{blamed.job.video!r} killed its worker on {device} ({cause})"
-            )
+        if len(blamed) == 1:
+            killed = f"{blamed[0].job.video!r} killed its worker on {device} ({cause})"
+            yield from self._blame(blamed[0], worker.stage, killed)
+        elif blamed:  # nobody knows which of them it was: one by one it shows
+            for task in blamed:
+                if task.settled == len(task.job.questions):
+                    yield Outcome(task.job.number)
+                else:
+                    self._again.append(_alone(task))
         else:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
@@ -267,7 +282,7 @@ class Pool:
         if not left:  # it has answered all of them, and died before it could say so
             yield Outcome(number)
         elif task.deaths < MAX_ATTEMPTS or (in_decode and task.job.together):
-            job = replace(task.job, questions=left, together=not in_decode)
+            job = replace(task.job, questions=left, together=not in_decode, alone=True)
             self._again.append(replace(task, job=job, settled=0))
         elif not in_decode or task.poisoned + 1 >= MAX_POISONED:
             yield Outcome(number, error=poisoned(stage, killed))
@@ -275,3 +290,9 @@ class Pool:
             yield Outcome(number, error=poisoned(stage, killed), done=False)
             job = replace(task.job, questions=left[1:])
             self._again.append(replace(task, job=job, settled=0, deaths=task.deaths - 1, poisoned=task.poisoned + 1))
+
+
+def _alone(task: _Task) -> _Task:
+    """What is left of a task that others were with when the worker died: it is tried with nobody beside it."""
+    job = replace(task.job, questions=task.job.questions[task.settled :], together=False, alone=True)
+    return replace(task, job=job, settled=0, deaths=max(task.deaths, 1))

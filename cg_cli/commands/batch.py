@@ -54,6 +54,12 @@ ShardOption = Annotated[
         help="only part I (from 0) of N, into a file of its own; auto: as SLURM, Kubernetes or torchrun say",
     ),
 ]
+InFlight = Annotated[
+    str,
+    option(
+        "--in-flight", metavar="N|auto", help="videos whose answers are generated together; auto: what memory allows"
+    ),
+]
 EngineName = Annotated[
     Literal["local", "ray"],
     option("--engine", metavar="local|ray", help="workers on this machine, or the actors of a Ray cluster"),
@@ -77,6 +83,7 @@ def batch(
     max_failures: MaxFailures = None,
     gpus: Gpus = None,
     shard: ShardOption = None,
+    in_flight: InFlight = "auto",
     engine: EngineName = "local",
     quiet: parameters.Quiet = False,
     verbose: parameters.Verbose = False,
@@ -147,7 +154,7 @@ def batch(
 
         console.dry_run(reporter, plan, forecast(plan))
         raise typer.Exit(SOME_FAILED if collected.faults else 0)
-    workers = engines.make(engine, settings, gpus)
+    workers = engines.make(engine, settings, gpus, in_flight)
     with console.watching(reporter, plan) as listener:
         report = run(plan, workers, listener)
     console.report(reporter, plan, report)

@@ -185,6 +185,17 @@ class ClipQuestions:
         except ItemError as error:
             self.fault = ItemError(error.stage, str(error), error.kind)
 
+    @property
+    def kv_bytes(self) -> int | None:
+        """Of the KV cache that its questions share; None where there is none: the clip is answered by itself."""
+        prefix = self.attempt.prefill().prefix if self.attempt and self.fault is None else None
+        return prefix.kv_bytes if prefix else None
+
+    @property
+    def wants_memory(self) -> bool:
+        """Whether it ran out of memory, and may be tried with less."""
+        return self.fault is not None and self.fault.kind == memory.OUT_OF_MEMORY
+
     def records(self, *, together: bool) -> Iterator[Record]:
         """One record a pending question, in order, as each is answered. Running out of memory is tried once more with
         half of the budget.
@@ -225,35 +236,40 @@ class ClipQuestions:
 
 
 def answer_together(clips: Sequence[ClipQuestions]) -> Iterator[tuple[int, Record]]:
-    """The records of all pending questions of prefilled clips of one session, each with the number of its clip: those
-    of a clip in order, as they are answered.
+    """The records of all pending questions of prefilled clips of one session, each with the number of its clip, in
+    order, as they are answered.
 
     What can be is decoded together. Whatever goes wrong there, or cannot be, is answered clip by clip.
     """
-    batch = [number for number, clip in enumerate(clips) if _fits_batch(clip)]
-    if len(batch) > 1:
-        yield from _batch(clips, batch)
+    numbers = [number for number, clip in enumerate(clips) if _fits_batch(clip)]
+    ahead = _batch(clips, numbers) if len(numbers) > 1 else iter(())
     for number, clip in enumerate(clips):
+        while number in numbers and clip.pending:
+            record = next(ahead, None)
+            if record is None:
+                break
+            yield number, record
         for record in clip.records(together=True):
             yield number, record
 
 
 def _fits_batch(clip: ClipQuestions) -> bool:
     """Whether the questions of a clip can be decoded with those of others: all at once, from one prefix."""
-    if clip.attempt is None or clip.fault is not None or clip.attempt.prefill().prefix is None:
+    if clip.attempt is None or clip.kv_bytes is None:
         return False
     groups = list(clip.attempt.groups(clip.pending, True))
     return len(groups) == 1 and isinstance(groups[0], list)
 
 
-def _batch(clips: Sequence[ClipQuestions], numbers: Sequence[int]) -> Iterator[tuple[int, Record]]:
-    """The records of the clips of these ``numbers``, decoded together, until something goes wrong."""
+def _batch(clips: Sequence[ClipQuestions], numbers: Sequence[int]) -> Iterator[Record]:
+    """The records of the clips of these ``numbers``, decoded together, clip by clip in the order of their questions,
+    until something goes wrong."""
     attempts = [attempt for number in numbers if (attempt := clips[number].attempt)]
     session = attempts[0].session
     questions = [(row, question) for row, number in enumerate(numbers) for question in clips[number].pending]
     attempts[0].on_stage("decode")
-    decoded: dict[int, Decoded] = {}  # by number of the question, those whose turn has not come
-    first = [sum(row < own for row, _ in questions) for own in range(len(numbers))]  # question of each clip in turn
+    decoded: dict[int, Decoded] = {}  # those whose turn has not come
+    turn = 0
     try:
         for at, answered in pipeline.decode_batch(
             session.backbone,
@@ -262,10 +278,10 @@ def _batch(clips: Sequence[ClipQuestions], numbers: Sequence[int]) -> Iterator[t
             session.sampling,
         ):
             decoded[at] = answered
-            row = questions[at][0]
-            while first[row] in decoded:
-                question = clips[numbers[row]].pending.pop(0)
-                yield numbers[row], attempts[row].record(question, decoded.pop(first[row]))
-                first[row] += 1
+            while turn in decoded:
+                row, question = questions[turn]
+                clips[numbers[row]].pending.pop(0)
+                yield attempts[row].record(question, decoded.pop(turn))
+                turn += 1
     except ItemError:
         return  # clip by clip it shows whose fault it is

@@ -114,6 +114,11 @@ def test_questions_on_one_prefix_equal_fresh_runs_one_by_one_and_side_by_side(ba
     one_by_one = [backbone.answer(shared, q, max_new_tokens=NEW).token_ids for q in QUESTIONS]
     fresh = [backbone.answer(backbone.prefill(stream), q, max_new_tokens=NEW).token_ids for q in QUESTIONS]
     together = [g.token_ids for g in backbone.answer_all(shared, QUESTIONS, max_new_tokens=NEW)]
+    other = backbone.prefill(backbone.encode(FAMILIES[backbone.family].clip(5, picture=False)))
+    asked = [(row, question) for question in QUESTIONS for row in (0, 1)]
+    batch = {at: g.token_ids for at, g, _ in backbone.answer_batch([shared, other], asked, max_new_tokens=NEW)}
+    assert [batch[2 * number] for number in range(len(QUESTIONS))] == fresh
+    assert batch[1] == backbone.answer(other, QUESTIONS[0], max_new_tokens=NEW).token_ids
     assert one_by_one == fresh == together and len(set(fresh)) > 1
 
 

@@ -59,7 +59,7 @@ def test_a_folder_becomes_records_and_a_second_run_answers_only_what_is_missing(
         records.from_line(line)
     answers = {(r["video"], r["question"]): r for r in first}
     drum = answers["clips/c002.mp4", "What is happening?"]
-    assert "drum" in drum["answer"] and drum["answered_together"] == 2 and not drum["prefix_reused"]
+    assert "drum" in drum["answer"] and drum["answered_together"] >= 2 and not drum["prefix_reused"]
     assert answers["clips/c002.mp4", "What do you hear?"]["prefix_reused"]
 
     (work / "clips" / "c000.mp4").rename(work / "clips" / "renamed.mp4")  # the same file: nothing to answer
@@ -199,7 +199,7 @@ def test_failures_can_stop_a_run(work):
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "o.jsonl", "--max-failures", "2")
     assert code == 1 and "stopped, as " in err and "go on with: cg batch clips" in err
     failed = [r for r in lines(work / "o.jsonl") if not r["ok"]]
-    assert 4 <= len(failed) < 20 and f"{len(failed) // 2} clips failed" in err  # what was in work is finished
+    assert 4 <= len(failed) < 40 and f"{len(failed) // 2} clips failed" in err  # what was in work is finished
     code, _, err = cg(work, "clips", *QUESTIONS, "-o", "fast.jsonl", "--fail-fast")
     assert code == 1 and "stopped, as " in err
 

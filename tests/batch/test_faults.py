@@ -124,14 +124,15 @@ from dataclasses import dataclass
 from cg_cli.engine import pipeline
 from cg_cli.pruning.methods.random import Random
 
-decode = pipeline.decode
+def deadly(decode):
+    def call(backbone, prefilled, questions, *arguments):
+        if any("kill" in str(question) for question in questions):
+            os.kill(os.getpid(), 9)
+        return decode(backbone, prefilled, questions, *arguments)
+    return call
 
-def deadly(backbone, prefilled, questions, *arguments):
-    if any("kill" in question for question in questions):
-        os.kill(os.getpid(), 9)
-    return decode(backbone, prefilled, questions, *arguments)
-
-pipeline.decode = deadly
+pipeline.decode = deadly(pipeline.decode)
+pipeline.decode_batch = deadly(pipeline.decode_batch)
 
 @dataclass(frozen=True)
 class Deadly(Random):
@@ -146,8 +147,8 @@ def test_a_question_that_kills_its_worker_is_poison_alone(tmp_path, deadly):
     (plugin / "deadly.py").write_text(KILLER)
     (plugin / "deadly-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
     (plugin / "deadly-1.0.dist-info" / "entry_points.txt").write_text("[cg_cli.pruners]\ndeadly = deadly:Deadly\n")
-    folder_of(tmp_path / "clips", 2)
-    rows = [{"video": "clips/c001.mp4", "question": QUESTIONS[0]}]
+    folder_of(tmp_path / "clips", 5)
+    rows = [{"video": f"clips/c00{number}.mp4", "question": QUESTIONS[0]} for number in range(1, 5)]
     for number in range(8):
         question = f"kill {number}?" if 2 <= number < 2 + deadly else f"{QUESTIONS[0]} {number}"
         rows.append({"video": "clips/c000.mp4", "question": question})
@@ -162,11 +163,11 @@ def test_a_question_that_kills_its_worker_is_poison_alone(tmp_path, deadly):
     )
     made = lines(tmp_path / "o.jsonl")
     asked = [record for record in made if record["video"] == "clips/c000.mp4"]
-    assert (
-        done.returncode == 3 and len(made) == 9 and [r["question"] for r in asked] == [r["question"] for r in rows[1:]]
-    )
+    assert done.returncode == 3 and len(made) == 12
+    assert [record["question"] for record in asked] == [row["question"] for row in rows[4:]]
+    assert [record["ok"] for record in made if record["video"] != "clips/c000.mp4"] == [True] * 4  # nobody else's fault
     if deadly == 1:
-        assert [record["ok"] for record in made if "kill" not in record["question"]] == [True] * 8
+        assert [record["ok"] for record in made if "kill" not in record["question"]] == [True] * 11
     # A clip that goes on killing costs no more workers than that.
     poison = [record for record in asked if not record["ok"]]
     assert [record["error"]["type"] for record in poison] == ["poison"] * (1 if deadly == 1 else 6)
