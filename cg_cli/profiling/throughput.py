@@ -1,13 +1,14 @@
 """Throughput on a folder of videos, against a plain transformers script and against its parts, decoding and model.
 
 ``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder,
-three ways in turn on the same machine:
+four ways in turn on the same machine:
 
 * plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no
   pruning.
 * cg, keep 1: ``cg batch`` without pruning. It gains from one encoding and prefill for all questions of a clip, batched
   decoding of the questions, and video decoding of the next clips meanwhile.
-* cg: ``cg batch`` with its defaults.
+* cg, a clip at a time: ``cg batch --in-flight 1``.
+* cg: ``cg batch`` with its defaults, which generates the answers of several clips together.
 
 Loading the model is not counted. The second table compares the time of a folder with the sums of its parts: where
 reading runs ahead of the model, it is near the larger of the two. There, on a CPU, one core is left to the video
@@ -148,12 +149,14 @@ def run_plain(plain: Plain, videos: Sequence[str], questions: Sequence[str]) -> 
     return time.perf_counter() - started, answers
 
 
-def run_batch(settings: Settings, videos: Sequence[str], questions: Sequence[str]) -> tuple[Totals, list[str]]:
+def run_batch(
+    settings: Settings, videos: Sequence[str], questions: Sequence[str], in_flight: str = engines.AUTO
+) -> tuple[Totals, list[str]]:
     """The totals of one ``cg batch``, and the answers in the order of ``videos`` and ``questions``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.jsonl")
         plan = Plan(settings, collect(videos, questions), str(out))
-        report = run(plan, engines.make("local", settings, None), _Faults())
+        report = run(plan, engines.make("local", settings, None, in_flight), _Faults())
         records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     answers = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
     return report.totals, [answers[video, question] for video in videos for question in questions]
@@ -193,6 +196,7 @@ def main() -> None:
         "questions a clip",
         "plain",
         "cg, keep 1",
+        f"cg, keep {settings.keep:g}, a clip at a time",
         f"cg, keep {settings.keep:g}",
         "answers of cg, keep 1, equal to plain",
     ):
@@ -202,13 +206,15 @@ def main() -> None:
         for _ in range(options.repeat):
             seconds, expected = run_plain(plain, videos, questions)
             unpruned, answers = run_batch(unpruned_settings, videos, questions)
+            alone, _ = run_batch(settings, videos, questions, in_flight="1")
             pruned, _ = run_batch(settings, videos, questions)
-            ratios.append((seconds / unpruned.seconds, seconds / pruned.seconds))
+            ratios.append(tuple(seconds / totals.seconds for totals in (unpruned, alone, pruned)))
             equal = sum(map(str.__eq__, answers, expected)) / len(expected)
         medians = [statistics.median(column) for column in zip(*ratios)]
         spread = [f"{m:.2f} x ({min(c):.2f}-{max(c):.2f})" for m, c in zip(medians, zip(*ratios))]
         table.add_row(str(len(questions)), "1 x", *spread, f"{equal:.1%}")
-        result["speed"][len(questions)] = {"keep_1": medians[0], "pruned": medians[1], "equal_answers": equal}
+        names = ("keep_1", "pruned_a_clip_at_a_time", "pruned")
+        result["speed"][len(questions)] = dict(zip(names, medians)) | {"equal_answers": equal}
     console.print(table)
 
     if plain.model.device.type == "cpu":

@@ -178,6 +178,7 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
         (["clips", "-q", "?", "-o", "o.jsonl", "--engine", "magic"], 2, "'magic' is not one of"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"], 2, "count from 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--gpus", "0"], 2, "--gpus 0"),
+        (["clips", "-q", "?", "-o", "o.jsonl", "--in-flight", "0"], 2, "--in-flight 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--pruner", "magic"], 2, "magic"),
         (["clips", "-q", "?", "-o", "gone/o.jsonl"], 2, "no such folder"),
         (["*.webm", "-q", "?", "-o", "o.jsonl"], 4, "no such file matches"),
