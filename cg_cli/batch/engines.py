@@ -26,6 +26,8 @@ def make(name: str, settings: Settings, gpus: str | None, in_flight: str = AUTO)
         UsageError: no such engine, not so many devices, or no such number.
     """
     if name == "ray":
+        if in_flight != AUTO:
+            raise UsageError(f"--in-flight {in_flight} is for workers on this machine: leave it out with --engine ray")
         from cg_cli.batch.ray_engine import RayEngine
 
         return RayEngine(settings, gpus)

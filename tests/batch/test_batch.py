@@ -179,6 +179,7 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
         (["clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"], 2, "count from 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--gpus", "0"], 2, "--gpus 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--in-flight", "0"], 2, "--in-flight 0"),
+        (["clips", "-q", "?", "-o", "o.jsonl", "--in-flight", "2", "--engine", "ray"], 2, "with --engine ray"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--pruner", "magic"], 2, "magic"),
         (["clips", "-q", "?", "-o", "gone/o.jsonl"], 2, "no such folder"),
         (["*.webm", "-q", "?", "-o", "o.jsonl"], 4, "no such file matches"),
@@ -270,7 +271,7 @@ def test_a_closed_pipe_is_a_line_and_a_code(work):
     assert process.stderr.read().strip().splitlines()[-1] == "cg: error: cannot write stdout: whoever read it has left"
 
 
-def test_six_kills_lose_nothing_and_duplicate_nothing(tmp_path):
+def test_four_kills_lose_nothing_and_duplicate_nothing(tmp_path):
     """``kill -9`` at random moments; each run goes on where the last one was killed."""
     folder_of(tmp_path / "clips", 12)
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"junk")
@@ -278,7 +279,7 @@ def test_six_kills_lose_nothing_and_duplicate_nothing(tmp_path):
     assert cg(tmp_path, "clips", *QUESTIONS, "-o", "whole.jsonl")[0] == 3
     whole, took = lines(tmp_path / "whole.jsonl"), time.monotonic() - began
     rng, out, kills, before = random.Random(5), tmp_path / "o.jsonl", 0, 0
-    while kills < 6:
+    while kills < 4:
         process = start(tmp_path, "clips", *QUESTIONS, "-o", "o.jsonl")
         try:
             process.communicate(timeout=rng.uniform(0.1, 0.8 * took))
