@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cg_cli.engine.session import Session
 
 QUESTION_TOKENS = 1024  # that a question may have, however long the clip is
+BATCH_BLOCK = 256  # tokens of questions on one clip that are decoded with those of others: the mask grows with them
 MAX_TRIES = 2  # of a clip that runs out of memory
 
 Record = records.Answer | records.Failure
@@ -81,9 +82,11 @@ class Attempt:
             else:
                 yield from (self._decode(prefilled, question) for question in group)
 
-    def groups(self, questions: Sequence[Question], together: bool) -> Iterator[list[Question] | records.Failure]:
-        """``questions`` in order: those that are decoded side by side, and the failure of each that no model could
-        read."""
+    def groups(
+        self, questions: Sequence[Question], together: bool, block: int | None = None
+    ) -> Iterator[list[Question] | records.Failure]:
+        """``questions`` in order: those that are decoded side by side, of ``block`` tokens at most, and the failure of
+        each that no model could read."""
         session, prefilled = self.session, self.prefill()
         left = session.backbone.context_length - math.ceil(prefilled.pruned.stream.next_position)
         most = max(left - session.sampling.max_new_tokens, QUESTION_TOKENS)
@@ -92,7 +95,7 @@ class Attempt:
         size = 0
         for question in questions:
             failure, tokens = self._check(question, most)
-            if group and (failure or not packed or size + tokens > QUESTION_BLOCK):
+            if group and (failure or not packed or size + tokens > (block or QUESTION_BLOCK)):
                 yield group
                 group, size = [], 0
             if failure:
@@ -254,10 +257,11 @@ def answer_together(clips: Sequence[ClipQuestions]) -> Iterator[tuple[int, Recor
 
 
 def _fits_batch(clip: ClipQuestions) -> bool:
-    """Whether the questions of a clip can be decoded with those of others: all at once, from one prefix."""
+    """Whether the questions of a clip can be decoded with those of others: all at once, from one prefix. More of them
+    than that are a batch by themselves."""
     if clip.attempt is None or clip.kv_bytes is None:
         return False
-    groups = list(clip.attempt.groups(clip.pending, True))
+    groups = list(clip.attempt.groups(clip.pending, True, BATCH_BLOCK))
     return len(groups) == 1 and isinstance(groups[0], list)
 
 

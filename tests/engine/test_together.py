@@ -108,6 +108,15 @@ def test_a_clip_that_runs_out_of_memory_is_tried_with_less_alone(session, monkey
     assert all(("out of memory" in str(r.warnings)) == (r.pruner.keep == 0.225) for records in made for r in records)
 
 
+def test_a_clip_with_many_questions_is_a_batch_by_itself(session, monkeypatch):
+    monkeypatch.setattr("cg_cli.engine.attempts.BATCH_BLOCK", 20)  # tokens: one or two of these questions
+    made = ask(session)
+    assert [{record.answered_together for record in records} for records in made] == [{3}, {3}, {3}]
+    assert [[r.answer for r in records] for records in made] == [
+        [r.answer for r in records] for records in alone(session)
+    ]
+
+
 def test_a_pruner_that_reads_the_question_goes_alone():
     session = open_session(resolve_settings({"model": "nano", "pruner": "fastv", "keep": 0.45, "offline": True}))
     for ours, expected in zip(ask(session), alone(session), strict=True):
