@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import batching, cost, layerwise, loading, qwen_inputs
+from cg_cli.backbones import batching, cost, grouped_queries, layerwise, loading, qwen_inputs
 from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import DEEPSTACK, Layout, MediaShape
@@ -79,6 +79,7 @@ class MRopeBackbone(Backbone):
         self._text = cost.TextSizes.from_config(config.text_config)
         self._vision = cost.VisionSizes.from_config(config.vision_config)
         self._stop_ids = self._find_stop_ids()
+        grouped_queries.use_in_decoder(model)
         self._norm, self.warnings = loading.pixel_norm(checkpoint, self.norm)
         self._check()
 
