@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cg_cli.errors import UsageError
+from cg_cli.util.bundled import bundled_folder
 
 PACKAGE = Path(__file__).resolve().parent
 FOLDERS = (PACKAGE / "sample_files", PACKAGE.parent / "samples")  # in an installed wheel, in a source tree
@@ -23,8 +24,8 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """All of them, by name."""
-    folder = next(folder for folder in FOLDERS if folder.is_dir())
+    """All of them, by name. UsageError if the installation lost them."""
+    folder = bundled_folder(FOLDERS, "samples")
     asked: dict[str, list[str]] = {}
     for line in (folder / LABELLED).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -40,7 +41,7 @@ def copy_to(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         copies = []
-        for source in [sample.path for sample in samples()] + [samples()[0].path.parent / LABELLED]:
+        for source in (*(sample.path for sample in samples()), bundled_folder(FOLDERS, "samples") / LABELLED):
             target = folder / source.name
             if target.exists() and target.read_bytes() != source.read_bytes():
                 raise UsageError(f"{target} exists, and is no sample: name another folder")

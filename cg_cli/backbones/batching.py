@@ -46,8 +46,8 @@ def answer_batch(
     questions: Sequence[tuple[int, str]],
     *,
     max_new_tokens: int,
-    temperature: float,
-    seed: int,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> Iterator[tuple[int, Generation, float]]:
     """See ``Backbone.answer_batch``. ``config`` is the language model's, ``step`` feeds it."""
     decoding.check(max_new_tokens, temperature)

@@ -216,24 +216,9 @@ class MRopeBackbone(Backbone):
         return self.model.lm_head(hidden[list(last_index)])
 
     def answer_batch(
-        self,
-        prefixes: Sequence[Prefix],
-        questions: Sequence[tuple[int, str]],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, prefixes: Sequence[Prefix], questions: Sequence[tuple[int, str]], **sampling: Any
     ) -> Iterator[tuple[int, Generation, float]]:
-        return batching.answer_batch(
-            self,
-            self._batch_step,
-            self.model.config,
-            prefixes,
-            questions,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+        return batching.answer_batch(self, self._batch_step, self.model.config, prefixes, questions, **sampling)
 
     @inference
     def _batch_step(

@@ -86,7 +86,7 @@ class Answerer:
         once then."""
         free = free_bytes(self.session.backbone.device)
         held = [clip.kv_bytes or 0 for clip in waiting]
-        return free is None or free > CACHES * (sum(held) + max(held, default=0))
+        return free > CACHES * (sum(held) + max(held, default=0))
 
     def answer(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Iterator[Record]:
         """A record for each question of ``job``, in order, as each is answered; with ``show_dir`` once all are, since

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cg_cli.batch.answerer import Answerer
 from cg_cli.batch.job import Job
@@ -21,7 +21,7 @@ from cg_cli.engine.attempts import ClipQuestions, answer_together
 from cg_cli.engine.session import Reading
 from cg_cli.errors import CgError
 from cg_cli.media import DecodeWorker
-from cg_cli.records import to_line
+from cg_cli.records import Record, to_line
 from cg_cli.settings.table import Settings
 from cg_cli.util.ipc import send, serve
 
@@ -104,7 +104,11 @@ class _Loop:
         """A clip by itself."""
         begun = time.perf_counter()
         self.tell(event="begun", number=job.number)
-        for record in self.answerer.answer(job, reading, self._on_stage):
+        self.finish(job, self.answerer.answer(job, reading, self._on_stage), timing, begun)
+
+    def finish(self, job: Job, records: Iterator[Record], timing: dict[str, float], begun: float) -> None:
+        """Send the records of a clip as they come, and that it is done; ``begun`` is when the model began with it."""
+        for record in records:
             self.tell(event="record", number=job.number, record=to_line(record))
         self.tell(event="done", number=job.number, **timing, worked_s=time.perf_counter() - begun)
 
@@ -120,9 +124,7 @@ class _Loop:
         if clip.wants_memory:
             self.decode()  # those that wait give theirs back
             self.tell(event="begun", number=job.number)
-        for record in clip.records(together=True):
-            self.tell(event="record", number=job.number, record=to_line(record))
-        self.tell(event="done", number=job.number, **timing, worked_s=time.perf_counter() - begun)
+        self.finish(job, clip.records(together=True), timing, begun)
 
     def decode(self) -> None:
         """The clips that wait, together."""

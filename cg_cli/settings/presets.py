@@ -12,6 +12,7 @@ from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
 from cg_cli.settings.table import MEDIA, SETTINGS
 from cg_cli.util.bounded import read_bounded
+from cg_cli.util.bundled import bundled_folder
 from cg_cli.util.text import closest, short
 from cg_cli.util.yaml import MAX_BYTES, YamlError, parse_yaml, read_yaml
 
@@ -105,10 +106,7 @@ def known(what: str) -> Any:
 
 def _folder() -> Path:
     """Where the bundled presets are. UsageError if the installation lost them."""
-    for folder in FOLDERS:
-        if folder.is_dir():
-            return folder
-    raise UsageError(f"the bundled presets are missing, {FOLDERS[0]} should hold them: reinstall cg-cli")
+    return bundled_folder(FOLDERS, "presets")
 
 
 def _check_keys(data: dict[Any, Any], source: str) -> None:

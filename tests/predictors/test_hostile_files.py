@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import struct
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.odd_files import odd_file
 from safetensors.torch import save_file
 
 from cg_cli.errors import UsageError
@@ -117,12 +117,8 @@ def test_weights_of_an_odd_kind_are_a_predictor_or_one_line(weights, tmp_path, d
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "large"])
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path, kind):
     path = tmp_path / "a.safetensors"
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
+    if kind != "large":
+        odd_file(path, kind)
     else:
         with path.open("wb") as file:
             file.truncate(3 << 30)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.odd_files import odd_file
 
 from cg_cli.errors import UsageError
 from cg_cli.settings import files, presets
@@ -63,12 +64,8 @@ def test_a_bomb_is_one_line_at_once(name, what, tmp_path):
 @pytest.mark.parametrize("what", ["config", "preset"])
 def test_what_is_no_regular_file_is_not_waited_for(kind, what, tmp_path):
     path = tmp_path / "odd.yaml"
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
+    if kind != "socket":
+        odd_file(path, kind)
     else:
         import socket
 
