@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import batching, cost, grouped_queries, layerwise, loading, qwen_inputs
+from cg_cli.backbones import batching, cost, decoder_attention, layerwise, loading, qwen_inputs
 from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import DEEPSTACK, Layout, MediaShape
-from cg_cli.backbones.weighted_cache import ROWS, WeightedCache, cache_bytes
+from cg_cli.backbones.weighted_cache import WeightedCache, cache_bytes
 from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.budget import Budget
@@ -79,7 +79,7 @@ class MRopeBackbone(Backbone):
         self._text = cost.TextSizes.from_config(config.text_config)
         self._vision = cost.VisionSizes.from_config(config.vision_config)
         self._stop_ids = self._find_stop_ids()
-        grouped_queries.use_in_decoder(model)
+        decoder_attention.use_in_decoder(model)
         self._norm, self.warnings = loading.pixel_norm(checkpoint, self.norm)
         self._check()
 
@@ -180,12 +180,13 @@ class MRopeBackbone(Backbone):
     @inference
     def prefill(self, stream: TokenStream) -> Prefix:
         cache = WeightedCache(self.model.config, stream.merge_size)
-        rows = ROWS if stream.merge_size is not None else len(stream)
         deepstack = stream.carry.get(DEEPSTACK)
-        for start in range(0, len(stream), rows):
-            piece = slice(start, start + rows)
-            piece_deepstack = None if deepstack is None else (stream.modality[piece] == VIDEO, deepstack[piece])
-            self._decode(stream.embeddings[piece], stream.positions[:, piece], cache, deepstack=piece_deepstack)
+        self._decode(
+            stream.embeddings,
+            stream.positions,
+            cache,
+            deepstack=None if deepstack is None else (stream.modality == VIDEO, deepstack),
+        )
         return Prefix(cache, len(stream), stream.next_position, cache_bytes(cache))
 
     @inference

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-ROWS = 4096  # of a mask at a time: a prefix is fed in pieces of this many, so that no mask is a square
-
 
 class WeightedCache(DynamicCache):
     """A ``DynamicCache`` whose first entries have ``bias`` [P] float32 added to their attention logits: the log of
@@ -26,7 +24,8 @@ class WeightedCache(DynamicCache):
     def mask(
         self, new: int, dtype: torch.dtype, attention_mask: Tensor | None = None
     ) -> dict[str, Tensor | None] | None:
-        """The masks by kind of layer that transformers' decoder takes for ``new`` rows; None for its own causal one.
+        """The masks by kind of layer that the decoder takes for ``new`` rows (see ``decoder_attention``); None for
+        transformers' own causal one.
 
         Args:
             new: rows that are about to be fed.
@@ -36,12 +35,12 @@ class WeightedCache(DynamicCache):
         if self.bias is None:
             return None if attention_mask is None else {"full_attention": attention_mask[None, None]}
         past, device = self.get_seq_length(), self.bias.device
+        if past == 0:  # the prefix itself, in causal order
+            return {"full_attention": self.bias[None, None, None]}
         if attention_mask is None:
             attention_mask = torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)
-        # A prefix is fed with its own bias, in pieces; what comes after it has merge size 1.
-        bias = self.bias.new_zeros(past + new)
-        known = min(len(self.bias), past + new)
-        bias[:known] = self.bias[:known]
+        # What comes after the prefix has merge size 1.
+        bias = torch.cat([self.bias, self.bias.new_zeros(past + new - len(self.bias))])
         scores = bias.to(dtype).expand(new, -1).masked_fill(~attention_mask, torch.finfo(dtype).min)
         return {"full_attention": scores[None, None]}
 

@@ -12,6 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 from helpers import SAMPLES
+from helpers.attention import causal_attention
 from helpers.families import FAMILIES
 from helpers.official import logits_of
 from helpers.pruner_matrix import CASES, DECODER_CASES
@@ -21,6 +22,7 @@ from test_cost import counted
 from test_layerwise_prefill import Scripted
 
 from cg_cli import backbones
+from cg_cli.backbones import decoder_attention
 from cg_cli.errors import UsageError
 from cg_cli.predictors import corpus, training
 from cg_cli.pruning.budget import plan
@@ -122,13 +124,18 @@ def test_questions_on_one_prefix_equal_fresh_runs_one_by_one_and_side_by_side(ba
     assert one_by_one == fresh == together and len(set(fresh)) > 1
 
 
-def test_a_merged_prefix_read_in_pieces_is_the_same(backbone, stream, monkeypatch):
-    stream = merged(stream)
-    whole = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
-    monkeypatch.setattr("cg_cli.backbones.mrope.ROWS", 7)
-    torch.testing.assert_close(
-        logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7]), whole, atol=TOLERANCE, rtol=0
-    )
+def test_a_merged_prefix_is_read_with_the_log_of_its_merge_sizes_in_the_logits(backbone, stream, monkeypatch):
+    stream, calls = merged(stream), []
+    ours = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
+
+    def plain(query, key, value, bias, scaling):
+        calls.append(len(bias))
+        return causal_attention(query, key, value, bias, scaling)
+
+    monkeypatch.setattr(decoder_attention, "_causal_with_bias", plain)
+    expected = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
+    torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
+    assert calls == [len(stream)] * backbone.model.config.text_config.num_hidden_layers
 
 
 def test_layerwise_prefill_that_drops_nothing_is_the_plain_one(backbone, stream):

@@ -9,7 +9,6 @@ import torch
 from helpers import tiny
 from torch.nn.functional import scaled_dot_product_attention
 
-from cg_cli.backbones import mrope
 from cg_cli.backbones.weighted_cache import WeightedCache
 from cg_cli.pruning.stream import VIDEO, Merge, Selection, apply
 
@@ -72,14 +71,6 @@ def test_merge_sizes_reach_the_answer(backbone):
     plain = first_logits(backbone, replace(stream, merge_size=None))
     assert stream.merge_size.max() == 2
     assert (first_logits(backbone, stream) - plain).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("rows", [1, 7, 50])
-def test_a_prefix_read_in_pieces_is_the_same(backbone, rows, monkeypatch):
-    stream = merged(backbone.encode(CLIP))
-    whole = first_logits(backbone, stream)
-    monkeypatch.setattr(mrope, "ROWS", rows)
-    torch.testing.assert_close(first_logits(backbone, stream), whole, atol=2e-5, rtol=0)
 
 
 def test_several_questions_on_a_weighted_prefix_equal_fresh_runs_one_by_one_and_side_by_side(backbone):
