@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import decoding
+from cg_cli.backbones import batching, decoding
+from cg_cli.backbones.batch_cache import BatchCache
+from cg_cli.backbones.decoding import Generation
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
@@ -22,15 +24,13 @@ from cg_cli.pruning.stream import TokenStream
 if TYPE_CHECKING:
     from cg_cli.backbones.checkpoint import Checkpoint
 
-QUESTION_BLOCK = 2048  # tokens of questions that are read at once
-
 
 @dataclass(frozen=True)
 class Prefix:
     """The KV cache of one clip; it does not depend on the question and serves many.
 
     Attributes:
-        cache: the family's KV cache with ``length`` entries; ``answer`` extends and truncates it.
+        cache: the family's KV cache with ``length`` entries; answers are decoded in a copy of it.
         length: tokens in the cache, text included.
         next_position: rotary position of the question's first token.
         kv_bytes: bytes of keys and values.
@@ -40,25 +40,6 @@ class Prefix:
     length: int
     next_position: int | float
     kv_bytes: int
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One answer.
-
-    Attributes:
-        text: the answer without special tokens; "" when the model stopped at once.
-        token_ids: the tokens of the answer, without the one that stopped it.
-        finish: "stop" (the model ended it) or "length" (``max_new_tokens`` did).
-        question_tokens: tokens fed after the prefix: the question and the special tokens around it.
-        seconds_to_first_token: from the call to the first token's choice, question prefill included.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish: str
-    question_tokens: int
-    seconds_to_first_token: float
 
 
 @dataclass(frozen=True)
@@ -100,6 +81,8 @@ class Backbone(ABC):
         context_length: positions the model was made for; sound and pictures take some a second however much is pruned.
         hidden_size: width of a token embedding.
         warnings: one line each about how the model was loaded, for the record.
+        graphs: whether ``batch_step`` is recorded as a CUDA graph: on a CUDA device, and not where what is computed
+            depends on data.
     """
 
     family: ClassVar[str]
@@ -114,6 +97,7 @@ class Backbone(ABC):
     context_length: int
     hidden_size: int
     warnings: tuple[str, ...] = ()
+    graphs: bool = False
 
     @classmethod
     @abstractmethod
@@ -201,24 +185,16 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def decode_step(
-        self,
-        ids: Sequence[int],
-        positions: Sequence[float],
-        attention_mask: Tensor,
-        last_index: Sequence[int],
-        cache: Any,
-    ) -> Tensor:
-        """Feed text tokens of several questions, packed into one sequence; extends ``cache`` by n entries.
+    def batch_step(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: BatchCache, last: Tensor) -> Tensor:
+        """Feed text tokens to several clips; writes n entries to ``cache``, which knows their places.
 
         Args:
-            ids, positions: [n], tokens and their rotary positions.
-            attention_mask: [n, cached + n] bool, True where a token attends to an entry of the cache or to one of
-                these tokens.
-            last_index: [m], indices into ``ids``.
+            ids, positions: [B, n], tokens and their rotary positions.
+            mask: [B, 1, n, L], what is added to the logits of attention to the entries of the cache.
+            last: [m] int64, indices into the B * n tokens.
 
         Returns:
-            Logits [m, vocabulary] after the tokens at ``last_index``.
+            Logits [m, vocabulary] after the tokens ``last``.
         """
 
     def answer(
@@ -231,10 +207,10 @@ class Backbone(ABC):
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
-        """Answer one question; the prefix is as before afterwards, also after an exception or an interrupt.
+        """Answer one question; the prefix stays as it is.
 
         Args:
-            prefix: from ``prefill``; not usable by two threads at once.
+            prefix: from ``prefill``.
             question: plain text.
             max_new_tokens: at least 1.
             temperature: 0 is greedy; above, tokens are sampled with ``seed``.
@@ -244,23 +220,26 @@ class Backbone(ABC):
             UsageError: ``max_new_tokens`` or ``temperature`` makes no sense.
             ItemError: stage "decode", when the logits are not finite.
         """
-        decoding.check(max_new_tokens, temperature)
-        started = time.perf_counter()
-        question_ids = self.question_ids(question)
-        state = decoding.DecodeState(
-            decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
+        ((_, generation, _),) = batching.answer_batch(
+            self,
+            [prefix],
+            [(0, question)],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            on_text=on_text,
         )
-        try:
-            # In blocks, as the attention of all its tokens to all of them takes memory in the square.
-            for start in range(0, len(question_ids), QUESTION_BLOCK):
-                block = question_ids[start : start + QUESTION_BLOCK]
-                logits = self.extend(block, prefix.next_position + start, prefix.cache)
-            first_s = self._generate(
-                state, logits, prefix.next_position + len(question_ids), prefix.cache, max_new_tokens, started
-            )
-        finally:
-            decoding.truncate(prefix.cache, prefix.length)
-        return Generation(state.text.close(), tuple(state.tokens), state.finish, len(question_ids), first_s)
+        return generation
+
+    def answer_all(
+        self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[Generation]:
+        """Answer several questions side by side: what ``answer`` says to each, in fewer and larger steps. Raises as
+        ``answer``."""
+        asked = [(0, question) for question in questions]
+        answers = self.answer_batch([prefix], asked, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        by_number = {number: generation for number, generation, _ in answers}
+        return [by_number[number] for number in range(len(questions))]
 
     def answer_batch(
         self,
@@ -271,7 +250,7 @@ class Backbone(ABC):
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[tuple[int, Generation, float]]:
-        """Answer questions on several clips together, as far as the family can: here, clip by clip.
+        """Answer questions on several clips together.
 
         Args:
             prefixes: of the clips; they are as before afterwards.
@@ -280,14 +259,9 @@ class Backbone(ABC):
         Yields:
             The number of a question, its answer, and its share of the seconds, as each is done. Raises as ``answer``.
         """
-        for number, prefix in enumerate(prefixes):
-            own = [at for at, (of, _) in enumerate(questions) if of == number]
-            began = time.perf_counter()
-            texts = [questions[at][1] for at in own]
-            answers = self.answer_all(prefix, texts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-            share = (time.perf_counter() - began) / max(len(own), 1)
-            for at, answer in zip(own, answers):
-                yield at, answer, share
+        yield from batching.answer_batch(
+            self, prefixes, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
 
     def answer_layerwise(
         self,
@@ -305,71 +279,12 @@ class Backbone(ABC):
         state = decoding.DecodeState(
             decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
         )
-        first_s = self._generate(
-            state, prefilled.logits, prefilled.next_position, prefilled.cache, max_new_tokens, started
-        )
+        state.append(prefilled.logits, self.stop_ids, max_new_tokens)
+        first_s, position = time.perf_counter() - started, prefilled.next_position
+        while not state.finish:
+            logits = self.extend(state.tokens[-1:], position, prefilled.cache)
+            state.append(logits, self.stop_ids, max_new_tokens)
+            position += 1
         return Generation(
             state.text.close(), tuple(state.tokens), state.finish, len(self.question_ids(question)), first_s
         )
-
-    def _generate(
-        self,
-        state: decoding.DecodeState,
-        logits: Tensor,
-        position: float,
-        cache: Any,
-        max_new_tokens: int,
-        started: float,
-    ) -> float:
-        """Sample tokens from ``logits`` on until ``state`` is finished. Returns the seconds from ``started`` to the
-        first token."""
-        state.append(logits, self.stop_ids, max_new_tokens)
-        first_s = time.perf_counter() - started
-        while not state.finish:
-            state.append(self.extend(state.tokens[-1:], position, cache), self.stop_ids, max_new_tokens)
-            position += 1
-        return first_s
-
-    def answer_all(
-        self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
-    ) -> list[Generation]:
-        """Answer several questions in one packed batch: what ``answer`` says to each, in fewer and larger steps.
-
-        The questions follow the prefix in one sequence; each attends to the prefix and itself, at the positions it
-        would have alone. ``seconds_to_first_token`` is the time until all first tokens are there. Raises as ``answer``
-        does.
-        """
-        decoding.check(max_new_tokens, temperature)
-        started = time.perf_counter()
-        question_ids = [self.question_ids(question) for question in questions]
-        states = [
-            decoding.DecodeState(decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer))
-            for _ in question_ids
-        ]
-        # Which question each token after the prefix belongs to.
-        owner = torch.tensor([number for number, ids in enumerate(question_ids) for _ in ids], dtype=torch.long)
-        ids = [token for own in question_ids for token in own]
-        positions = [prefix.next_position + offset for own in question_ids for offset in range(len(own))]
-        mask = (owner[:, None] == owner) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
-        lengths = torch.tensor([len(own) for own in question_ids], dtype=torch.long)
-        last_index = (lengths.cumsum(0) - 1).tolist()
-        first_s, active = 0.0, list(range(len(question_ids)))
-        try:
-            while active:
-                mask = torch.cat([torch.ones(len(ids), prefix.length, dtype=torch.bool), mask], dim=1)
-                logits = self.decode_step(ids, positions, mask.to(self.device), last_index, prefix.cache)
-                for number, row in zip(active, logits):
-                    states[number].append(row, self.stop_ids, max_new_tokens)
-                first_s = first_s or time.perf_counter() - started
-                active = [number for number in active if not states[number].finish]
-                ids = [states[number].tokens[-1] for number in active]
-                positions = [prefix.next_position + len(question_ids[n]) + len(states[n].tokens) - 1 for n in active]
-                last_index = list(range(len(active)))
-                owner = torch.cat([owner, torch.tensor(active, dtype=torch.long)])
-                mask = torch.tensor(active, dtype=torch.long)[:, None] == owner
-        finally:
-            decoding.truncate(prefix.cache, prefix.length)
-        return [
-            Generation(state.text.close(), tuple(state.tokens), state.finish, len(own), first_s)
-            for state, own in zip(states, question_ids)
-        ]

@@ -10,23 +10,32 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-ROOM = 128  # entries that are added when there is no room left
+ROOM = 64  # entries that are added when there is no room left
 
 
 class BatchCache(DynamicCache):
     """A row for each clip. Entries [0, start) are its prefix, padded behind; what is fed later takes the same places in
     all rows.
 
+    Attributes:
+        start: entries of the longest prefix.
+        filled: entries that are in use.
+        bias: [rows, start] float32, what is added to the logits of attention to a prefix: the log of the merge size,
+            -inf where it pads.
+        slots: [n] int64 on the device, where the entries go that are fed next.
+        static: layers attend to all that there is room for, so that shapes stay from step to step; the mask has to
+            leave out what is not in use. False: to what is in use alone.
+
     Args:
-        config: of the language model.
         caches: of the prefixes, of one row each; ``bias`` is the log of their merge sizes.
         lengths: entries of each.
         room: entries that will follow, about.
     """
 
-    def __init__(self, config: Any, caches: Sequence[Any], lengths: Sequence[int], room: int):
-        super().__init__(config=config)
+    def __init__(self, caches: Sequence[Any], lengths: Sequence[int], room: int, *, static: bool = False):
+        super().__init__()
         self.start = self.filled = max(lengths)
+        self.static = static
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         for place in ("keys", "values"):
@@ -37,21 +46,31 @@ class BatchCache(DynamicCache):
                     whole[row, :, :length] = part[0, :, :length]
                 (self._keys if place == "keys" else self._values).append(whole)
         device = self._keys[0].device
-        # What is added to the logits of attention to a prefix, [rows, start] float32: the log of the merge size.
         self.bias = torch.full((len(caches), self.start), -torch.inf, device=device)
         for row, (cache, length) in enumerate(zip(caches, lengths)):
             self.bias[row, :length] = 0.0 if cache.bias is None else cache.bias[:length]
+        self.slots = torch.empty(0, dtype=torch.long, device=device)
+
+    def reserve(self, count: int) -> int:
+        """The next ``count`` entries are about to be fed. Returns how many entries layers will attend to."""
+        stop = self.filled + count
+        if stop > self._keys[0].shape[2]:
+            more = max(ROOM, stop - self._keys[0].shape[2])
+            for layers in (self._keys, self._values):
+                for number, layer in enumerate(layers):  # one at a time, so that no second cache is held
+                    layers[number] = torch.cat([layer, layer.new_zeros(*layer.shape[:2], more, layer.shape[3])], dim=2)
+        self.slots = torch.arange(self.filled, stop, device=self.slots.device)
+        return self._keys[0].shape[2] if self.static else stop
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """As ``DynamicCache.update``: what a layer attends to, the new entries included."""
-        stop = self.filled + key_states.shape[2]
+        """As ``DynamicCache.update``: what a layer attends to, the new entries included. Feeding the same entries again
+        changes nothing."""
         keys, values = self._keys[layer_idx], self._values[layer_idx]
-        if stop > keys.shape[2]:
-            more = max(ROOM, stop - keys.shape[2])
-            keys, values = (torch.cat([x, x.new_zeros(*x.shape[:2], more, x.shape[3])], dim=2) for x in (keys, values))
-            self._keys[layer_idx], self._values[layer_idx] = keys, values
-        keys[:, :, self.filled : stop] = key_states
-        values[:, :, self.filled : stop] = value_states
+        keys.index_copy_(2, self.slots, key_states)
+        values.index_copy_(2, self.slots, value_states)
+        if self.static:
+            return keys, values
+        stop = self.filled + key_states.shape[2]
         return keys[:, :, :stop], values[:, :, :stop]
 
     def advance(self, count: int) -> None:

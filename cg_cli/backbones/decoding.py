@@ -1,4 +1,4 @@
-"""Sampling, streaming detokenization, and truncating a KV cache to its prefix."""
+"""Sampling, streaming detokenization, and the answer that comes of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,25 @@ from torch import Tensor
 from cg_cli.errors import ItemError, UsageError
 
 DECODE_VERSION = 1  # part of a record's key: raised when the same logits become another text
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer.
+
+    Attributes:
+        text: the answer without special tokens; "" when the model stopped at once.
+        token_ids: the tokens of the answer, without the one that stopped it.
+        finish: "stop" (the model ended it) or "length" (``max_new_tokens`` did).
+        question_tokens: tokens fed after the prefix: the question and the special tokens around it.
+        seconds_to_first_token: from the call to the first token's choice, question prefill included.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: str
+    question_tokens: int
+    seconds_to_first_token: float
 
 
 def check(max_new_tokens: int, temperature: float) -> None:
@@ -104,14 +123,3 @@ class DecodeState:
         self.text.push(token)
         if len(self.tokens) == max_new_tokens:
             self.finish = "length"
-
-
-def truncate(cache: Any, length: int) -> None:
-    """Truncate a ``DynamicCache`` to its first ``length`` entries.
-
-    By absolute length and tensor by tensor, since an interrupt may leave layers, or a layer's keys and values, uneven;
-    ``DynamicCache.crop`` would remove the same count from all.
-    """
-    for layer in cache.layers:
-        layer.keys = layer.keys[..., :length, :]
-        layer.values = layer.values[..., :length, :]

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import batching, cost, decoder_attention, layerwise, loading, qwen_inputs
-from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
+from cg_cli.backbones import cost, decoder_attention, layerwise, loading, qwen_inputs
+from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
+from cg_cli.backbones.batch_cache import BatchCache
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import DEEPSTACK, Layout, MediaShape
 from cg_cli.backbones.weighted_cache import WeightedCache, cache_bytes
@@ -57,6 +58,7 @@ class MRopeBackbone(Backbone):
         special_tokens: special tokens that the layout needs, beside those of the turns.
         norm: of pixels, where the checkpoint does not say.
         not_quantized: full paths of the modules that quantization leaves as they are.
+        recordable: whether a step makes the same calls whatever its tokens are.
     """
 
     model_class: ClassVar[Any]
@@ -66,6 +68,7 @@ class MRopeBackbone(Backbone):
     special_tokens: ClassVar[tuple[str, ...]]
     norm: ClassVar[qwen_inputs.PixelNorm] = qwen_inputs.PixelNorm()
     not_quantized: ClassVar[tuple[str, ...]] = ("lm_head", "model.visual")
+    recordable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         self.id = checkpoint.id
@@ -79,6 +82,7 @@ class MRopeBackbone(Backbone):
         self._text = cost.TextSizes.from_config(config.text_config)
         self._vision = cost.VisionSizes.from_config(config.vision_config)
         self._stop_ids = self._find_stop_ids()
+        self.graphs = self.recordable and self.device.type == "cuda" and not getattr(model, "is_quantized", False)
         decoder_attention.use_in_decoder(model)
         self._norm, self.warnings = loading.pixel_norm(checkpoint, self.norm)
         self._check()
@@ -204,28 +208,7 @@ class MRopeBackbone(Backbone):
         return self.model.lm_head(hidden[-1])
 
     @inference
-    def decode_step(
-        self,
-        ids: Sequence[int],
-        positions: Sequence[float],
-        attention_mask: Tensor,
-        last_index: Sequence[int],
-        cache: Any,
-    ) -> Tensor:
-        rotary_positions = torch.tensor(positions, device=self.device).expand(3, -1)
-        hidden = self._decode(self._embed(ids), rotary_positions, cache, attention_mask)
-        return self.model.lm_head(hidden[list(last_index)])
-
-    def answer_batch(
-        self, prefixes: Sequence[Prefix], questions: Sequence[tuple[int, str]], **sampling: Any
-    ) -> Iterator[tuple[int, Generation, float]]:
-        return batching.answer_batch(self, self._batch_step, self.model.config, prefixes, questions, **sampling)
-
-    @inference
-    def _batch_step(
-        self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any, rows: list[int], columns: list[int]
-    ) -> Tensor:
-        """See ``batching.Step``."""
+    def batch_step(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: BatchCache, last: Tensor) -> Tensor:
         hidden = self.model.model.language_model(
             inputs_embeds=self.model.get_input_embeddings()(ids),
             position_ids=positions.expand(3, -1, -1),
@@ -233,7 +216,7 @@ class MRopeBackbone(Backbone):
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        return self.model.lm_head(hidden[rows, columns])
+        return self.model.lm_head(hidden.flatten(0, 1)[last])
 
     def question_ids(self, question: str) -> list[int]:
         # Special tokens typed in a question, such as <|im_end|>, must stay text, or it could end its own turn.
@@ -304,14 +287,11 @@ class MRopeBackbone(Backbone):
         embeddings: Tensor,
         positions: Tensor,
         cache: WeightedCache,
-        attention_mask: Tensor | None = None,
         deepstack: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Hidden states [L, D] of rows [L, D] at positions [3, L], causal without an ``attention_mask``; extends
-        ``cache``.
+        """Hidden states [L, D] of rows [L, D] at positions [3, L], in causal order; extends ``cache``.
 
         Args:
-            attention_mask: [L, cached + L] bool, True where a row attends.
             deepstack: where the video rows are [L] bool, and what is added to all rows after the first layers [L,
                 layers, D].
         """
@@ -325,7 +305,7 @@ class MRopeBackbone(Backbone):
         return self.model.model.language_model(
             inputs_embeds=embeddings[None],
             position_ids=positions[:, None],
-            attention_mask=self._decoder_mask(cache.mask(len(embeddings), self.dtype, attention_mask)),
+            attention_mask=self._decoder_mask(cache.mask(len(embeddings), self.dtype)),
             past_key_values=cache,
             use_cache=True,
             **deepstack_inputs,

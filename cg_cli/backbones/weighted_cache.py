@@ -21,38 +21,32 @@ class WeightedCache(DynamicCache):
         super().__init__(config=config)
         self.bias = None if merge_size is None else merge_size.log()
 
-    def mask(
-        self, new: int, dtype: torch.dtype, attention_mask: Tensor | None = None
-    ) -> dict[str, Tensor | None] | None:
+    def mask(self, new: int, dtype: torch.dtype) -> dict[str, Tensor | None] | None:
         """The masks by kind of layer that the decoder takes for ``new`` rows (see ``decoder_attention``); None for
         transformers' own causal one.
 
         Args:
             new: rows that are about to be fed.
             dtype: of the attention logits.
-            attention_mask: [new, cached + new] bool, True where a row attends; None for the causal order.
         """
         if self.bias is None:
-            return None if attention_mask is None else {"full_attention": attention_mask[None, None]}
+            return None
         past, device = self.get_seq_length(), self.bias.device
         if past == 0:  # the prefix itself, in causal order
             return {"full_attention": self.bias[None, None, None]}
-        if attention_mask is None:
-            attention_mask = torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)
+        later = torch.ones(new, past + new, dtype=torch.bool, device=device).triu(past + 1)
         # What comes after the prefix has merge size 1.
         bias = torch.cat([self.bias, self.bias.new_zeros(past + new - len(self.bias))])
-        scores = bias.to(dtype).expand(new, -1).masked_fill(~attention_mask, torch.finfo(dtype).min)
+        scores = bias.to(dtype).expand(new, -1).masked_fill(later, torch.finfo(dtype).min)
         return {"full_attention": scores[None, None]}
 
 
 class UnevenCache(DynamicCache):
     """A ``DynamicCache`` whose layers differ in length; a single new row attends to all of each."""
 
-    def mask(
-        self, new: int, dtype: torch.dtype, attention_mask: Tensor | None = None
-    ) -> dict[str, Tensor | None] | None:
+    def mask(self, new: int, dtype: torch.dtype) -> dict[str, Tensor | None] | None:
         """As ``WeightedCache.mask``. ValueError for more than one row, whose mask would differ from layer to layer."""
-        if new != 1 or attention_mask is not None:
+        if new != 1:
             raise ValueError("only one row at a time follows layers of different lengths")
         return {"full_attention": None}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cg_cli import records
-from cg_cli.backbones.base import QUESTION_BLOCK
+from cg_cli.backbones.batching import BLOCK
 from cg_cli.engine import answer, memory, metrics, pipeline
 from cg_cli.engine.inputs import AnswerInputs
 from cg_cli.engine.pipeline import Decoded, Prefilled
@@ -95,7 +95,7 @@ class Attempt:
         size = 0
         for question in questions:
             failure, tokens = self._check(question, most)
-            if group and (failure or not packed or size + tokens > (block or QUESTION_BLOCK)):
+            if group and (failure or not packed or size + tokens > (block or BLOCK)):
                 yield group
                 group, size = [], 0
             if failure:

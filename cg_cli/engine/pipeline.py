@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import torch
 
-from cg_cli.backbones.base import Backbone, Generation, LayerwisePrefill, Prefix
+from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
+from cg_cli.backbones.decoding import Generation
 from cg_cli.backbones.device import synchronize
 from cg_cli.engine import memory
 from cg_cli.engine.inputs import Sampling

@@ -80,7 +80,7 @@ def test_a_question_that_no_model_could_read_is_refused_alone(session):
 
 
 def test_what_is_decoded_together_is_bounded(session, monkeypatch):
-    monkeypatch.setattr("cg_cli.engine.attempts.QUESTION_BLOCK", 25)  # tokens: two of these questions
+    monkeypatch.setattr("cg_cli.engine.attempts.BLOCK", 25)  # tokens: two of these questions
     records = together(session, QUESTIONS)
     assert [r.answered_together for r in records] == [2, 2, 1]
     monkeypatch.undo()
@@ -90,7 +90,7 @@ def test_what_is_decoded_together_is_bounded(session, monkeypatch):
 def test_a_long_question_is_read_in_blocks_as_at_once(session, monkeypatch):
     question = "drum " * 40 + QUESTIONS[0]
     at_once = together(session, [question])[0]
-    monkeypatch.setattr("cg_cli.backbones.base.QUESTION_BLOCK", 7)
+    monkeypatch.setattr("cg_cli.backbones.batching.BLOCK", 7)
     blocks = together(session, [question])[0]
     assert at_once.answer == blocks.answer and at_once.tokens == blocks.tokens and at_once.flops == blocks.flops
 

@@ -69,6 +69,7 @@ class Qwen3Omni(mrope.MRopeBackbone):
     header = "<|im_start|>user\n"
     special_tokens = (*VISION_DELIMITERS, *AUDIO_DELIMITERS)
     norm = qwen_inputs.PixelNorm((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    recordable = False  # which experts compute depends on the tokens
 
     @classmethod
     def random_init(cls, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Self:
