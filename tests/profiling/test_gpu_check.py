@@ -84,7 +84,7 @@ def test_a_section_that_runs_over_keeps_what_it_has(check, monkeypatch):
     monkeypatch.setattr(gpu, "roofline", lambda *_: {"flops_per_s": 1.0, "bytes_per_s": 1.0})
     monkeypatch.setattr(gpu, "MODEL_SECTIONS", {})
     monkeypatch.setattr(gpu, "FIRST_SECTIONS", {"towers": (endless, gpu_model.towers_table)})
-    out, document = check("--budget", "0.5")
+    out, document = check("--budget", "3")
     assert document["sections"]["nano towers"] == {"vision": {"seconds": 1.0, "flops": 2}} and "vision" in out
     assert document["left_out"]["nano towers"] == "broken off: the budget is used up" and document["seconds"] < 30
     assert document["left_out"]["nano folder"].startswith("left out: takes")
