@@ -72,6 +72,13 @@ def _check_quantizable(family: Family, quantize: str) -> None:
         raise UsageError(f"--quantize {quantize}: {family.not_quantizable}; leave it out")
 
 
+def find_class(path_or_id: str, *, offline: bool) -> type[Backbone]:
+    """The class of a model, for which no weights are read. UsageError as for ``load``."""
+    from cg_cli.backbones import checkpoint
+
+    return registry.match(checkpoint.find_config(path_or_id, offline=offline)).load_class()
+
+
 def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
     """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
     from cg_cli.backbones import checkpoint

@@ -104,6 +104,14 @@ def _match(config: Mapping[str, Any], check: Callable[[Family], None]) -> Family
     return family
 
 
+def find_config(path_or_id: str, *, offline: bool) -> dict[str, Any]:
+    """The config of a checkpoint, for which no weights are read. UsageError as for ``find``."""
+    directory = _local_directory(path_or_id, None)
+    if directory:
+        return _local_config(path_or_id, directory)
+    return read_config(_Hub(path_or_id, None, offline).fetch(CONFIG))
+
+
 def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[dict[str, Any], str]:
     """The config and the revision of a checkpoint, of which nothing else is fetched. UsageError as for ``find``."""
     directory = _local_directory(path_or_id, revision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -55,18 +56,21 @@ def ask(
     if verbose:
         reporter.settings(settings)
     models.fetch(settings, reporter.note)
-    with reporter.working("loading the model"):
-        from cg_cli.engine.setup import open_session
-
-        session = open_session(settings)
     recorder = None
-    if show:
-        from cg_cli.viz.recorder import Recorder
+    with ExitStack() as stack:
+        with reporter.working("loading the model"):
+            from cg_cli.engine.setup import open_session, read_ahead
 
-        session.observer = recorder = Recorder(session.backbone.frame_multiple)
-    with answering(reporter) as printer:
-        answers = session.answer(video, texts, on_stage=printer.stage, on_text=None if json else printer.stream)
-        records = [printer.record(record, json=json) for record in answers]
+            reading = stack.enter_context(read_ahead(settings, video))
+            session = open_session(settings)
+        if show:
+            from cg_cli.viz.recorder import Recorder
+
+            session.observer = recorder = Recorder(session.backbone.frame_multiple)
+        with answering(reporter) as printer:
+            on_text = None if json else printer.stream
+            answers = session.answer(video, texts, reading(), on_stage=printer.stage, on_text=on_text)
+            records = [printer.record(record, json=json) for record in answers]
     print_summary(reporter, records, json=json)
     if show and recorder and any(record.ok for record in records):
         with reporter.working("drawing"):

@@ -46,6 +46,21 @@ class Reading:
     seconds: float
 
 
+def read(video: str, options: DecodeOptions, decode: Callable[[str, DecodeOptions], Clip]) -> Reading:
+    """See ``Session.read``, for a session with these options."""
+    content = video_content(video)
+    started = time.perf_counter()
+    try:
+        clip: Clip | ItemError = pipeline.run_stage(
+            "media", metrics.CPU, lambda: replace(decode(video, options), content=content)
+        )[0]
+        if video_content(video) != content:
+            raise ItemError("media", f"{video!r} changed while it was read: ask again when it is whole", "changed")
+    except ItemError as error:
+        clip = error
+    return Reading(clip, content, time.perf_counter() - started)
+
+
 @dataclass
 class Session:
     """Answers questions with one model and one pruner.
@@ -98,17 +113,7 @@ class Session:
             video: path of a media file.
             decode: does it; may run in any thread, also while the model is at work on another clip.
         """
-        content = video_content(video)
-        started = time.perf_counter()
-        try:
-            clip: Clip | ItemError = pipeline.run_stage(
-                "media", metrics.CPU, lambda: replace(decode(video, self.decode_options), content=content)
-            )[0]
-            if video_content(video) != content:
-                raise ItemError("media", f"{video!r} changed while it was read: ask again when it is whole", "changed")
-        except ItemError as error:
-            clip = error
-        return Reading(clip, content, time.perf_counter() - started)
+        return read(video, self.decode_options, decode)
 
     def answer(
         self,

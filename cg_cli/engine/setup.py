@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 
 from cg_cli import backbones
@@ -10,7 +13,8 @@ from cg_cli.backbones.device import resolve_device, resolve_dtype
 from cg_cli.engine.inputs import AnswerInputs, Sampling
 from cg_cli.engine.metrics import dtype_name
 from cg_cli.engine.rules import answer_inputs
-from cg_cli.engine.session import Session
+from cg_cli.engine.session import Reading, Session, read
+from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.predictors import lookup
 from cg_cli.pruning import registry
@@ -75,6 +79,20 @@ def expect(settings: Settings) -> Expected:
         sampling(settings),
     )
     return Expected(backbone, pruner, options, inputs)
+
+
+@contextmanager
+def read_ahead(settings: Settings, video: str) -> Iterator[Callable[[], Reading]]:
+    """Begin to read a file for a session with ``settings`` that is opened meanwhile; given is a function that waits for
+    it. What is not read at the end of the block is given up.
+
+    Raises:
+        UsageError: an unknown device or model.
+    """
+    name = models.choose(settings.model, settings.device)
+    options = decode_options(settings, backbones.find_class(models.source(name), offline=settings.offline))
+    with ThreadPoolExecutor(1) as pool, DecodeWorker() as worker:  # the worker ends first, and the thread with it
+        yield pool.submit(read, video, options, worker.decode).result
 
 
 def open_session(settings: Settings) -> Session:

@@ -5,6 +5,7 @@ Runs in the worker process only.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from cg_cli.media.demux import alpha_decoder, decode_packet, demux_packets, time
 from cg_cli.media.opening import media_error
 from cg_cli.media.side_data import side_data
 from cg_cli.media.sizes import Orientation, displayed_size
+from cg_cli.media.skipping import Skipping, can_skip
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 
@@ -87,7 +89,8 @@ def sample_frames(
 ) -> Iterator[SampledFrame]:
     """The frame on display at each of the ascending ``times``, in seconds from the video's start.
 
-    Decodes straight through and stops behind the last of them; seeks to each one where that is less work.
+    Decodes straight through and stops behind the last of them; seeks to each one where that is less work. Frames in
+    between that no other refers to are left out (``skipping``), unless anything of the file looks damaged.
 
     Raises:
         ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; as ``open_media``.
@@ -108,9 +111,8 @@ def sample_frames(
     if start < len(times):
         # A fresh container: some demuxers give nothing after rewinding in a damaged file.
         with _open_video(path, display_path, timeline) as (container, stream):
-            for time, frame, repeats in zero_order_hold(
-                _decode_frames(container, stream, timeline, errors), times[start:]
-            ):
+            frames = _decode_frames(container, stream, timeline, errors, times[start:])
+            for time, frame, repeats in zero_order_hold(frames, times[start:]):
                 yield SampledFrame(time, repeats, frame)
 
 
@@ -140,7 +142,8 @@ def _seek_frame(
             container.seek(target, stream=stream, backward=True)
         except (av.FFmpegError, OSError):
             return None
-        for frame_time, frame, repeats in zero_order_hold(_decode_frames(container, stream, timeline, errors), [time]):
+        frames = _decode_frames(container, stream, timeline, errors, [time])
+        for frame_time, frame, repeats in zero_order_hold(frames, [time]):
             if frame_time <= time:
                 return SampledFrame(frame_time, repeats, frame)
     return None
@@ -170,19 +173,44 @@ def _oversize_error(display_path: str, size: str) -> ItemError:
 
 
 def _decode_frames(
-    container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, errors: DecodeErrors
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    timeline: Timeline,
+    errors: DecodeErrors,
+    times: Sequence[Fraction],
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """(time in seconds from the video's start, frame), in display order, from the container's position on."""
-    count, decoder = 0, alpha_decoder(stream)
-    for packet in timeline_packets(container, [timeline], errors):
+    """(time in seconds from the video's start, frame), in display order, from the container's position on.
+
+    May leave out frames that are not on display at any of the ascending ``times``, but not the first one.
+    """
+    count, decoder, context = 0, alpha_decoder(stream), stream.codec_context
+    packets = timeline_packets(container, [timeline], errors)
+    skipping = _skipping(stream, timeline, times) if errors.complete else None
+    for packet in skipping.read_ahead(packets) if skipping else packets:
+        # Behind damage all is decoded: what is displayed in place of a lost frame must not be missing too.
+        skip = skipping is not None and errors.complete and skipping.skips(packet, context.reorder_depth)
+        context.skip_frame = "NONREF" if skip else "DEFAULT"
         for frame in decode_packet(packet, "video", errors, decoder):
             if frame.is_corrupt:
                 errors.add_undecodable("video")
+            if skipping:
+                fields = frame.interlaced_frame and context.name == "h264"  # from here on a packet may be half a frame
+                skipping.came_out(None if fields else frame.pts)
             if timeline.nominal_frame_s is not None:
                 yield count * timeline.nominal_frame_s, frame
             elif frame.pts is not None and (time := frame.pts * stream.time_base) < timeline.end:  # beyond: an outlier
                 yield time - timeline.start, frame
             count += 1
+
+
+def _skipping(stream: av.VideoStream, timeline: Timeline, times: Sequence[Fraction]) -> Skipping | None:
+    """For frames wanted at ``times``; None where all have to be decoded."""
+    context = stream.codec_context
+    plain_clock = timeline.nominal_frame_s is None and not timeline.shifts
+    if not (plain_clock and can_skip(context.name, context.field_order, bytes(context.extradata or b""))):
+        return None
+    wanted = [math.floor((timeline.start + time) / stream.time_base) for time in times]
+    return Skipping(wanted, math.ceil(timeline.end / stream.time_base))
 
 
 class Resizer:
