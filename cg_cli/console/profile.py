@@ -22,7 +22,8 @@ from cg_cli.util.format import rough_duration
 from cg_cli.util.text import printable
 
 LINE_EVERY_S = 30.0  # without a terminal
-NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "right", "against whole")
+LEAST_SHARE = 0.005  # that is said
+NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "e2e", "right", "against whole")
 
 
 @contextmanager
@@ -115,10 +116,20 @@ def table(summary: Mapping[str, Any]) -> Table:
     out.caption = (
         "FLOPs: of the prefill, against the whole clip; prefill: selection and prefill against the prefill of the "
         "whole clip in the same round; eff.: that against what the FLOPs promise; sel.: selection against that "
-        "prefill; in brackets 95 % intervals. More in profile.csv and report.html"
+        "prefill; e2e: from the file to the end of an answer, against the whole clip"
+        + _shares(summary["cells"][0].get("shares"))
+        + "; in brackets 95 % intervals. More in profile.csv and report.html"
     )
     out.caption_justify = "left"
     return out
+
+
+def _shares(shares: Mapping[str, float] | None) -> str:
+    """Where the time of the whole clip goes, in words."""
+    if not shares:
+        return ""
+    parts = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
+    return f", of whose time are {', '.join(parts)}"
 
 
 def _cells(r: Mapping[str, Any]) -> list[str]:
@@ -137,6 +148,7 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
         times(r["prefill_speedup"]),
         number(r["efficiency"], ".2f"),
         number(r["selection_share"], ".0%"),
+        times(r["end_to_end_speedup"]),
         right,
         against,
     ]

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cg_cli.errors import CgError, UsageError
 from cg_cli.profiling.plots import lines
-from cg_cli.profiling.summary import QUESTIONS
+from cg_cli.profiling.summary import QUESTIONS, SHARES
 from cg_cli.settings.table import NO_PRUNER
 from cg_cli.util.atomic import write_atomic
 from cg_cli.util.bounded import read_json
@@ -104,6 +104,7 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "decode_tokens_per_s": cell.get("decode_tokens_per_s"),
         "kv_bytes": cell.get("kv_bytes"),
         "peak_bytes": cell.get("peak_bytes"),
+        **{f"share_{name}": cell.get("shares", {}).get(name) for name in SHARES},
         "accuracy": accuracy.get("value"),
         "accuracy_low": low,
         "accuracy_high": high,

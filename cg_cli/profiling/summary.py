@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from cg_cli.profiling.measure import BASELINE, Cell
 
 Lines = list[dict[str, Any]]  # measurements of one clip
 QUESTIONS = 5  # on one clip: a pruner that needs the question prefills for each of them, the others once
+SHARES = ("files", "towers", "selection", "prefill", "decoding")  # where the time to the end of an answer goes
 STAGES = ("select_s", "prefill_s", "first_token_s", "decode_s")
 
 
@@ -63,14 +64,11 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         (b["prefill_s"] + b["first_token_s"]) / (t["select_s"] + t["prefill_s"] + t["first_token_s"])
         for b, t in zip(base, totals)
     ]
-    # From the file to the first token, decoding of the file and the encoders included: no pruner shortens those.
+    # From the file to the end of an answer: decoding of the file and the encoders, too, which no pruner shortens.
     media_s = sum(line["media_s"] or 0.0 for line in timed)
     encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
-    before = media_s + encode_s
-    end_to_end = [
-        (before + b["prefill_s"] + b["first_token_s"]) / (before + t["select_s"] + t["prefill_s"] + t["first_token_s"])
-        for b, t in zip(base, totals)
-    ]
+    whole_s = lambda total: media_s + encode_s + sum(total[stage] for stage in STAGES)
+    end_to_end = [whole_s(b) / whole_s(t) for b, t in zip(base, totals)]
     prefills = QUESTIONS if any(line["cells"][cell.name]["reads_question"] for line in timed) else 1
     several = [
         (b["prefill_s"] + QUESTIONS * b["first_token_s"])
@@ -84,6 +82,7 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         "seconds": median,  # of all timed clips together
         "media_s": media_s if any(line["media_s"] is not None for line in timed) else None,
         "encode_s": encode_s,
+        "shares": _shares(media_s, encode_s, median),
         "selection_share": statistics.median(t["select_s"] / b["prefill_s"] for t, b in zip(totals, base)),
         "prefill_speedup": _spread(prefill),
         "efficiency": statistics.median(prefill) / promised if promised else None,
@@ -94,6 +93,13 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         "kv_bytes": max(time["kv_bytes"] for time in all_times),
         "peak_bytes": max(peaks) if peaks else None,
     }
+
+
+def _shares(media_s: float, encode_s: float, seconds: Mapping[str, float]) -> dict[str, float]:
+    """By names of SHARES."""
+    answer_s = seconds["first_token_s"] + seconds["decode_s"]
+    parts = (media_s, encode_s, seconds["select_s"], seconds["prefill_s"], answer_s)
+    return {name: part / sum(parts) for name, part in zip(SHARES, parts)}
 
 
 def _sum(timed: Lines, cell: Cell, turn: int) -> dict[str, float]:

@@ -103,6 +103,8 @@ def test_the_table_of_a_profile():
         "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4},
         "efficiency": 0.92,
         "selection_share": 0.03,
+        "end_to_end_speedup": {"median": 1.42, "min": 1.4, "max": 1.5},
+        "shares": {"files": 0.31, "towers": 0.2, "selection": 0.0, "prefill": 0.4, "decoding": 0.09},
         "accuracy": {"value": 0.968, "interval": (0.95, 0.98)},
         "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},
     }

@@ -86,9 +86,11 @@ def test_figures_worked_out_by_hand():
     assert half["efficiency"] == 3.5 / 2
     assert half["selection_share"] == pytest.approx((2 / 40 + 4 / 30) / 2)
     assert half["ttft_speedup"]["max"] == 42 / 12 and half["decode_tokens_per_s"] == 10 and half["encode_s"] == 4.0
-    assert half["media_s"] == 3.0 and half["end_to_end_speedup"]["max"] == (7 + 42) / (
-        7 + 12
-    )  # two clips read and encoded: 7 s
+    # Two clips read and encoded take 7 s, questions and answers 4 s.
+    assert half["media_s"] == 3.0 and half["end_to_end_speedup"]["max"] == (7 + 40 + 4) / (7 + 10 + 4)
+    assert half["shares"] == {
+        name: pytest.approx(part / 21) for name, part in zip(half["shares"], (3, 4, 3, 7, 4), strict=True)
+    }
     assert half["questions_speedup"]["max"] == (40 + 5 * 2) / (2 + 8 + 5 * 2)
     for line in (*one, *two):
         line["cells"][HALF.name]["reads_question"] = True
