@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from cg_cli.batch import decoders
 from cg_cli.batch.gpus import gpu_count
 from cg_cli.batch.pool import IN_FLIGHT, Pool
 from cg_cli.batch.run import Engine
@@ -12,31 +11,28 @@ from cg_cli.settings.table import Settings
 
 AUTO = "auto"
 NAMES = ("local", "ray")
-MOST_DECODERS = 4  # of one model; more clips wait in memory, and no model keeps up
 
 
-def make(name: str, settings: Settings, gpus: str | None, in_flight: str = AUTO) -> Engine:
+def make(name: str, settings: Settings, gpus: str | None, in_flight: str = AUTO, decode: str = AUTO) -> Engine:
     """The engine ``name``.
 
     Args:
         gpus: how many CUDA devices it takes: a number, "all", or None for what ``settings`` say.
         in_flight: clips whose questions are decoded together, at most: a number, or "auto".
+        decode: files that each worker decodes at a time: a number, or "auto".
 
     Raises:
         UsageError: no such engine, not so many devices, or no such number.
     """
     if name == "ray":
-        if in_flight != AUTO:
-            raise UsageError(f"--in-flight {in_flight} is for workers on this machine: leave it out with --engine ray")
         from cg_cli.batch.ray_engine import RayEngine
 
-        return RayEngine(settings, gpus)
+        return RayEngine(settings, gpus, clips_in_flight(in_flight), decode)
     if name != "local":
         raise UsageError(f"--engine {name}: there are {', '.join(NAMES)}")
     devices = [settings.device] if gpus is None else _cuda_devices(gpus, settings.device)
-    cores = os.cpu_count() or 1
-    decoders = max(1, min(MOST_DECODERS, cores // len(devices) - 1))
-    return Pool(settings, devices, decoders, clips_in_flight(in_flight))
+    ahead = decoders.parse(decode, decoders.usable_cores(), len(devices))
+    return Pool(settings, devices, ahead, clips_in_flight(in_flight))
 
 
 def clips_in_flight(value: str) -> int:

@@ -1,35 +1,28 @@
-"""Worker processes, one a device: work is shared by a queue, and a worker that dies costs its item one attempt, others
-none.
+"""Workers, one a device: work is shared by a queue, and a worker that dies costs its item one attempt, others none.
 
 This side loads no model and imports no torch, so it outlives whatever happens on a device.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
-import signal
-import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cg_cli.batch.decoders import Decoders
 from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
+from cg_cli.batch.process import LocalProcess, OnMessage, WorkerProcess
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.records import Record, from_line
 from cg_cli.settings import models
 from cg_cli.settings.table import Settings
-from cg_cli.util.ipc import Reader, send, start
 
 LOOK_S = 0.2  # seconds until a request to stop is noticed
 IN_FLIGHT = 8  # clips whose questions are decoded together: with more, little is won
 MAX_POISONED = 3  # questions of one clip that may kill a worker, until the rest of them are poison, too
-MAX_IDLE_DEATHS = 3  # workers that may die one after another without having begun anything
-STOP_TIMEOUT_S = 5.0
-LAST_WORDS = 2000  # bytes of a dead worker's stderr that are looked at
+MAX_IDLE_DEATHS = 3  # workers for each device that may die one after another without having begun anything
 
 
 @dataclass(frozen=True)
@@ -65,55 +58,29 @@ class _Task:
     poisoned: int = 0
 
 
+@dataclass
 class _Worker:
-    """One process, and what it has to do."""
+    """One process, and what it has to do.
 
-    def __init__(self, settings: Settings, decoders: int, in_flight: int, events: queue.SimpleQueue):
-        self.ready = False
-        self.stopping = False  # it was told to stop
-        self.tasks: dict[int, _Task] = {}
-        self.current: list[int] = []  # numbers of the tasks that the model is at: one, or those decoded together
-        self.stage = "encode"
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
-        debug = os.environ.get("CG_DEBUG") == "1"
-        self.process = start("cg_cli.batch.worker", None if debug else self._stderr, {})
-        assert self.process.stdin and self.process.stdout
-        self._stdin, self._stdout = self.process.stdin, self.process.stdout
-        self.send({"settings": asdict(settings), "decoders": decoders, "in_flight": in_flight})
-        self._thread = threading.Thread(target=self._read, args=(events,), daemon=True)
-        self._thread.start()
+    Attributes:
+        decoders: files that it decodes at a time.
+        begun: its model has had something to do.
+        stopping: it was told to stop.
+        current: numbers of the tasks that the model is at: one, or those decoded together.
+    """
 
-    def send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a dead worker's end of the pipe; the reader tells of it
-            send(self._stdin, message)
+    decoders: int
+    process: WorkerProcess = field(init=False)
+    ready: bool = False
+    begun: bool = False
+    stopping: bool = False
+    tasks: dict[int, _Task] = field(default_factory=dict)
+    current: list[int] = field(default_factory=list)
+    stage: str = "encode"
 
     def give(self, task: _Task) -> None:
         self.tasks[task.job.number] = task
-        self.send({"event": "job", **task.job.to_message()})
-
-    def cause_of_death(self) -> str:
-        """Why the process ended, in words: its exit code or signal, and its last line on stderr."""
-        code = self.process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self._stderr.seek(max(0, self._stderr.seek(0, 2) - LAST_WORDS))
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return f"{how}: {lines[-1].strip()}" if lines else how
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(STOP_TIMEOUT_S)
-        self._thread.join(STOP_TIMEOUT_S)  # before its pipe is closed
-        self._stderr.close()
-        for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-    def _read(self, events: queue.SimpleQueue) -> None:
-        reader = Reader(self._stdout.read)
-        with contextlib.suppress(EOFError, OSError, ValueError):  # it ended, or was killed and its pipe closed
-            while True:
-                events.put((self, reader.receive()[0]))
-        events.put((self, None))
+        self.process.send({"event": "job", **task.job.to_message()})
 
 
 @dataclass
@@ -124,12 +91,14 @@ class Pool:
         settings: what each worker does; its ``device`` is one of ``devices``.
         decoders: files that a worker decodes at a time, ahead of its model.
         in_flight: clips whose questions are decoded together, at most.
+        launch: starts a worker, given the first message to it and who takes those from it.
     """
 
     settings: Settings
     devices: Sequence[str]
-    decoders: int
+    decoders: Decoders
     in_flight: int = IN_FLIGHT
+    launch: Callable[[dict[str, Any], OnMessage], WorkerProcess] = LocalProcess
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     _again: deque[_Task] = field(default_factory=deque)
@@ -176,13 +145,14 @@ class Pool:
     def close(self) -> None:
         """End the workers, whatever they are at."""
         for worker in self._workers.values():
-            worker.kill()
+            worker.process.kill()
         self._workers.clear()
 
     def _start(self, slot: int) -> None:
-        self._workers[slot] = _Worker(
-            replace(self.settings, device=self.devices[slot]), self.decoders, self.in_flight, self._events
-        )
+        self._workers[slot] = worker = _Worker(self.decoders.first)
+        settings = replace(self.settings, device=self.devices[slot])
+        first = {"settings": asdict(settings), "decoders": self.decoders, "in_flight": self.in_flight}
+        worker.process = self.launch(first, lambda message: self._events.put((worker, message)))
 
     def _next(self) -> tuple[int | None, dict[str, Any] | None]:
         """A worker's number and message (None: it ended), or (None, {}) when it is time to look around."""
@@ -198,14 +168,14 @@ class Pool:
         if self._stopping:
             for slot, worker in list(self._workers.items()):
                 if not worker.ready:
-                    worker.kill()
+                    worker.process.kill()
                     del self._workers[slot]
                 elif not worker.stopping:
                     worker.stopping = True
-                    worker.send({"event": "stop"})
+                    worker.process.send({"event": "stop"})
             return bool(self._workers)
-        room = self.decoders + self.in_flight + 1  # those at the model, and one ready
-        while idle := [w for w in self._workers.values() if w.ready and len(w.tasks) < room]:
+        held = self.in_flight + 1  # those at the model, and one ready
+        while idle := [w for w in self._workers.values() if w.ready and len(w.tasks) < w.decoders + held]:
             task = self._again.popleft() if self._again else next(tasks, None)
             if task is None:
                 return any(w.tasks for w in self._workers.values())
@@ -224,8 +194,10 @@ class Pool:
                 raise kind(message["message"])
             case {"event": "ready"}:
                 worker.ready = True
+            case {"event": "decoders"}:
+                worker.decoders = message["count"]
             case {"event": "begun"}:
-                worker.current, worker.stage = [message["number"]], "encode"
+                worker.begun, worker.current, worker.stage = True, [message["number"]], "encode"
             case {"event": "waiting"}:
                 worker.current = []
             case {"event": "together"}:
@@ -245,8 +217,8 @@ class Pool:
     def _on_worker_exit(self, slot: int, worker: _Worker) -> Iterator[Outcome]:
         """A worker ended: the task that its model was at has one attempt less, the others wait for the next worker."""
         del self._workers[slot]
-        device, cause = self.devices[slot], worker.cause_of_death()
-        worker.kill()
+        device, cause = self.devices[slot], worker.process.cause_of_death()
+        worker.process.kill()
         if self._stopping:
             return
         blamed = [worker.tasks.pop(number) for number in worker.current]
@@ -260,9 +232,9 @@ class Pool:
                     yield Outcome(task.job.number)
                 else:
                     self._again.append(_alone(task))
-        else:
+        elif not worker.begun:
             self._idle_deaths += 1
-            if self._idle_deaths >= MAX_IDLE_DEATHS:
+            if self._idle_deaths >= MAX_IDLE_DEATHS * len(self.devices):
                 raise CgError(
                     f"the worker on {device} ends before it has begun anything ({cause}): "
                     f"see CG_DEBUG=1 cg ask on one file"

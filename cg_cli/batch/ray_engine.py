@@ -1,175 +1,147 @@
-"""``cg batch --engine ray``: the jobs of a batch on the actors of a Ray cluster (Ray Data, ``pip install
-'cg-cli[ray]'``).
+"""``cg batch --engine ray``: the workers of a batch on the machines of a Ray cluster (``pip install 'cg-cli[ray]'``).
 
-Ray Data tries a row that kills its actor again for ever, and drops rows that may not be tried again without a word.
-Neither happens here: an actor asks a ledger before it begins a job, and gives back the error of one that has killed its
-actor twice instead of beginning it a third time. Each job is a block of its own, so that long and short videos balance.
+An actor takes the place on its machine, and runs the same worker process there that a batch without Ray runs here; it
+only passes messages on. So ``Pool`` decides here what every worker does, and what becomes of the jobs of one that dies.
+Ray itself tries nothing again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cg_cli.batch import decoders
+from cg_cli.batch.decoders import AUTO, Decoders
 from cg_cli.batch.gpus import gpu_count
-from cg_cli.batch.job import MAX_ATTEMPTS, Job, poisoned
-from cg_cli.batch.pool import Outcome
-from cg_cli.errors import CgError, ItemError, UsageError
-from cg_cli.records import from_line, to_line
+from cg_cli.batch.pool import Pool
+from cg_cli.batch.process import STOP_TIMEOUT_S, LocalProcess, OnMessage
+from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
-AHEAD = 2  # jobs that an actor holds: one in work, one waiting
+ENDED = "ended"  # the event that stands for the end of a worker process, with its cause
+RECEIVE = "receive"  # messages are waited for in a thread of their own, beside those that are sent
 
 
-class Ledger:
-    """How often each job was begun and not ended."""
+class Relay:
+    """A worker process on the machine of an actor. Messages travel as JSON, which keeps every file name as it is.
 
-    def __init__(self) -> None:
-        self._begun: dict[int, int] = {}
+    When the actor is killed, its worker ends with it.
+    """
 
-    def begin(self, number: int) -> int:
-        """How often job ``number`` was begun before without an end."""
-        before = self._begun.get(number, 0)
-        self._begun[number] = before + 1
-        return before
+    def __init__(self, first: str):
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._process = LocalProcess(json.loads(first), self._messages.put)
 
-    def end(self, number: int) -> None:
-        self._begun.pop(number, None)
+    def send(self, message: str) -> None:
+        self._process.send(json.loads(message))
 
-
-class Actor:
-    """Answers one job after another, with a decode process beside it. What Ray Data calls a callable class."""
-
-    def __init__(self, settings: dict[str, Any], ledger: Any):
-        from cg_cli.batch.answerer import Answerer
-        from cg_cli.media import DecodeWorker
-
-        self.answerer, self.worker, self.ledger = Answerer(Settings(**settings)), DecodeWorker(), ledger
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"outcome": [self._outcome(json.loads(job)) for job in batch["job"]]}
-
-    def _outcome(self, message: dict[str, Any]) -> str:
-        import ray
-
-        job = Job.from_message(message)
-        number = job.number
-        if ray.get(self.ledger.begin.remote(number)) >= MAX_ATTEMPTS:
-            error = poisoned("decode", f"{job.video!r} killed its Ray actor")
-            return json.dumps({"number": number, "error": [error.stage, str(error), error.kind]})
-        reading = self.answerer.read(job, self.worker)
-        records = list(self.answerer.answer(job, reading))
-        ray.get(self.ledger.end.remote(number))
-        return json.dumps(
-            {"number": number, "records": [to_line(record) for record in records], "read_s": reading.seconds}
-        )
+    def receive(self) -> str:
+        """The messages that have come, at least one: waits for it."""
+        messages = [self._messages.get()]
+        while not self._messages.empty():
+            messages.append(self._messages.get())
+        if messages[-1] is None:
+            messages[-1] = {"event": ENDED, "cause": self._process.cause_of_death()}
+        return json.dumps(messages)
 
 
-def _look(settings: dict[str, Any]) -> dict[str, Any]:
-    """What ``Pool.start`` tells, from a worker of the cluster."""
-    from cg_cli.batch.answerer import Answerer
+class RayProcess:
+    """The driver's side of a Relay: a ``WorkerProcess``."""
 
-    try:
-        answerer = Answerer(Settings(**settings))
-    except CgError as error:
-        return {"refused": str(error), "exit_code": error.exit_code}
-    return answerer.ready
+    def __init__(self, ray: Any, actor: Any, on_message: OnMessage):
+        self._ray, self._actor, self._cause = ray, actor, "it was lost"
+        self._thread = threading.Thread(target=self._read, args=(on_message,), daemon=True)
+        self._thread.start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):  # the reader tells of a dead actor
+            self._actor.send.remote(json.dumps(message))
+
+    def cause_of_death(self) -> str:
+        return self._cause
+
+    def kill(self) -> None:
+        self._ray.kill(self._actor)
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def _read(self, on_message: OnMessage) -> None:
+        receive = self._actor.receive.options(concurrency_group=RECEIVE)
+        message: dict[str, Any] = {}
+        try:
+            while message.get("event") != ENDED:
+                for message in json.loads(self._ray.get(receive.remote())):
+                    if message["event"] != ENDED:
+                        on_message(message)
+            self._cause = message["cause"]
+        except self._ray.exceptions.RayError as error:  # the actor is gone, or its machine
+            self._cause = _last_line(error)
+        on_message(None)
 
 
-class RayEngine:
-    """An engine on ``actors`` actors; by default one on every GPU of the cluster, or on every node if it has none.
+class RayEngine(Pool):
+    """A pool on ``actors`` actors; by default one on every GPU of the cluster, or on every node if it has none.
 
     The cluster is the one that RAY_ADDRESS names, or one started on this machine.
 
     Raises:
-        UsageError: ray is not installed, or the cluster has not so many GPUs.
+        UsageError: ray is not installed, the cluster has not so many GPUs or no place for an actor, or ``decode`` is
+            no number.
     """
 
-    def __init__(self, settings: Settings, gpus: str | None, actors: int | None = None):
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong becomes an error of ours
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise UsageError(f"--engine ray needs Ray ({error}): pip install 'cg-cli[ray]'") from None
-        self._ray, self._settings, self._stopping = ray, asdict(settings), False
-        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
+    def __init__(
+        self, settings: Settings, gpus: str | None, in_flight: int, decode: str = AUTO, actors: int | None = None
+    ):
+        self._ray = ray = _connect()
         available = int(ray.cluster_resources().get("GPU", 0))
         count = available if gpus is None else gpu_count(gpus, available, "in the Ray cluster")
-        self._gpus = 1 if count and settings.device != "cpu" else 0
-        self._actors = actors or (count if self._gpus else sum(node["Alive"] for node in ray.nodes()))
+        kind = "GPU" if count and settings.device != "cpu" else "CPU"
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get(kind, 0) >= 1]
+        if not nodes:
+            raise UsageError("--engine ray: no node of the cluster has a CPU to give")
+        actors = actors or (count if kind == "GPU" else len(nodes))
+        resources = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
+        self._relay = ray.remote(scheduling_strategy="SPREAD", concurrency_groups={RECEIVE: 1}, **resources)(Relay)
+        super().__init__(
+            settings, [settings.device] * actors, _decoders(decode, kind, nodes, actors), in_flight, self._launch
+        )
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Nothing: the machines of a cluster have models of their own."""
 
-    def start(self) -> dict[str, Any]:
-        """As ``Pool.start``."""
-        look = self._ray.remote(num_gpus=self._gpus, max_calls=1, max_retries=1)(_look)
-        pending = look.remote(self._settings)
-        while not self._ray.wait([pending], timeout=0.2)[0]:
-            if self._stopping:
-                raise KeyboardInterrupt
-        try:
-            ready = self._ray.get(pending)
-        except self._ray.exceptions.RayError as error:
-            raise CgError(f"no model on the Ray cluster: {_first_line(error)}") from error
-        if "refused" in ready:
-            raise (UsageError if ready["exit_code"] == UsageError.exit_code else CgError)(ready["refused"])
-        return ready
-
-    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
-        """As ``Pool.run``. CgError if the cluster gives up or loses a job."""
-        work = list(jobs)
-        rows = [{"job": json.dumps(job.to_message())} for job in work]
-        left = {job.number for job in work}
-        if not rows or self._stopping:
-            return
-        ledger = self._ray.remote(num_cpus=0)(Ledger).remote()
-        answers = self._ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Actor,
-            fn_constructor_args=(self._settings, ledger),
-            batch_size=1,
-            num_gpus=self._gpus or None,
-            num_cpus=None if self._gpus else 1,
-            compute=self._ray.data.ActorPoolStrategy(
-                size=min(self._actors, len(rows)), max_tasks_in_flight_per_actor=AHEAD
-            ),
-        )
-        try:
-            for row in answers.iter_rows():
-                outcome = _outcome(json.loads(row["outcome"]))
-                left.discard(outcome.number)
-                yield outcome
-                if self._stopping:
-                    return
-        except self._ray.exceptions.RayError as error:
-            raise CgError(f"Ray gave up: {_first_line(error)}") from error
-        if left:
-            raise CgError(f"Ray lost {len(left)} videos: run the same command again")
-
-    def stop(self) -> None:
-        """As ``Pool.stop``; what other actors are at is left for the next run."""
-        self._stopping = True
-
     def close(self) -> None:
-        """Leave the cluster, or end it if it was started here."""
+        """End the workers, and leave the cluster, or end it if it was started here."""
+        super().close()
         self._ray.shutdown()
 
-
-def _outcome(message: dict[str, Any]) -> Outcome:
-    if "error" in message:
-        return Outcome(message["number"], error=ItemError(*message["error"]))
-    return Outcome(message["number"], tuple(map(from_line, message["records"])), read_s=message["read_s"])
+    def _launch(self, first: dict[str, Any], on_message: OnMessage) -> RayProcess:
+        return RayProcess(self._ray, self._relay.remote(json.dumps(first)), on_message)
 
 
-def _first_line(error: Exception) -> str:
-    return next(
-        (line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__
-    ).strip()
+def _connect() -> Any:
+    """Ray, connected to a cluster. UsageError if it is not installed."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong becomes an error of ours
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"--engine ray needs Ray ({error}): pip install 'cg-cli[ray]'") from None
+    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    return ray
+
+
+def _decoders(decode: str, kind: str, nodes: Sequence[Mapping[str, float]], actors: int) -> Decoders:
+    """Those of every worker: as many as fit on the node with the fewest cores for each."""
+    spread = math.ceil(actors / len(nodes))
+    workers = [min(actors, int(node["GPU"])) if kind == "GPU" else spread for node in nodes]
+    return min(decoders.parse(decode, int(node.get("CPU", 1)), count) for node, count in zip(nodes, workers))
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

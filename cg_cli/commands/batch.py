@@ -60,6 +60,14 @@ InFlight = Annotated[
         "--in-flight", metavar="N|auto", help="videos whose answers are generated together; auto: what memory allows"
     ),
 ]
+Decoders = Annotated[
+    str,
+    option(
+        "--decoders",
+        metavar="N|auto",
+        help="files that each worker decodes at a time; auto: as its model needs, within cores and memory",
+    ),
+]
 EngineName = Annotated[
     Literal["local", "ray"],
     option("--engine", metavar="local|ray", help="workers on this machine, or the actors of a Ray cluster"),
@@ -84,6 +92,7 @@ def batch(
     gpus: Gpus = None,
     shard: ShardOption = None,
     in_flight: InFlight = "auto",
+    decoders: Decoders = "auto",
     engine: EngineName = "local",
     quiet: parameters.Quiet = False,
     verbose: parameters.Verbose = False,
@@ -154,7 +163,7 @@ def batch(
 
         console.dry_run(reporter, plan, forecast(plan))
         raise typer.Exit(SOME_FAILED if collected.faults else 0)
-    workers = engines.make(engine, settings, gpus, in_flight)
+    workers = engines.make(engine, settings, gpus, in_flight, decoders)
     with console.watching(reporter, plan) as listener:
         report = run(plan, workers, listener)
     console.report(reporter, plan, report)

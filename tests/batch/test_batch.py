@@ -18,6 +18,7 @@ from helpers.made import CLIPS, folder_of, lines, told
 from helpers.processes import children, wait_for_line, wait_until
 
 from cg_cli import records
+from cg_cli.batch.decoders import Decoders
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Pool
 from cg_cli.engine.inputs import AnswerInputs, video_content
@@ -104,7 +105,7 @@ def test_a_manifest_to_stdout_and_what_it_passes_on(work):
         {"video": "clips/c000.mp4", "question": "What do you hear?", "id": 2},
     ]
     (work / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    code, out, err = cg(work, "m.jsonl", "-o", "-", "--quiet")
+    code, out, err = cg(work, "m.jsonl", "-o", "-", "--quiet", "--decoders", "2")
     assert code == 0 and not err
     first, second = map(json.loads, out.splitlines())
     assert (first["id"], second["id"]) == ("a", 2)
@@ -179,7 +180,7 @@ def test_a_dry_run_foretells_what_the_run_then_does(work):
         (["clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"], 2, "count from 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--gpus", "0"], 2, "--gpus 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--in-flight", "0"], 2, "--in-flight 0"),
-        (["clips", "-q", "?", "-o", "o.jsonl", "--in-flight", "2", "--engine", "ray"], 2, "with --engine ray"),
+        (["clips", "-q", "?", "-o", "o.jsonl", "--decoders", "0"], 2, "--decoders 0"),
         (["clips", "-q", "?", "-o", "o.jsonl", "--pruner", "magic"], 2, "magic"),
         (["clips", "-q", "?", "-o", "gone/o.jsonl"], 2, "no such folder"),
         (["*.webm", "-q", "?", "-o", "o.jsonl"], 4, "no such file matches"),
@@ -364,7 +365,7 @@ def test_out_of_memory_is_tried_once_more_with_less(work, plugin, silent):
 def test_several_workers_share_the_work_and_answer_each_clip_once(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two workers with two threads each would wait for each other
     clips = sorted(folder_of(tmp_path / "clips", 12).glob("*.mp4"))
-    pool = Pool(resolve_settings({"model": "nano"}), ["cpu", "cpu"], decoders=1)
+    pool = Pool(resolve_settings({"model": "nano"}), ["cpu", "cpu"], Decoders(1, 1))
     try:
         inputs = AnswerInputs(**pool.start()["inputs"])
         jobs = [Job(number, str(clip), ("What is happening?",)) for number, clip in enumerate(clips)]

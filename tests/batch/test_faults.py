@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,9 +15,12 @@ from helpers.made import CLIPS, folder_of, lines
 
 from cg_cli import media
 from cg_cli.batch.answerer import Answerer
+from cg_cli.batch.decoders import Decoders
 from cg_cli.batch.job import Job
+from cg_cli.batch.pool import Pool
 from cg_cli.engine import answer, pipeline
 from cg_cli.engine.session import Session
+from cg_cli.pruning.methods.random import Random
 from cg_cli.settings.resolve import resolve_settings
 
 pytestmark = pytest.mark.slow
@@ -118,6 +122,27 @@ def test_records_come_as_questions_are_answered_not_when_the_clip_ends(answerer,
     assert len(list(answers)) == len(long) - 1 and len(calls) > 1
 
 
+def test_a_worker_killed_with_a_group_in_hand_costs_nobody_an_answer(answerer, tmp_path):
+    clips = sorted(folder_of(tmp_path / "clips", 10).glob("*.mp4"))
+    pool = Pool(answerer.settings, ["cpu"], Decoders(2, 2), in_flight=8)
+    jobs = [Job(number, str(clip), QUESTIONS[:1]) for number, clip in enumerate(clips)]
+    outcomes, killed = [], []
+    try:
+        pool.start()
+        for outcome in pool.run(iter(jobs)):
+            outcomes.append(outcome)
+            for worker in pool._workers.values():
+                if not killed and len(worker.current) > 1 and not outcome.done:
+                    killed = list(worker.current)
+                    os.kill(worker.process.pid, signal.SIGKILL)
+    finally:
+        pool.close()
+    assert killed and sorted(outcome.number for outcome in outcomes if outcome.done) == list(range(10))
+    made = sorted((outcome.number, record.answer) for outcome in outcomes for record in outcome.records)
+    alone = [record.answer for record, *_ in ask(answerer, CLIPS)]
+    assert made == [(number, alone[number % len(CLIPS)]) for number in range(10)]
+
+
 KILLER = """
 import os
 from dataclasses import dataclass
@@ -141,7 +166,7 @@ class Deadly(Random):
 
 
 @pytest.mark.parametrize("deadly", [1, 4])
-def test_a_question_that_kills_its_worker_is_poison_alone(tmp_path, deadly):
+def test_a_question_that_kills_its_worker_is_poison_alone(tmp_path, deadly, answerer, monkeypatch):
     plugin = tmp_path / "plugin"
     (plugin / "deadly-1.0.dist-info").mkdir(parents=True)
     (plugin / "deadly.py").write_text(KILLER)
@@ -165,7 +190,11 @@ def test_a_question_that_kills_its_worker_is_poison_alone(tmp_path, deadly):
     asked = [record for record in made if record["video"] == "clips/c000.mp4"]
     assert done.returncode == 3 and len(made) == 12
     assert [record["question"] for record in asked] == [row["question"] for row in rows[4:]]
-    assert [record["ok"] for record in made if record["video"] != "clips/c000.mp4"] == [True] * 4  # nobody else's fault
+    others = {record["video"]: record["answer"] for record in made if record["video"] != "clips/c000.mp4"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(answerer.session, "pruner", Random())
+    undisturbed = [record for (record, *_) in ask(answerer, others)]
+    assert len(others) == 4 and others == {record.video: record.answer for record in undisturbed}  # nobody else's fault
     if deadly == 1:
         assert [record["ok"] for record in made if "kill" not in record["question"]] == [True] * 11
     # A clip that goes on killing costs no more workers than that.

@@ -26,12 +26,13 @@ from cg_cli.console.reporter import Reporter
 from cg_cli.console.batch import BatchProgress
 from cg_cli.batch.run import Plan, run
 from cg_cli.batch.items import collect
+from cg_cli.batch.pool import IN_FLIGHT
 from cg_cli.batch.ray_engine import RayEngine
 
 out, clips, pruner, questions = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 settings = resolve_settings({"model": "nano", "pruner": pruner})
 plan = Plan(settings, collect([clips], questions), out)
-report = run(plan, RayEngine(settings, None, actors=2), BatchProgress(Reporter(quiet=True)))
+report = run(plan, RayEngine(settings, None, IN_FLIGHT, actors=2), BatchProgress(Reporter(quiet=True)))
 print(json.dumps({"status": report.status, **asdict(report.totals)}))
 """
 
@@ -47,7 +48,7 @@ def end(process: subprocess.Popen) -> dict:
 
 def actors() -> list[int]:
     listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed if "MapWorker" in line and "ps -eo" not in line]
+    return [int(line.split()[0]) for line in listed if "ray::Relay" in line and "ps -eo" not in line]
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_ray_ends_with_the_same_records_through_a_killed_actor(work):
     assert totals["before"] == 24 and totals["answered"] == 0 and len(lines(out)) == 26
 
 
-def test_a_row_that_kills_its_actor_is_poison_and_no_row_is_lost(work, plugin, silent, monkeypatch):
+def test_a_clip_that_kills_its_worker_is_poison_and_no_other_is_lost(work, plugin, silent, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(plugin))
     silent.rename(work / "clips" / "a.mp4")
     totals = end(start(work, "killer"))
@@ -85,23 +86,10 @@ def test_a_row_that_kills_its_actor_is_poison_and_no_row_is_lost(work, plugin, s
 
 
 def test_settings_that_cannot_be_carried_out_are_refused_before_any_work(work):
-    command = [
-        sys.executable,
-        "-m",
-        "cg_cli",
-        "batch",
-        "clips",
-        "-q",
-        "?",
-        "-o",
-        "o.jsonl",
-        "--engine",
-        "ray",
-        "--model",
-        "gone/",
-    ]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
-    assert done.returncode == 2 and "cg: error: no model directory gone/" in done.stderr
-    command[-1] = "nano"
-    done = subprocess.run([*command, "--gpus", "3"], cwd=work, capture_output=True, text=True)
-    assert done.returncode == 2 and "the Ray cluster has 0 GPUs" in done.stderr
+    (work / "model").mkdir()
+    (work / "model" / "config.json").write_text("{}")  # which only a worker reads
+    command = [sys.executable, "-m", "cg_cli", "batch", "clips", "-q", "?", "-o", "o.jsonl", "--engine", "ray"]
+    done = subprocess.run([*command, "--model", "model"], cwd=work, capture_output=True, text=True)
+    assert done.returncode == 2 and "cg: error: model type (none) is not supported" in done.stderr
+    done = subprocess.run([*command, "--model", "nano", "--gpus", "3"], cwd=work, capture_output=True, text=True)
+    assert done.returncode == 2 and "--gpus 3: there are no CUDA devices in the Ray cluster" in done.stderr
