@@ -1,7 +1,7 @@
-"""Throughput on a folder of videos, against a plain transformers script and against its parts, decoding and model.
+"""Throughput on a folder of videos, against a plain transformers script, and where the time goes.
 
 ``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder,
-four ways in turn on the same machine:
+with answers of at most 4 and of at most 64 tokens, four ways in turn on the same machine:
 
 * plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no
   pruning.
@@ -10,21 +10,23 @@ four ways in turn on the same machine:
 * cg, a clip at a time: ``cg batch --in-flight 1``.
 * cg: ``cg batch`` with its defaults, which generates the answers of several clips together.
 
-Loading the model is not counted. The second table compares the time of a folder with the sums of its parts: where
-reading runs ahead of the model, it is near the larger of the two. There, on a CPU, one core is left to the video
-decoder. Times vary with the machine; ratios are of one run. The last line is one JSON document.
+Loading the model is not counted. The second table says what the model was busy with, and how long it waited for files.
+``--layers`` takes random weights in the shape of a real model with so many layers of each part, whose answers have all
+of the tokens that they may have. Times vary with the machine; ratios are of one run. The last line is one JSON
+document.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from cg_cli.batch.run import Plan, Totals, run
 from cg_cli.engine.metrics import device_name
 from cg_cli.media.clip import SAMPLE_RATE, Clip, DecodeOptions
 from cg_cli.media.files import VIDEO_SUFFIXES, walk
+from cg_cli.profiling import random_checkpoint
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
 from cg_cli.questions import Item
 from cg_cli.records import Record
@@ -52,7 +55,8 @@ from cg_cli.settings.resolve import resolve_settings
 from cg_cli.settings.table import NO_PRUNER, Settings
 
 QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "What colour is it?", "What happens first?")
-THREADS = "OMP_NUM_THREADS"  # of worker processes
+# What is set against the plain script, by its name in the result.
+WAYS = {"keep_1": "cg, keep 1", "one_at_a_time": "cg, keep {:g}, a clip at a time", "cg": "cg, keep {:g}"}
 
 
 class _Faults:
@@ -91,10 +95,9 @@ class Plain:
         self.extractor = WhisperFeatureExtractor.from_pretrained(source, trust_remote_code=False)
         self.worker = media.DecodeWorker()  # one process for all clips: as fast as decoding in this one
         self.options = DecodeOptions(settings.fps, settings.max_frames, settings.max_pixels)
-        self.limit = settings.max_new_tokens
 
     @torch.no_grad()
-    def answers(self, video: str, questions: Sequence[str]) -> list[str]:
+    def answers(self, video: str, questions: Sequence[str], tokens: int) -> list[str]:
         clip = self.worker.decode(video, self.options)
         inputs = self._inputs(clip)
         out = []
@@ -104,7 +107,7 @@ class Plain:
             ids = torch.cat([inputs["input_ids"], question_ids], dim=1)
             output_ids = self.model.generate(
                 **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)},
-                max_new_tokens=self.limit,
+                max_new_tokens=tokens,
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id or 0,
             )
@@ -142,24 +145,42 @@ class Plain:
         }
 
 
-def run_plain(plain: Plain, videos: Sequence[str], questions: Sequence[str]) -> tuple[float, list[str]]:
-    """Seconds for a folder, and the answers."""
+@dataclass(frozen=True)
+class Run:
+    """What one way took for the folder: seconds, the answers in order, and the share of the seconds by stage."""
+
+    seconds: float
+    answers: list[str]
+    shares: dict[str, float] = field(default_factory=dict)
+
+
+def run_plain(plain: Plain, videos: Sequence[str], questions: Sequence[str], tokens: int) -> Run:
+    """The plain script."""
     started = time.perf_counter()
-    answers = [answer for video in videos for answer in plain.answers(video, questions)]
-    return time.perf_counter() - started, answers
+    answers = [answer for video in videos for answer in plain.answers(video, questions, tokens)]
+    return Run(time.perf_counter() - started, answers)
 
 
 def run_batch(
     settings: Settings, videos: Sequence[str], questions: Sequence[str], in_flight: str = engines.AUTO
-) -> tuple[Totals, list[str]]:
-    """The totals of one ``cg batch``, and the answers in the order of ``videos`` and ``questions``."""
+) -> Run:
+    """One ``cg batch``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.jsonl")
         plan = Plan(settings, collect(videos, questions), str(out))
-        report = run(plan, engines.make("local", settings, None, in_flight), _Faults())
+        totals = run(plan, engines.make("local", settings, None, in_flight), _Faults()).totals
         records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    answers = {(r["video"], r["question"]): r["answer"] for r in records if r["ok"]}
-    return report.totals, [answers[video, question] for video in videos for question in questions]
+    answers = {(r["video"], r["question"]): r for r in records if r["ok"]}
+    firsts = {r["video"]: r for r in answers.values()}.values()  # what is before decoding is the same for all of a clip
+    seconds = {stage: sum(r["latency_s"][stage] for r in firsts) for stage in ("encode", "prune", "prefill")}
+    seconds["decode"] = sum(r["latency_s"]["decode"] for r in answers.values())
+    seconds["waiting for files"] = totals.waited_s
+    seconds["else"] = max(0.0, totals.seconds - sum(seconds.values()))
+    return Run(
+        totals.seconds,
+        [answers[video, question]["answer"] for video in videos for question in questions],
+        {stage: part / totals.seconds for stage, part in seconds.items()},
+    )
 
 
 def main() -> None:
@@ -169,78 +190,76 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     parser.add_argument("clips", type=Path, help="a folder of videos with sound")
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--layers", type=int, help="random weights, with so many layers of each part")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--keep", type=float)
     parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown")
-    parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4, 64], help="of an answer, at most")
     options = parser.parse_args()
-    overrides = {"model": options.model, "keep": options.keep, "max_new_tokens": options.max_new_tokens}
-    settings = resolve_settings(overrides)
-    unpruned_settings = resolve_settings({**overrides, "keep": 1.0, "pruner": NO_PRUNER})
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model
+        if options.layers:
+            model = folder
+            random_checkpoint.write(Path(folder), options.model, options.layers, options.dtype)
+        measure(options, model)
+
+
+def measure(options: argparse.Namespace, model: str) -> None:
+    """Print the tables for ``model``, a name or a directory."""
     videos = list(map(str, walk(options.clips, VIDEO_SUFFIXES, on_error=_stop)))
-    plain = Plain(settings)
-    plain.answers(videos[0], QUESTIONS[:1])  # warm-up; so do the workers of a batch, with one clip
-    console = Console(width=120)
-    result = {
-        "model": options.model,
-        "device": device_name(plain.model.device),
-        "clips": len(videos),
-        "keep": settings.keep,
-        "speed": {},
-    }
-
-    table = Table(
-        title=f"{options.model}, {len(videos)} clips, {result['device']}: as fast as plain transformers",
-        title_justify="left",
-    )
-    for name in (
-        "questions a clip",
-        "plain",
-        "cg, keep 1",
-        f"cg, keep {settings.keep:g}, a clip at a time",
-        f"cg, keep {settings.keep:g}",
-        "answers of cg, keep 1, equal to plain",
-    ):
-        table.add_column(name, justify="right")
-    for questions in (QUESTIONS[:1], QUESTIONS):
-        ratios, equal = [], 0.0
+    overrides = {"model": model, "keep": options.keep, "dtype": options.dtype, "offline": True}
+    plain = Plain(resolve_settings(overrides))
+    plain.answers(videos[0], QUESTIONS[:1], 4)  # warm-up; so do the workers of a batch, with one clip
+    keep = resolve_settings(overrides).keep
+    shape = f"{options.model}, {options.layers} layers, random weights" if options.layers else options.model
+    title = f"{shape}, {len(videos)} clips, {device_name(plain.model.device)}"
+    speed = Table(title=f"{title}: as fast as plain transformers", title_justify="left")
+    for name in ("questions", "tokens", "plain", *(WAYS[way].format(keep) for way in WAYS), "keep 1 says the same"):
+        speed.add_column(name, justify="right")
+    stages = Table(title="shares of the time of the folder", title_justify="left")
+    rows = []
+    for questions, tokens in itertools.product((QUESTIONS[:1], QUESTIONS), options.tokens):
+        settings = resolve_settings({**overrides, "max_new_tokens": tokens})
+        whole = resolve_settings({**overrides, "max_new_tokens": tokens, "keep": 1.0, "pruner": NO_PRUNER})
+        rounds: list[dict[str, Run]] = []
         for _ in range(options.repeat):
-            seconds, expected = run_plain(plain, videos, questions)
-            unpruned, answers = run_batch(unpruned_settings, videos, questions)
-            alone, _ = run_batch(settings, videos, questions, in_flight="1")
-            pruned, _ = run_batch(settings, videos, questions)
-            ratios.append(tuple(seconds / totals.seconds for totals in (unpruned, alone, pruned)))
-            equal = sum(map(str.__eq__, answers, expected)) / len(expected)
-        medians = [statistics.median(column) for column in zip(*ratios)]
-        spread = [f"{m:.2f} x ({min(c):.2f}-{max(c):.2f})" for m, c in zip(medians, zip(*ratios))]
-        table.add_row(str(len(questions)), "1 x", *spread, f"{equal:.1%}")
-        names = ("keep_1", "pruned_a_clip_at_a_time", "pruned")
-        result["speed"][len(questions)] = dict(zip(names, medians)) | {"equal_answers": equal}
-    console.print(table)
-
-    if plain.model.device.type == "cpu":
-        os.environ[THREADS] = str(max(1, (os.cpu_count() or 1) - 1))
-    del plain
-    rounds = [run_batch(settings, videos, QUESTIONS)[0] for _ in range(options.repeat)]
-    totals = sorted(rounds, key=lambda totals: totals.seconds)[options.repeat // 2]
-    larger, both = max(totals.read_s, totals.worked_s), totals.read_s + totals.worked_s
-    table = Table(title="time of the folder, 5 questions a clip, against its parts", title_justify="left")
-    for name in (
-        "against max(decoding, model)",
-        "against decoding + model",
-        "decoding / model",
-        "model waited for decoding",
-    ):
-        table.add_column(name, justify="right")
-    waited = totals.waited_s / (totals.waited_s + totals.worked_s)
-    table.add_row(
-        f"{totals.seconds / larger:.2f}",
-        f"{totals.seconds / both:.2f}",
-        f"{totals.read_s / totals.worked_s:.2f}",
-        f"{waited:.1%}",
-    )
-    console.print(table)
-    result["overlap"] = {"to_longer": totals.seconds / larger, "to_sum": totals.seconds / both, "waited": waited}
-    print(json.dumps(result))
+            rounds.append(
+                {
+                    "plain": run_plain(plain, videos, questions, tokens),
+                    "keep_1": run_batch(whole, videos, questions),
+                    "one_at_a_time": run_batch(settings, videos, questions, in_flight="1"),
+                    "cg": run_batch(settings, videos, questions),
+                }
+            )
+        faster = {way: [runs["plain"].seconds / runs[way].seconds for runs in rounds] for way in WAYS}
+        last = rounds[-1]
+        equal = sum(map(str.__eq__, last["keep_1"].answers, last["plain"].answers)) / len(last["plain"].answers)
+        row = {
+            "questions": len(questions),
+            "tokens": tokens,
+            "faster_than_plain": {way: statistics.median(ratios) for way, ratios in faster.items()},
+            "faster_together": statistics.median(runs["one_at_a_time"].seconds / runs["cg"].seconds for runs in rounds),
+            "equal_answers": equal,
+            "shares": {
+                way: {
+                    stage: statistics.median(runs[way].shares[stage] for runs in rounds) for stage in last[way].shares
+                }
+                for way in WAYS
+            },
+        }
+        rows.append(row)
+        spread = [f"{statistics.median(r):.2f} x ({min(r):.2f}-{max(r):.2f})" for r in faster.values()]
+        speed.add_row(str(len(questions)), str(tokens), "1 x", *spread, f"{equal:.1%}")
+        if not stages.columns:
+            for name in ("questions", "tokens", "", *last["cg"].shares):
+                stages.add_column(name, justify="right")
+        for way, shares in row["shares"].items():
+            figures = (f"{share:.1%}" for share in shares.values())
+            stages.add_row(str(len(questions)), str(tokens), WAYS[way].format(keep), *figures)
+    console = Console(width=140)
+    console.print(speed)
+    console.print(stages)
+    print(json.dumps({"title": title, "keep": keep, "clips": len(videos), "rows": rows}))
 
 
 def _stop(error: OSError) -> None:

@@ -1,0 +1,30 @@
+"""A checkpoint of a real model's shape with random weights, for what has to load one from a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cg_cli.settings import models
+
+
+def write(folder: Path, name: str, layers: int, dtype: str) -> None:
+    """Write a checkpoint in the shape of ``name`` with ``layers`` layers of each part, some gigabytes, to ``folder``.
+
+    It answers with words without a meaning, and never ends an answer by itself.
+    """
+    backbone: Any = models.random_init(name, layers, device="cpu", dtype=dtype)
+    _never_silent(backbone)
+    for part in (backbone.model, backbone.tokenizer, backbone._extractor):
+        part.save_pretrained(folder)
+
+
+def _never_silent(backbone: Any) -> None:
+    """Tokens that end an answer, and those of which the tokenizer knows no text, get logits of 0, less than the
+    largest of the others."""
+    with torch.no_grad():
+        head = backbone.model.lm_head.weight
+        head[len(backbone.tokenizer) :] = 0
+        head[list(backbone.stop_ids)] = 0
