@@ -140,7 +140,7 @@ class Tokens(_Model):
 
 
 class Flops(_Model):
-    """Floating point operations, computed from sizes; a multiply-add is two."""
+    """Floating point operations, computed from sizes; a multiply-add is two, attention to later tokens none."""
 
     vision: NonNegativeInt
     """Of the vision tower."""

@@ -1,7 +1,8 @@
 """Analytic FLOPs and bytes of an Omni model, from sizes alone. Imports no torch.
 
 A multiply-add counts as 2 operations; norms, activations, softmax and embeddings count as none, as in
-``torch.utils.flop_counter``, which the tests hold these formulas to, exactly. Causal attention is counted in full.
+``torch.utils.flop_counter``, which the tests hold these formulas to, exactly. The language model's attention is counted
+as causal kernels compute it: a token attends to itself and to what is before it. The towers' is full inside windows.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def layer_flops(sizes: TextSizes, new: int, past: int) -> int:
     """Operations of one layer of the language model for ``new`` tokens after ``past`` cached ones."""
     query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     weights = sizes.hidden * (2 * query + 2 * key + 3 * sizes.intermediate + sizes.experts)
-    attention = 4 * new * (past + new) * query
+    pairs = new * past + new * (new + 1) // 2  # a token attends to itself and to what is before it
+    attention = 4 * pairs * query
     return 2 * new * weights + attention
 
 

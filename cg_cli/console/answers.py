@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.table import Table
 
 from cg_cli.console.reporter import Reporter
-from cg_cli.engine.figures import FIGURES, NOTE, figures
+from cg_cli.engine.figures import FIGURES, figures
 from cg_cli.records import Answer, Failure, to_line
 from cg_cli.util.text import printable
 
@@ -96,6 +96,4 @@ def summary(answers: Sequence[Answer]) -> Table:
         for row in section:
             table.add_row(*row)
         table.add_section()
-    table.caption = NOTE
-    table.caption_justify = "left"
     return table

@@ -114,9 +114,9 @@ def table(summary: Mapping[str, Any]) -> Table:
         previous = r["pruner"]
         out.add_row(*_cells(r)[: len(names)])
     out.caption = (
-        "FLOPs: of the prefill, against the whole clip; prefill: selection and prefill against the prefill of the "
-        "whole clip in the same round; eff.: that against what the FLOPs promise; sel.: selection against that "
-        "prefill; e2e: from the file to the end of an answer, against the whole clip"
+        "FLOPs: of the prefill, then with encoders and selection, against the whole clip; prefill: selection and "
+        "prefill against the prefill of the whole clip in the same round; eff.: that against what the FLOPs promise; "
+        "sel.: selection against that prefill; e2e: from the file to the end of an answer, against the whole clip"
         + _shares(summary["cells"][0].get("shares"))
         + "; in brackets 95 % intervals. More in profile.csv and report.html"
     )
@@ -132,6 +132,14 @@ def _shares(shares: Mapping[str, float] | None) -> str:
     return f", of whose time are {', '.join(parts)}"
 
 
+def _flops(prefill: float | None, end_to_end_speedup: float | None) -> str:
+    """Shares of the prefill's FLOPs and of all up to there, once where they are the same."""
+    if prefill is None or end_to_end_speedup is None:
+        return ""
+    shares = (f"{100 * prefill:.0f}", f"{100 / end_to_end_speedup:.0f}")
+    return f"{'/'.join(dict.fromkeys(shares))}%"
+
+
 def _cells(r: Mapping[str, Any]) -> list[str]:
     number = lambda value, spec: "" if value is None else format(value, spec)
     times = lambda value: f"{value:.2f}x" if value else ""
@@ -144,7 +152,7 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
     return [
         escape(printable(r["pruner"])),
         f"{r['keep']:g}",
-        number(r["kept_prefill_flops"], ".0%"),
+        _flops(r["kept_prefill_flops"], r["promised_end_to_end_speedup"]),
         times(r["prefill_speedup"]),
         number(r["efficiency"], ".2f"),
         number(r["selection_share"], ".0%"),

@@ -8,8 +8,6 @@ from cg_cli.records import Answer, prefills
 from cg_cli.util.format import count, duration, share, size
 
 FIGURES = ("", "full", "used", "share", "time")  # the columns of ``figures``
-NOTE = "* without answering: what an answer costs depends on its length"
-
 
 Row = tuple[str, ...]
 
@@ -29,24 +27,27 @@ def figures(answers: Sequence[Answer]) -> list[list[Row]]:
         _row("video tokens", f"{tokens.video:,}", f"{tokens.video_kept:,}", share(tokens.video_kept, tokens.video)),
         _row("audio tokens", f"{tokens.audio:,}", f"{tokens.audio_kept:,}", share(tokens.audio_kept, tokens.audio)),
         _row("audio + video tokens", f"{full:,}", f"{used:,}", share(used, full)),
+        _row("audio in them", share(tokens.audio, full), share(tokens.audio_kept, used)),
     ]
-    towers = count(flops.vision + flops.audio, "FLOP")
-    predictor = count(flops.predictor, "FLOP") if flops.predictor else "-"
+    flop = lambda number: count(number, "FLOP")
+    towers = flop(flops.vision + flops.audio)
+    predictor = flop(flops.predictor) if flops.predictor else "-"
     read = prefills(answers)
-    prefill = count(flops.prefill_full, "FLOP"), count(read, "FLOP")
     took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
     decode = sum(a.flops.decode for a in answers)
     questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
     before = flops.vision + flops.audio
-    full, used = before + flops.prefill_full, before + flops.predictor + read
+    clip_full, clip_used = before + flops.prefill_full, before + flops.predictor + read
+    clip_took = seconds.media + seconds.encode + seconds.prune + took
     total = duration(sum(a.latency_s.total for a in answers))
     stages = [
         _row("read the file", "", "", "", duration(seconds.media)),
         _row("encode", towers, towers, "", duration(seconds.encode)),
         _row("prune", "-", predictor, "", duration(seconds.prune)),
-        _row("prefill", *prefill, share(read, flops.prefill_full), duration(took)),
-        _row(questions, "", count(decode, "FLOP"), "", duration(sum(a.latency_s.decode for a in answers))),
-        _row("all", f"{count(full, 'FLOP')} *", f"{count(used + decode, 'FLOP')}", "", total),
+        _row("prefill", flop(flops.prefill_full), flop(read), share(read, flops.prefill_full), duration(took)),
+        _row("clip", flop(clip_full), flop(clip_used), share(clip_used, clip_full), duration(clip_took)),
+        _row(questions, "", flop(decode), "", duration(sum(a.latency_s.decode for a in answers))),
+        _row("all", "", flop(clip_used + decode), "", total),
     ]
     memory = [
         _row("KV cache of the clip", "", size(first.memory.kv_bytes)),

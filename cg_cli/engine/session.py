@@ -13,7 +13,7 @@ from typing import Protocol
 
 from cg_cli import media, records
 from cg_cli.backbones.base import Backbone, LayerwisePrefill
-from cg_cli.engine import answer, metrics, pipeline
+from cg_cli.engine import answer, metrics, pipeline, sound_share
 from cg_cli.engine.attempts import Attempt, ClipQuestions, Question
 from cg_cli.engine.inputs import AnswerInputs, Sampling, video_content
 from cg_cli.engine.pipeline import Decoded, Prefilled, Pruned, ignore
@@ -23,8 +23,6 @@ from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.predictors.files import weights_sha256
 from cg_cli.predictors.lookup import LoadedPredictor
 from cg_cli.pruning.base import Pruner
-
-AUDIO_SHARE = 0.9  # of a clip's tokens, above which it is said
 
 Record = records.Answer | records.Failure
 
@@ -195,12 +193,8 @@ class Session:
         warnings = [*self.warnings, *pruned.encoded.clip.warnings]
         if self.predictor and not pruned.encoded.tokens["audio"] and pruned.keep < 1:
             warnings.append(f"no sound to predict the picture from: {name} prunes by detail and time alone")
-        audio, video = (pruned.encoded.tokens[kind] for kind in ("audio", "video"))
-        if video and audio > AUDIO_SHARE * (audio + video):
-            warnings.append(
-                f"{audio / (audio + video):.0%} of the clip's tokens are sound: --no-audio or a larger --max-frames "
-                "leaves the picture more"
-            )
+        if line := sound_share.warning(self.backbone, pruned, self.decode_options):
+            warnings.append(line)
         if prefilled.prefix is None:
             warnings.append(f"pruner {name} reads the question: every question pays for a prefill of its own")
         position, length = pruned.stream.next_position, self.backbone.context_length

@@ -17,6 +17,7 @@ def write(folder: Path, name: str, layers: int, dtype: str) -> None:
     """
     backbone: Any = models.random_init(name, layers, device="cpu", dtype=dtype)
     _never_silent(backbone)
+    _name_tokens(backbone)
     for part in (backbone.model, backbone.tokenizer, backbone._extractor):
         part.save_pretrained(folder)
 
@@ -28,3 +29,13 @@ def _never_silent(backbone: Any) -> None:
         head = backbone.model.lm_head.weight
         head[len(backbone.tokenizer) :] = 0
         head[list(backbone.stop_ids)] = 0
+
+
+def _name_tokens(backbone: Any) -> None:
+    """Put the ids of the tokenizer's media tokens into the config, where transformers looks for them."""
+    ids = backbone.tokenizer.get_vocab()
+    for kind in ("image", "video", "audio"):
+        setattr(backbone.model.config, f"{kind}_token_id", ids[f"<|{kind.upper()}|>"])
+    for kind in ("vision", "audio"):
+        for end, name in (("start", "bos"), ("end", "eos")):
+            setattr(backbone.model.config, f"{kind}_{end}_token_id", ids[f"<|{kind}_{name}|>"])

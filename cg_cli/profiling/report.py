@@ -87,6 +87,7 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "kept_last_layer": kept.get("last_layer"),
         "kept_prefill_flops": kept.get("prefill_flops"),
         "promised_speedup": cell.get("promised"),
+        "promised_end_to_end_speedup": cell.get("promised_end_to_end"),
         "prefill_speedup": spread["prefill"].get("median"),
         "prefill_speedup_min": spread["prefill"].get("min"),
         "prefill_speedup_max": spread["prefill"].get("max"),

@@ -39,7 +39,9 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
             "last_layer": tokens["last_layer"] / media,
             "prefill_flops": share,
         }
-        out["promised"] = flops["prefill_full"] / (flops["prefill"] + flops["predictor"])
+        before, pruned = flops["vision"] + flops["audio"], flops["prefill"] + flops["predictor"]
+        out["promised"] = flops["prefill_full"] / pruned
+        out["promised_end_to_end"] = (before + flops["prefill_full"]) / (before + pruned)
     return out | _times(cell, own, out.get("promised")) | _accuracy(cell, clips)
 
 

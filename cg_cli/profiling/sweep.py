@@ -41,7 +41,7 @@ from cg_cli.settings.table import Settings
 
 TIMED = 16
 QUESTION = "What is happening?"
-FORM = 4  # version of a line there; lines of another version are not used
+FORM = 5  # version of a line there; lines of another version are not used
 
 Read = Callable[[Backbone], tuple[Clip, float | None]]  # a clip, and the seconds of decoding if a file was decoded
 

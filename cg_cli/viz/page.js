@@ -76,7 +76,6 @@ function figures() {
       for (const [r, n] of runs) r.figures[s][at].slice(2).forEach((text, column) => add(line, "td", text, mark(n, column)));
     });
   });
-  add($("figures"), "p", D.note, "plain");
 }
 
 function draw() {

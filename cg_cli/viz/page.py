@@ -21,7 +21,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from cg_cli.engine.figures import FIGURES, NOTE, figures
+from cg_cli.engine.figures import FIGURES, figures
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE, Clip
 from cg_cli.records import Answer, Record
@@ -103,7 +103,6 @@ def data(scene: Scene, grids: list[int] | None = None) -> Data:
         "sound_s": _numbers(scene.results[0].audio_tokens.time_s, 3),
         "sound_end": round(clip.audio_s, 3),
         "figures": FIGURES,
-        "note": NOTE,
         "runs": [_result_data(scene, result, grids) for result in scene.results],
     }
 

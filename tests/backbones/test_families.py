@@ -18,7 +18,7 @@ from helpers.official import logits_of
 from helpers.pruner_matrix import CASES, DECODER_CASES
 from safetensors.torch import load_file, save_file
 from test_checkpoint import COMMIT, FakeHub
-from test_cost import counted
+from test_cost import counted, counted_one_by_one
 from test_layerwise_prefill import Scripted
 
 from cg_cli import backbones
@@ -199,7 +199,8 @@ def test_every_pruner_before_the_model_keeps_its_contract(backbone, stream, case
         chosen = case.make(backbone.hidden_size).select(stream, budget)
         indices = chosen.indices.tolist()
         assert indices == sorted(set(indices))
-        assert Counter(kinds[i] for i in indices) == {TEXT: kinds.count(TEXT), VIDEO: budget.video, AUDIO: budget.audio}
+        kept = case.counts(stream, budget)
+        assert Counter(kinds[i] for i in indices) == {TEXT: kinds.count(TEXT), VIDEO: kept.video, AUDIO: kept.audio}
         pruned = apply(stream, chosen)
         if keep == 1:
             assert pruned is stream
@@ -241,12 +242,7 @@ def test_flops_equal_the_counter(name, backbone, monkeypatch):
     for entered in (stream, pruned):
         assert counted(backbone.prefill, entered) == backbone.decoder_flops(len(entered), 0, 0)
     prefix = backbone.prefill(pruned)
-    assert counted(backbone.extend, [5, 6, 7], prefix.next_position, prefix.cache) == backbone.decoder_flops(
-        3, len(pruned), 1
-    )
-    assert counted(backbone.extend, [8], prefix.next_position + 3, prefix.cache) == backbone.decoder_flops(
-        1, len(pruned) + 3, 1
-    )
+    assert counted_one_by_one(backbone, [5, 6, 7], prefix) == backbone.decoder_flops(3, len(pruned), 1)
 
 
 def _cached(real):

@@ -131,6 +131,7 @@ def test_the_tables(capsys):
     assert clean(table) and flat(table).count(SHOWN) == 2
     cell = {
         "pruner": HOSTILE, "keep": 0.45, "tokens": {}, "flops": {}, "kept": {"prefill_flops": 0.39}, "promised": 2.5,
+        "promised_end_to_end": 1.64,
         "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4}, "efficiency": 0.92, "selection_share": 0.03,
         "accuracy": {"value": 0.968, "interval": (0.95, 0.98)},
         "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},

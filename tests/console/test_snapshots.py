@@ -100,6 +100,7 @@ def test_the_table_of_a_profile():
         "flops": {},
         "kept": {"prefill_flops": 0.39},
         "promised": 2.5,
+        "promised_end_to_end": 1.64,
         "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4},
         "efficiency": 0.92,
         "selection_share": 0.03,
@@ -109,6 +110,7 @@ def test_the_table_of_a_profile():
         "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},
     }
     whole = cell | {"pruner": "none", "keep": 1.0, "kept": {"prefill_flops": 1.0}, "selection_share": 0.0}
+    whole["promised_end_to_end"] = 1.0
     summary = {"model": {"id": "nano"}, "device_name": "a device", "compared_clips": 80, "cells": [whole, cell]}
     check_table("table-profile", profile.table(summary))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.media.frames import zero_order_hold
-from cg_cli.media.sizes import fit_size, frame_count, slot_centres
+from cg_cli.media.sizes import counts_above_cap, fit_size, frame_count, slot_centres
 
 properties = settings(derandomize=True, deadline=None, max_examples=200)
 sides = st.integers(1, 100_000)
@@ -59,6 +60,18 @@ def test_frame_count_is_a_multiple_between_its_bounds(duration_s, options):
         assert count > options.min_frames - step
     if step < count < options.max_frames - step and count > options.min_frames + step:
         assert abs(count - duration_s * Fraction(options.fps)) <= Fraction(step + 1, 2)
+
+
+@properties
+@given(durations, options)
+def test_counts_above_the_cap_are_those_that_a_larger_cap_gives(duration_s, options):
+    counts = counts_above_cap(duration_s, options)
+    uncapped = frame_count(duration_s, replace(options, max_frames=10**9))
+    assert bool(counts) == (uncapped > frame_count(duration_s, options))
+    if counts:
+        assert counts[-1] == uncapped
+        for count in (counts[0], counts[-1]):
+            assert frame_count(duration_s, replace(options, max_frames=count)) == count
 
 
 @properties

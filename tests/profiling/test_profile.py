@@ -81,7 +81,7 @@ def test_figures_worked_out_by_hand():
                    {BASELINE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
     whole, half = summary.summarise([BASELINE, HALF], [one, two])["cells"]
     assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "last_layer": 0.5, "prefill_flops": 0.4}
-    assert half["promised"] == 100 / (40 + 10)
+    assert half["promised"] == 100 / (40 + 10) and half["promised_end_to_end"] == (2 + 100) / (2 + 40 + 10)
     assert half["prefill_speedup"] == {"median": 3.5, "min": 3.0, "max": 4.0}  # rounds: 40 s against 10, 30 against 10
     assert half["efficiency"] == 3.5 / 2
     assert half["selection_share"] == pytest.approx((2 / 40 + 4 / 30) / 2)
