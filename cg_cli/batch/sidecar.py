@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import CgError
+from cg_cli.evals import matching
 from cg_cli.evals.scores import Score
 from cg_cli.util.atomic import write_atomic
 from cg_cli.util.bounded import read_json
@@ -66,7 +67,8 @@ class Sidecar:
     def finish(self, status: str, totals: Totals, scores: Sequence[Score]) -> None:
         """Write how the run ended."""
         scores_data = [asdict(score) for score in scores]
-        self._run |= {"status": status, "ended": utc_now(), "totals": asdict(totals), "scores": scores_data}
+        self._run |= {"status": status, "ended": utc_now(), "totals": asdict(totals)}
+        self._run |= {"matching": matching.VERSION, "scores": scores_data}
         self._save()
 
     def _earlier(self) -> list[Any]:

@@ -30,6 +30,10 @@ def profile(
     pruner: Annotated[
         str | None, option("--pruner", metavar="LIST", help="pruners (default: all that are known)")
     ] = None,
+    merge: Annotated[
+        str,
+        option("--merge", metavar="LIST", help="what becomes of dropped tokens: auto, nearest, none (cg ask --help)"),
+    ] = "auto",
     repeat: Annotated[
         int, option("--repeat", metavar="N", help="timed rounds, in which all cells take turns", min=1)
     ] = 3,
@@ -94,7 +98,7 @@ def profile(
     from cg_cli.profiling import synthetic as synthetic_clip
 
     names = pruner.split(",") if pruner else list(registry.known())
-    chosen = cells.cells(names, keep or (QUICK_KEEPS if quick else KEEPS))
+    chosen = cells.cells(names, keep or (QUICK_KEEPS if quick else KEEPS), merge)
     synthetic_s = synthetic_clip.seconds(synthetic) if synthetic else None
     if benchmark:
         from cg_cli.evals import benchmarks

@@ -166,11 +166,16 @@ def summary(plan: Plan, done: Report) -> Table:
         counts = f"{score.right:,} of {score.questions:,}"
         if score.interval:
             counts += ", 95 % interval {:.1f}-{:.1f}".format(*(100 * end for end in score.interval))
+        if score.name and score.unreadable:
+            counts += f", {score.unreadable:,} unreadable"
         table.add_row(
             f"  {escape(printable(score.name))}" if score.name else "right answers",
             share(score.right, score.questions),
             counts,
         )
+    for score in done.scores[:1]:
+        unreadable = f"{score.unreadable:,} of {score.questions:,}, which give no choice"
+        table.add_row("unreadable answers", share(score.unreadable, score.questions), unreadable)
     table.add_row(
         "clips", f"{totals.clips_done:,}", f"{duration(totals.media_s)} of video and sound" if totals.media_s else ""
     )

@@ -118,6 +118,7 @@ def table(summary: Mapping[str, Any]) -> Table:
         "prefill against the prefill of the whole clip in the same round; eff.: that against what the FLOPs promise; "
         "sel.: selection against that prefill; e2e: from the file to the end of an answer, against the whole clip"
         + _shares(summary["cells"][0].get("shares"))
+        + _unreadable(rows)
         + "; in brackets 95 % intervals. More in profile.csv and report.html"
     )
     out.caption_justify = "left"
@@ -138,6 +139,12 @@ def _flops(prefill: float | None, end_to_end_speedup: float | None) -> str:
         return ""
     shares = (f"{100 * prefill:.0f}", f"{100 / end_to_end_speedup:.0f}")
     return f"{'/'.join(dict.fromkeys(shares))}%"
+
+
+def _unreadable(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many answers of a cell give no choice, in words; nothing where all give one."""
+    most = max(r["unreadable"] or 0 for r in rows)
+    return f"; of {rows[0]['questions']:,} answers up to {most:,} are unreadable (give no choice)" if most else ""
 
 
 def _cells(r: Mapping[str, Any]) -> list[str]:

@@ -14,27 +14,46 @@ from cg_cli.backbones.device import free_bytes
 from cg_cli.errors import ItemError
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.stream import TokenStream
 from cg_cli.util.format import size
 
 OUT_OF_MEMORY = "out_of_memory"  # the kind of such an error
 SHRINK = 0.5  # of the budget, for the one retry after an error of that kind
 MARGIN = 0.9  # of what is free, for advice: estimates leave things out
+SELECTION = 0.5  # of the stream: what ContextGuard takes beside it (``python -m cg_cli.profiling.selection``)
 KEEPS_ALL = "none"  # the pruner that cannot keep less
 
 
+def needed_bytes(backbone: Backbone, stream: TokenStream, tokens: int) -> int:
+    """Bytes that it takes at least, beside ``stream`` itself, to choose ``tokens`` of its rows and to read these: the
+    pruned stream and its prefill or, at ratios of a few percent, the choice. All rows are neither chosen nor copied."""
+    if tokens >= len(stream):
+        return backbone.prefill_bytes(tokens)
+    size = stream.embeddings.nbytes + sum(rows.nbytes for rows in stream.carry.values())
+    return max(int(SELECTION * size), size * tokens // len(stream) + backbone.prefill_bytes(tokens))
+
+
 def check_fits(
-    backbone: Backbone, clip: Clip, tokens: int, full: Mapping[str, int], keep: float, pruner: Pruner
+    backbone: Backbone,
+    clip: Clip,
+    stream: TokenStream,
+    tokens: int,
+    full: Mapping[str, int],
+    keep: float,
+    pruner: Pruner,
 ) -> None:
-    """Say before it fails that a prefill of ``tokens`` rows will not fit what is free on the device.
+    """Say before it fails that to choose ``tokens`` rows of ``stream`` and to read them will not fit what is free on
+    the device.
 
     Args:
-        full: video, audio and text tokens of the clip; ``keep`` of the first two are read.
+        stream: the clip unpruned, which is on the device already.
+        full: its video, audio and text tokens; ``keep`` of the first two are read.
 
     Raises:
         ItemError: stage "prefill", kind OUT_OF_MEMORY, with the options that would make it fit. What is counted is the
             least that is needed, so nothing is refused that would have fitted.
     """
-    free, need = free_bytes(backbone.device), backbone.prefill_bytes(tokens)
+    free, need = free_bytes(backbone.device), needed_bytes(backbone, stream, tokens)
     if free is None or need <= free:
         return
     room = MARGIN * free / need * tokens - full["text"]  # for audio and video tokens

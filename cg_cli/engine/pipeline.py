@@ -142,8 +142,13 @@ def prune_and_prefill(
 ) -> Prefilled:
     """The rest of ``prepare``, for a clip that is encoded already."""
     on_stage("prune")
+    full = encoded.tokens
+    check = lambda rows: memory.check_fits(backbone, encoded.clip, encoded.stream, rows, full, keep, pruner)
+    kept = budgets.kept_count(full["video"] + full["audio"], keep) + full["text"]
+    check(kept)
     pruned = prune(backbone, encoded, pruner, keep)
-    memory.check_fits(backbone, encoded.clip, len(pruned.stream), encoded.tokens, keep, pruner)
+    if len(pruned.stream) > kept:  # the layers drop the rest
+        check(len(pruned.stream))
     if not pruner.needs_question:
         on_stage("prefill")
     return prefill(backbone, pruned)
@@ -166,7 +171,7 @@ def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> 
 
     def work() -> tuple[Budget, Selection, TokenStream, dict[str, int]]:
         budget = budgets.plan(encoded.stream, keep)
-        selection = pruner.select(encoded.stream, budget)
+        selection = pruner.prune(encoded.stream, budget)
         stream = apply(encoded.stream, selection)
         tokens = token_counts(stream)
         if pruner.stage == "input":

@@ -14,6 +14,7 @@ from cg_cli.engine.inputs import AnswerInputs, Sampling
 from cg_cli.engine.metrics import dtype_name
 from cg_cli.engine.rules import answer_inputs
 from cg_cli.engine.session import Reading, Session, read
+from cg_cli.errors import UsageError
 from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import DecodeOptions
 from cg_cli.predictors import lookup
@@ -25,16 +26,23 @@ from cg_cli.settings.table import Settings
 
 
 def make_pruner(settings: Settings) -> Pruner:
-    """The pruner with its options; one that has a ``seed`` takes the run's, unless the preset sets it.
+    """The pruner with its options, and merging if that is asked for; one that has a ``seed`` takes the run's, unless
+    the preset sets it.
 
     Raises:
-        UsageError: an unknown pruner or option.
+        UsageError: an unknown pruner or option, or merging where there is none.
     """
     options = dict(settings.pruner_options)
     cls = registry.find(settings.pruner).load()
     if is_dataclass(cls) and "seed" in (field.name for field in fields(cls)):
         options.setdefault("seed", settings.seed)
-    return registry.make(settings.pruner, **options)
+    pruner = registry.make(settings.pruner, **options)
+    if settings.merge == "auto":
+        return pruner
+    try:
+        return pruner.with_merging(settings.merge)
+    except ValueError as error:
+        raise UsageError(f"--merge {settings.merge}: {error}; leave it out") from None
 
 
 def sampling(settings: Settings) -> Sampling:

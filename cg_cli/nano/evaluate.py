@@ -1,8 +1,8 @@
 """Accuracy of a model on clips of the nano world, by category and condition.
 
 ``python -m cg_cli.nano.evaluate --seed 100 --count 200`` writes the clips as files, reads them as ``cg ask`` does, and
-prints one row a category: everything kept, each pruner at the default ratio, and without the video, the audio, or
-both. A sentence counts as right when all of its facts are, in order.
+prints one row a category: everything kept, each pruner and the rivals that are none at the default ratio, and without
+the video, the audio, or both. A sentence counts as right when all of its facts are, in order.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from cg_cli.nano.judge import NO_AUDIO, NO_VIDEO, NOTHING, Condition, by_clip, judge_clips
+from cg_cli.nano.judge import NO_AUDIO, NO_VIDEO, NOTHING, SMALLER, Condition, by_clip, judge_clips
 from cg_cli.nano.questions import CATEGORIES
 from cg_cli.nano.script import SECONDS
+from cg_cli.nano.tables import FULL, Hits, caption
 from cg_cli.nano.world import HELD_OUT, write_world
 from cg_cli.pruning import registry
 from cg_cli.settings import presets
@@ -32,38 +32,34 @@ ALL = "all"
 
 
 def conditions(keep: float) -> list[Condition]:
-    """The columns of the table: everything kept, each input-stage pruner at ``keep``, the clip without a part."""
+    """The columns of the table: everything kept, each input-stage pruner at ``keep``, fewer pixels and fewer frames for
+    the same budget, the clip without a part."""
     pruners = [
         Condition(name, name, keep)
         for name, entry in registry.known().items()
         if name != NO_PRUNER and entry.load().stage == "input"
     ]
-    return [Condition("full"), *pruners, *(Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING))]
+    smaller = [Condition(parts, keep=keep, parts=parts) for parts in SMALLER]
+    without = [Condition(parts, parts=parts) for parts in (NO_VIDEO, NO_AUDIO, NOTHING)]
+    return [Condition(FULL), *pruners, *smaller, *without]
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson score)."""
-    if not total:
-        return 0.0, 1.0
-    z, p = 1.959964, hits / total
-    middle, half = p + z * z / (2 * total), z * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
-
-
-Results = dict[str, dict[str, list[bool]]]  # condition -> category -> right or wrong, question by question in one order
-
-
-def judge_all(model: str, labelled: Path, columns: Sequence[Condition]) -> Results:
+def judge_all(model: str, labelled: Path, columns: Sequence[Condition]) -> Hits:
     """Every question of ``labelled`` under each of ``columns``."""
     clips = by_clip(labelled)
     results = judge_clips(model, labelled.parent, clips, columns)
-    answers = dict(tqdm(results, total=len(clips), unit="clip", file=sys.stderr, disable=None))
-    out: Results = {column.name: defaultdict(list) for column in columns}
-    for video, rows in clips.items():
-        for name, hits in answers[video].items():
-            for row, hit in zip(rows, hits):
-                out[name][row["category"]].append(hit)
-    return out
+    return Hits(
+        {
+            "seed": 0,
+            "video": video,
+            "condition": name,
+            "category": [row["category"] for row in clips[video]],
+            "right": outcome.right,
+            "kept": outcome.kept,
+        }
+        for video, answers in tqdm(results, total=len(clips), unit="clip", file=sys.stderr, disable=None)
+        for name, outcome in answers.items()
+    )
 
 
 def prior(rows: list[dict]) -> dict[str, float]:
@@ -94,22 +90,23 @@ def _named(rows: list[dict]) -> tuple[int, int]:
     return first, last
 
 
-def table(results: Results, guess: dict[str, float], title: str) -> Table:
-    """Accuracy in percent: a row a category, a column a condition, with the 95 % interval on the last row."""
-    out = Table(title=title, title_justify="left", header_style="bold")
+def table(hits: Hits, columns: Sequence[str], guess: dict[str, float], title: str) -> Table:
+    """Accuracy in percent: a row a category, a column a condition; of all, with the 95 % interval and the share of
+    audio and video tokens kept."""
+    out = Table(title=title, title_justify="left", header_style="bold", caption=caption(), caption_justify="left")
     out.add_column("category")
-    for name in ("questions", "guess", *results):
+    for name in ("questions", "guess", *columns):
         out.add_column(name, justify="right", no_wrap=True)
-    first = next(iter(results.values()))
     for category in CATEGORIES:
-        if category in first:
-            cells = [f"{100 * sum(r[category]) / len(r[category]):.1f}" for r in results.values()]
-            out.add_row(category, str(len(first[category])), f"{100 * guess[category]:.0f}", *cells)
+        count = int((hits.category == category).sum())
+        if count:
+            cells = [f"{hits.accuracy(name, category):.1f}" for name in columns]
+            out.add_row(category, str(count), f"{100 * guess[category]:.0f}", *cells)
     out.add_section()
-    pooled = [[hit for same in r.values() for hit in same] for r in results.values()]
-    out.add_row(ALL, str(len(pooled[0])), "", *(f"{100 * sum(p) / len(p):.1f}" for p in pooled))
-    spans = [wilson(sum(p), len(p)) for p in pooled]
-    out.add_row("95 % interval", "", "", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in spans))
+    out.add_row(ALL, str(len(hits.clip)), "", *(f"{hits.accuracy(name):.1f}" for name in columns))
+    spans = [hits.interval(name) for name in columns]
+    out.add_row("95 % interval", "", "", *(f"{low:.1f}-{high:.1f}" for low, high in spans))
+    out.add_row("kept", "", "", *(f"{hits.kept[name]:.2f}" for name in columns))
     return out
 
 
@@ -129,12 +126,20 @@ def main() -> None:
     columns = [c for c in conditions(options.keep) if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         labelled = write_world(options.seed, options.count, Path(folder), options.longest)
-        results = judge_all(options.model, labelled, columns)
+        hits = judge_all(options.model, labelled, columns)
         guess = prior([row for rows in by_clip(labelled).values() for row in rows])
     clips = f"{options.model}, {options.count} clips of seed {options.seed}"
     title = f"{clips}: right answers in %, pruners at keep {options.keep:g}"
-    Console(width=160).print(table(results, guess, title))
-    print(json.dumps({name: {k: [sum(v), len(v)] for k, v in r.items()} for name, r in results.items()}))
+    Console(width=160).print(table(hits, [column.name for column in columns], guess, title))
+    print(json.dumps({column.name: _counts(hits, column.name) for column in columns}))
+
+
+def _counts(hits: Hits, name: str) -> dict[str, list[int]]:
+    """By category, how many answers are right, and how many there are."""
+    masks = {category: hits.category == category for category in CATEGORIES}
+    return {
+        category: [int(hits.right[name][mask].sum()), int(mask.sum())] for category, mask in masks.items() if mask.any()
+    }
 
 
 if __name__ == "__main__":

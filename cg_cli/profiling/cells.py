@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cg_cli.errors import UsageError
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.pruning import registry
-from cg_cli.settings.table import NO_PRUNER
+from cg_cli.settings.table import NO_PRUNER, SETTINGS
 
 
-def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
-    """Every one of ``pruners`` at every ratio of ``keeps``, a comma-separated list; ratio 1 is the whole clip.
+def cells(pruners: Sequence[str], keeps: str, merges: str = "auto") -> list[Cell]:
+    """Every one of ``pruners`` at every ratio of ``keeps`` with every way of ``merges``, comma-separated lists; ratio 1
+    is the whole clip. Pruners between layers, which cannot merge, have "auto" alone.
 
     Raises:
-        UsageError: an unknown pruner, or a text that is no ratio.
+        UsageError: an unknown pruner, a text that is no ratio, or no way to merge.
     """
     names = [name.strip() for name in pruners if name.strip()]
     for name in names:
@@ -28,5 +30,16 @@ def cells(pruners: Sequence[str], keeps: str) -> list[Cell]:
         if not 0 < ratio <= 1:
             raise UsageError(f"--keep {keeps}: ratios are above 0 and at most 1, not {text}")
         ratios.append(ratio)
-    pruned = [Cell(name, ratio) for name in names if name != NO_PRUNER for ratio in ratios if ratio < 1]
+    ways: list[Any] = [way.strip() for way in merges.split(",")]
+    for way in ways:
+        SETTINGS["merge"].check(way)
+    pruned = [
+        Cell(name, ratio, way)
+        for name in names
+        if name != NO_PRUNER
+        for way in ways
+        if way == "auto" or registry.find(name).load().stage == "input"
+        for ratio in ratios
+        if ratio < 1
+    ]
     return list(dict.fromkeys([BASELINE, *pruned]))

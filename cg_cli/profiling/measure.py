@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cg_cli.backbones.base import Backbone
 from cg_cli.engine import metrics, pipeline
 from cg_cli.engine.inputs import Sampling
 from cg_cli.engine.pipeline import Encoded
 from cg_cli.errors import ItemError
-from cg_cli.evals.matching import right
+from cg_cli.evals.matching import readable, right
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.decoder import DecoderPruner
@@ -28,14 +28,20 @@ STEPS = 16  # tokens decoded to time a decode step
 
 @dataclass(frozen=True)
 class Cell:
-    """A pruner at a keep ratio."""
+    """A pruner at a keep ratio; ``merge`` as the setting."""
 
     pruner: str
     keep: float
+    merge: Literal["auto", "none", "nearest"] = "auto"
+
+    @property
+    def method(self) -> str:
+        """The pruner, and what is done with dropped tokens if that is not left to it."""
+        return self.pruner + {"auto": "", "nearest": " +merge", "none": " -merge"}[self.merge]
 
     @property
     def name(self) -> str:
-        return f"{self.pruner} {self.keep:g}"
+        return f"{self.method} {self.keep:g}"
 
 
 BASELINE = Cell(NO_PRUNER, 1.0)
@@ -66,8 +72,8 @@ class Bench:
 
     def clip(self, clip: Clip, asks: Sequence[Ask], repeat: int) -> dict[str, Any]:
         """``encode_s``, and by name of the cell in ``cells``: token counts, FLOPs, ``repeat`` times of each stage and,
-        where questions are labelled, whether each answer was right; in ``failures``, by name of a cell, why its pruner
-        failed. ItemError where the clip itself cannot be read by the model."""
+        where questions are labelled, whether each answer was right and whether it gave no choice; in ``failures``, by
+        name of a cell, why its pruner failed. ItemError where the clip itself cannot be read by the model."""
         encoded = [pipeline.encode(self.backbone, clip) for _ in range(max(repeat, 1))]
         cells = list(self.pruners)
         failures: dict[str, str] = {}
@@ -101,7 +107,7 @@ class Bench:
                     out[cell.name]["times"].append(self._round(last, cell, question))
         for cell in sound(cells if labelled else ()):
             with own_fault(cell):
-                out[cell.name]["right"] = self._right(last, cell, labelled)
+                out[cell.name].update(self._judged(last, cell, labelled))
         return {
             "encode_s": [each.seconds for each in encoded],
             "category": [ask.category for ask in labelled],
@@ -150,8 +156,12 @@ class Bench:
             "peak_bytes": metrics.peak_bytes(device) if device.type == "cuda" else None,
         }
 
-    def _right(self, encoded: Encoded, cell: Cell, asks: Sequence[Ask]) -> list[bool]:
+    def _judged(self, encoded: Encoded, cell: Cell, asks: Sequence[Ask]) -> dict[str, list[bool]]:
         prefilled = pipeline.prune_and_prefill(self.backbone, encoded, self.pruners[cell], cell.keep)
         sampling = Sampling(max_new_tokens=self.max_new_tokens)
         answers = pipeline.decode(self.backbone, prefilled, [ask.text for ask in asks], sampling)
-        return [right(each.generation.text, ask.expected or "", ask.choices) for ask, each in zip(asks, answers)]
+        pairs = [(each.generation.text, ask) for ask, each in zip(asks, answers)]
+        return {
+            "right": [right(text, ask.expected or "", ask.choices) for text, ask in pairs],
+            "unreadable": [not readable(text, ask.choices) for text, ask in pairs],
+        }

@@ -50,9 +50,9 @@ def nearest_keep(cells: Sequence[Cell]) -> list[Cell]:
     """The cells that go on a page: of each pruner the ratio nearest to KEEP."""
     out: dict[str, Cell] = {}
     for cell in cells:
-        nearest = out.setdefault(cell.pruner, cell)
+        nearest = out.setdefault(cell.method, cell)
         if abs(cell.keep - KEEP) < abs(nearest.keep - KEEP):
-            out[cell.pruner] = cell
+            out[cell.method] = cell
     return [cell for cell in out.values() if cell != BASELINE]
 
 

@@ -23,12 +23,14 @@ def write(folder: Path, name: str, layers: int, dtype: str) -> None:
 
 
 def _never_silent(backbone: Any) -> None:
-    """Tokens that end an answer, and those of which the tokenizer knows no text, get logits of 0, less than the
-    largest of the others."""
+    """Tokens that end an answer, and those that are no word of the tokenizer, get logits of 0, less than the largest of
+    the others."""
+    tokenizer, head = backbone.tokenizer, backbone.model.lm_head.weight
+    texts = (tokenizer.decode([token], skip_special_tokens=True) for token in range(len(tokenizer)))
+    blank = [token for token, text in enumerate(texts) if not text.strip()]
     with torch.no_grad():
-        head = backbone.model.lm_head.weight
-        head[len(backbone.tokenizer) :] = 0
-        head[list(backbone.stop_ids)] = 0
+        head[len(tokenizer) :] = 0
+        head[blank] = 0
 
 
 def _name_tokens(backbone: Any) -> None:

@@ -113,6 +113,7 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "against_whole_low": worst,
         "against_whole_high": best,
         "questions": accuracy.get("questions"),
+        "unreadable": accuracy.get("unreadable"),
     }
 
 

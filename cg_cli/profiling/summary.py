@@ -29,7 +29,7 @@ def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     tokens = {name: sum(m["tokens"][name] for m in measured) for name in measured[0]["tokens"]} if measured else {}
     flops = {name: sum(m["flops"][name] for m in measured) for name in measured[0]["flops"]} if measured else {}
     media = tokens.get("video", 0) + tokens.get("audio", 0)
-    out: dict[str, Any] = {"pruner": cell.pruner, "keep": cell.keep, "tokens": tokens, "flops": flops}
+    out: dict[str, Any] = {"pruner": cell.method, "keep": cell.keep, "tokens": tokens, "flops": flops}
     if media:
         # Papers count in any of these ways; for a method before the language model the first three are the same.
         share = flops["prefill"] / flops["prefill_full"]
@@ -114,8 +114,10 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _accuracy(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
-    """Right answers with a 95 % interval, against the whole clip question by question, and by category."""
+    """Right answers with a 95 % interval, against the whole clip question by question, and by category; and how many
+    give no choice."""
     right: list[bool] = []
+    unreadable: list[bool] = []
     baseline: list[bool] = []
     category: list[str] = []
     clip: list[int] = []
@@ -124,18 +126,28 @@ def _accuracy(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
         if line is None:
             continue
         right += line["cells"][cell.name]["right"]
+        unreadable += line["cells"][cell.name]["unreadable"]
         baseline += line["cells"][BASELINE.name]["right"]
         category += line["category"]
         clip += [number] * len(line["category"])
     if not right:
         return {}
     value, base, of = np.array(right, float), np.array(baseline, float), np.unique(clip, return_inverse=True)[1]
-    names = np.array(category)
+    names, unread = np.array(category), np.array(unreadable)
     return {
-        "accuracy": {"value": float(value.mean()), "interval": interval(value, of), "questions": len(right)},
+        "accuracy": {
+            "value": float(value.mean()),
+            "interval": interval(value, of),
+            "questions": len(right),
+            "unreadable": int(unread.sum()),
+        },
         "against_whole": {"value": float((value - base).mean()), "interval": interval(value - base, of)},
         "by_category": {
-            name: {"value": float(value[names == name].mean()), "questions": int((names == name).sum())}
+            name: {
+                "value": float(value[names == name].mean()),
+                "questions": int((names == name).sum()),
+                "unreadable": int(unread[names == name].sum()),
+            }
             for name in dict.fromkeys(category)
             if name
         },

@@ -23,6 +23,7 @@ from cg_cli.engine.inputs import video_content
 from cg_cli.engine.metrics import device_name
 from cg_cli.engine.setup import make_pruner
 from cg_cli.errors import CgError, ItemError, UsageError
+from cg_cli.evals import matching
 from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import Clip
 from cg_cli.predictors import lookup
@@ -34,6 +35,7 @@ from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.predictor import A2VPredictor
+from cg_cli.pruning.stream import MERGE_VERSION
 from cg_cli.questions import Item, Question
 from cg_cli.settings import models
 from cg_cli.settings.resolve import decode_options
@@ -210,7 +212,8 @@ def _pruners(
 
     out, labels = {}, {}
     for cell in cells:
-        pruner = make_pruner(replace(settings, pruner=cell.pruner, keep=cell.keep, pruner_options={}))
+        own = replace(settings, pruner=cell.pruner, keep=cell.keep, merge=cell.merge, pruner_options={})
+        pruner = make_pruner(own)
         if pruner.needs_predictor:
             weights, labels[cell.pruner] = predictor()
             pruner = pruner.with_predictor(weights)
@@ -240,6 +243,7 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         },
         "max_new_tokens": settings.max_new_tokens,
         "seed": settings.seed,
+        "matching": matching.VERSION,
         "versions": {
             "cg": __version__,
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
@@ -249,7 +253,8 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
 
 def _origin(pruner: Pruner, predictor: str | None) -> dict[str, Any]:
     """What a cell's figures depend on besides the settings: the pruner's code and its predictor."""
-    return {"predictor": predictor, "pruner": pruner.fingerprint(), "version": pruner.version}
+    origin = {"predictor": predictor, "pruner": pruner.fingerprint(), "version": pruner.version}
+    return origin | ({"merging": MERGE_VERSION} if pruner.merging else {})
 
 
 class _Lines:

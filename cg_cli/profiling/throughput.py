@@ -1,7 +1,8 @@
 """Throughput on a folder of videos, against a plain transformers script, and where the time goes.
 
-``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder,
-with answers of at most 4 and of at most 64 tokens, four ways in turn on the same machine:
+``python -m cg_cli.profiling.throughput CLIPS --model nano`` answers 1 and 5 questions about every clip of a folder
+(``--questions``), with answers of at most 4 and of at most 64 tokens (``--tokens``), four ways in turn on the same
+machine:
 
 * plain: transformers alone, the way a script does it: read a clip, make its inputs, one ``generate`` a question; no
   pruning.
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--keep", type=float)
     parser.add_argument("--repeat", type=int, default=3, help="rounds; medians are shown")
+    parser.add_argument("--questions", type=int, nargs="+", default=[1, len(QUESTIONS)], help="about each clip")
     parser.add_argument("--tokens", type=int, nargs="+", default=[4, 64], help="of an answer, at most")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +220,8 @@ def measure(options: argparse.Namespace, model: str) -> None:
         speed.add_column(name, justify="right")
     stages = Table(title="shares of the time of the folder", title_justify="left")
     rows = []
-    for questions, tokens in itertools.product((QUESTIONS[:1], QUESTIONS), options.tokens):
+    for count, tokens in itertools.product(options.questions, options.tokens):
+        questions = QUESTIONS[:count]
         settings = resolve_settings({**overrides, "max_new_tokens": tokens})
         whole = resolve_settings({**overrides, "max_new_tokens": tokens, "keep": 1.0, "pruner": NO_PRUNER})
         rounds: list[dict[str, Run]] = []
@@ -248,6 +251,7 @@ def measure(options: argparse.Namespace, model: str) -> None:
             },
         }
         rows.append(row)
+        print(json.dumps(row), file=sys.stderr)  # of a long run that does not come to its end
         spread = [f"{statistics.median(r):.2f} x ({min(r):.2f}-{max(r):.2f})" for r in faster.values()]
         speed.add_row(str(len(questions)), str(tokens), "1 x", *spread, f"{equal:.1%}")
         if not stages.columns:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from cg_cli.pruning import identity
+from cg_cli.pruning import identity, merging
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import DROPPED, KEPT, Explanation
 from cg_cli.pruning.ops.indexing import evenly_spaced_index
@@ -40,6 +40,8 @@ class Pruner(ABC):
             as the mean over its layers, as methods count that take some tokens far and others nowhere.
         reasons: why a token is kept and why one is dropped, as far as that is the same for all.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
+        merging: what becomes of dropped rows, where ``with_merging`` has set it: "nearest" folds each into the nearest
+            kept one (``cg_cli.pruning.merging``), "none" folds none. It counts as an option then.
     """
 
     name: ClassVar[str]
@@ -50,6 +52,7 @@ class Pruner(ABC):
     counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "input"
     reasons: ClassVar[tuple[str, str]] = (KEPT, DROPPED)
     predictor: ClassVar[A2VPredictor | None] = None
+    merging: ClassVar[Literal["nearest", "none"] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,6 +75,22 @@ class Pruner(ABC):
         object.__setattr__(pruner, "predictor", predictor)
         return pruner
 
+    def with_merging(self, merging: Literal["nearest", "none"]) -> Self:
+        """The same pruner, whose dropped rows are merged, or not, whatever it does by itself. ValueError for one that
+        prunes between layers."""
+        if self.stage != "input":
+            raise ValueError(f"{self.name} prunes between layers, which cannot merge")
+        pruner = copy.copy(self)
+        object.__setattr__(pruner, "merging", merging)
+        return pruner
+
+    def prune(self, stream: TokenStream, budget: Budget) -> Selection:
+        """What reaches the language model: ``select``, and what ``merging`` says of the dropped rows."""
+        selection = self.select(stream, budget)
+        if self.merging == "none":
+            return Selection(selection.indices)
+        return merging.nearest(stream, selection) if self.merging else selection
+
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
         """Operations of ``select`` and its predictor that bring ``audio`` and ``video`` tokens of ``width`` down to
         ``budget``; 0 for a method that computes next to nothing."""
@@ -79,7 +98,8 @@ class Pruner(ABC):
 
     @abstractmethod
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
-        """Keep every text row and exactly ``budget.video`` video and ``budget.audio`` audio rows of ``stream``.
+        """Keep every text row and exactly ``budget.video`` video and ``budget.audio`` audio rows of ``stream``. A
+        method may have an option to divide their sum in another way.
 
         The same input and options give the same selection. ValueError if the budget asks for more than there is.
         """

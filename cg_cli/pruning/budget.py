@@ -56,17 +56,6 @@ def wide(values: Tensor) -> Tensor:
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
-def split_each(video: Tensor, audio: Tensor, grids: Tensor, keep: float) -> tuple[Tensor, Tensor]:
-    """``split`` of many streams at once, on their device: (video, audio) [n] int64 of counts [n] int64."""
-    tokens = video + audio
-    rounded = (keep * wide(tokens) + 0.5).floor().long()
-    count = torch.minimum(tokens, torch.maximum(tokens.clamp_max(1), rounded))
-    share = torch.minimum(count * video // tokens.clamp_min(1), video // VIDEO_FLOOR)
-    floor = torch.maximum(torch.minimum(torch.minimum(grids, (count + 1) // 2), video), share)
-    kept = torch.minimum(video, torch.maximum(count - audio, floor))
-    return kept, count - kept
-
-
 def plan(stream: TokenStream, keep: float) -> Budget:
     """The budget of ``stream`` at ratio ``keep``. Reads three counts from the device at once."""
     counts = torch.stack([(stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum(), stream.grid.max() + 1])

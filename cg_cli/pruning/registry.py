@@ -64,6 +64,7 @@ MANIFEST: dict[str, Entry] = {
     "omnisift": Entry(
         "cg_cli.pruning.methods.omnisift:OmniSift", "details, then changes, of each chunk (arXiv 2602.04804, untrained)"
     ),
+    "tome": Entry("cg_cli.pruning.methods.tome:ToMe", "similar tokens merge, pair by pair (arXiv 2210.09461)"),
     "omnidrop": Entry(
         "cg_cli.pruning.methods.omnidrop:OmniDrop",
         "what the question attends to, layer by layer (arXiv 2605.14458; between layers)",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 TEXT, VIDEO, AUDIO = 0, 1, 2  # values of TokenStream.modality
+PASSES = 8  # over the columns of a stream that is merged
 MERGE_VERSION = 1  # part of a record's key: raised when ``apply`` folds the same selection in another way
 
 
@@ -81,19 +82,16 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
     if len(selection.indices) == len(stream):
         return stream
     kept, merge, merge_size = selection.indices, selection.merge, stream.merge_size
-    if merge is not None and merge_size is not None:
+    if merge is None:
+        merge_size = None if merge_size is None else merge_size[kept]
+    elif merge_size is not None:
         raise ValueError("this stream has been merged before")
-    if merge is not None:
-        merge_size = torch.ones(len(stream), device=merge.weight.device)
-        merge_size = merge_size.index_add_(0, merge.into, merge.weight.to(torch.float32))
+    else:
+        merge_size = torch.ones(len(kept), device=merge.weight.device)
+        merge_size.index_add_(0, torch.searchsorted(kept, merge.into), merge.weight.to(torch.float32))
 
     def gather(source: Tensor) -> Tensor:
-        if merge is None or merge_size is None:
-            return source[kept]
-        shape = (-1,) + (1,) * (source.dim() - 1)
-        weighted = source[merge.dropped].to(torch.float32) * merge.weight.to(torch.float32).view(shape)
-        summed = source.to(torch.float32).index_add(0, merge.into, weighted)
-        return (summed[kept] / merge_size[kept].view(shape)).to(source.dtype)
+        return source[kept] if merge is None or merge_size is None else _merged(source, kept, merge, merge_size)
 
     return replace(
         stream,
@@ -105,5 +103,22 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         time_s=stream.time_s[kept],
         positions=stream.positions[:, kept],
         carry={name: gather(value) for name, value in stream.carry.items()},
-        merge_size=None if merge_size is None else merge_size[kept],
+        merge_size=merge_size,
     )
+
+
+def _merged(source: Tensor, kept: Tensor, merge: Merge, merge_size: Tensor) -> Tensor:
+    """The rows ``kept`` [K] of ``source`` [L, ...], each the average of itself and those merged into it, ``merge_size``
+    [K] together. Some columns at a time, since sums in float32 take twice the memory of a bfloat16 stream."""
+    into, weight = torch.searchsorted(kept, merge.into), merge.weight.to(torch.float32)[:, None]
+
+    def average(columns: Tensor) -> Tensor:
+        total = columns[kept].to(torch.float32)
+        total.index_add_(0, into, columns[merge.dropped].to(torch.float32).mul_(weight))
+        return total.div_(merge_size[:, None])
+
+    rows, out = source.flatten(1), source.new_empty(len(kept), *source.shape[1:])
+    width = max(1, -(-rows.shape[1] // PASSES))
+    for columns, target in zip(rows.split(width, 1), out.flatten(1).split(width, 1), strict=True):
+        target.copy_(average(columns))
+    return out

@@ -37,6 +37,7 @@ class Preset:
         keep: share of audio and video tokens that stays, in (0, 1].
         pruner: a name that ``pruning.registry`` knows.
         description: for people.
+        merge: what becomes of dropped tokens, as the setting.
         options: of the pruner; checked when it is made.
         media: how the video is read, for a model that was made for other frames than most; long options, see
             MEDIA_SETTINGS. Their ranges are checked with the settings.
@@ -46,6 +47,7 @@ class Preset:
     keep: float
     pruner: str
     description: str = ""
+    merge: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     media: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ def parse(text: str, source: str) -> Preset:
         registry.find(data["pruner"])
     except UsageError as error:
         raise UsageError(f"preset {source}: {error}") from error
+    SETTINGS["merge"].check(data.get("merge", "auto"), f"preset {source}")
     media = {key.replace("-", "_"): value for key, value in data.get("media", {}).items()}
     return Preset(**{**data, "keep": float(keep), "media": media})
 

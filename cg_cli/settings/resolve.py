@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cg_cli.backbones.base import Backbone
     from cg_cli.media.clip import DecodeOptions
 
-FLAG, ENVIRONMENT = "flag", "environment"
+FLAG, ENVIRONMENT, PRESET = "flag", "environment", "preset"
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,18 @@ def _combine(levels: Sequence[Level]) -> Resolved:
 
 
 def _apply_preset(preset: presets.Preset, values: dict[str, Any], origins: dict[str, str]) -> None:
-    data = {"keep": preset.keep, "pruner": preset.pruner, "pruner_options": dict(preset.options), **preset.media}
+    pruning = {"keep": preset.keep, "pruner": preset.pruner, "merge": preset.merge}
+    data = {**pruning, "pruner_options": dict(preset.options), **preset.media}
     values.update(data)
-    origins.update(dict.fromkeys(data, f"preset {preset.name}"))
+    origins.update(dict.fromkeys(data, f"{PRESET} {preset.name}"))
 
 
 def _apply_level(level: Level, values: dict[str, Any], origins: dict[str, str]) -> None:
     pruner = level.values.get("pruner")
     if pruner is not None and pruner != values.get("pruner"):
         values["pruner_options"] = {}  # those of another pruner
+        if origins.get("merge", "").startswith(PRESET):
+            values["merge"] = "auto"
         if pruner == NO_PRUNER and "keep" not in level.values:
             values["keep"], origins["keep"] = 1.0, level.origins["pruner"]
     values.update(level.values)

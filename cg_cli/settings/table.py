@@ -84,7 +84,8 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run does. Made by ``settings.resolve``: the preset sets ``keep``, ``pruner`` and ``pruner_options``.
+    """What one run does. Made by ``settings.resolve``: the preset sets ``keep``, ``pruner``, ``merge`` and
+    ``pruner_options``.
 
     Field names are the long options' names; ``min_frames`` and ``video_pixels`` have no option, presets and config
     files set them.
@@ -119,6 +120,12 @@ class Settings:
         "{names}", PRUNING,
         commands=("ask", "batch"), complete="pruners", show_default="the preset's",
     )  # fmt: skip
+    merge: Literal["auto", "none", "nearest"] = _setting(
+        "auto",
+        "dropped tokens: nearest folds each into the nearest kept one; auto: as the preset or the pruner does",
+        PRUNING,
+        commands=("ask", "batch"),
+    )
     predictor: str = _setting(
         "auto", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or "
         "hub repository OWNER/NAME[@REVISION]; "

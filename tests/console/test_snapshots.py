@@ -88,7 +88,7 @@ def test_the_table_of_a_batch():
         errors={"not_media": 5, "timeout": 3},
     )
     plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), "answers.jsonl")
-    scores = [Score("", 90, 120, (0.66, 0.83)), Score("sound", 40, 50, None)]
+    scores = [Score("", 90, 120, (0.66, 0.83), 3), Score("sound", 40, 50, None, 2), Score("sight", 50, 70, None)]
     check_table("table-batch", batch.summary(plan, Report("finished", totals, scores)))
 
 
@@ -106,7 +106,7 @@ def test_the_table_of_a_profile():
         "selection_share": 0.03,
         "end_to_end_speedup": {"median": 1.42, "min": 1.4, "max": 1.5},
         "shares": {"files": 0.31, "towers": 0.2, "selection": 0.0, "prefill": 0.4, "decoding": 0.09},
-        "accuracy": {"value": 0.968, "interval": (0.95, 0.98)},
+        "accuracy": {"value": 0.968, "interval": (0.95, 0.98), "questions": 400, "unreadable": 3},
         "against_whole": {"value": -0.011, "interval": (-0.02, 0.0)},
     }
     whole = cell | {"pruner": "none", "keep": 1.0, "kept": {"prefill_flops": 1.0}, "selection_share": 0.0}

@@ -65,7 +65,7 @@ def tight(session, monkeypatch, share: float) -> int:
     from cg_cli.pruning.budget import plan
 
     kept = plan(stream, session.keep).count + int((stream.modality == 0).sum())
-    free = int(share * session.backbone.prefill_bytes(kept))
+    free = int(share * memory.needed_bytes(session.backbone, stream, kept))
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     return free
 
@@ -110,9 +110,22 @@ def test_with_enough_room_or_none_that_is_known_nothing_is_said(session, monkeyp
 
 def test_without_a_pruner_only_frames_help(session, monkeypatch):
     clip = media.decode(CLIP, session.decode_options)
+    encoded = pipeline.encode(session.backbone, clip)
+    check = lambda: memory.check_fits(
+        session.backbone, clip, encoded.stream, len(encoded.stream), encoded.tokens, 1.0, KeepAll()
+    )
     monkeypatch.setattr(memory, "free_bytes", lambda device: session.backbone.prefill_bytes(400))
     with pytest.raises(ItemError, match=r"free on cpu: --max-frames \d+ would fit"):
-        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, KeepAll())
+        check()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
     with pytest.raises(ItemError, match="take a smaller model"):
-        memory.check_fits(session.backbone, clip, 578, {"video": 384, "audio": 150, "text": 44}, 1.0, KeepAll())
+        check()
+
+
+def test_what_is_needed_is_the_pruned_stream_and_its_prefill_or_the_choice(session):
+    stream = session.backbone.encode(media.decode(CLIP, session.decode_options))
+    size = sum(rows.nbytes for rows in (stream.embeddings, *stream.carry.values()))
+    half, whole = len(stream) // 2, len(stream)
+    for rows, copied in ((half, size * half // whole), (whole, 0)):
+        assert memory.needed_bytes(session.backbone, stream, rows) == copied + session.backbone.prefill_bytes(rows)
+    assert memory.needed_bytes(session.backbone, stream, 0) == int(memory.SELECTION * size)

@@ -3,6 +3,7 @@ brings one more."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from cg_cli.commands import completion
 from cg_cli.errors import UsageError
 from cg_cli.evals import benchmarks
 from cg_cli.evals.benchmarks import base
-from cg_cli.evals.matching import right
+from cg_cli.evals.matching import VERSION, chosen, right
 from cg_cli.settings.resolve import resolve_settings
 
 pytestmark = pytest.mark.slow
@@ -264,6 +265,10 @@ def test_a_benchmark_through_batch(cg, tmp_path: Path):
         sum(record["correct"] for record in answered)
         == json.loads((tmp_path / "out.run.json").read_text())["scores"][0]["right"]
     )
+    sidecar = json.loads((tmp_path / "out.run.json").read_text())
+    unreadable = sum(chosen(record["answer"], record["choices"]) is None for record in answered)
+    assert sidecar["matching"] == VERSION and sidecar["scores"][0]["unreadable"] == unreadable
+    assert f" {unreadable} of 2, which give no choice" in err
     right_answers = re.compile(r"right answers +\d+\.\d% +\d of 2 *\n")  # without an interval: it is one clip
     assert right_answers.search(err) and re.search(r"\n +Music +\d", err)
     again = cg(
@@ -291,6 +296,11 @@ def test_a_benchmark_through_profile(cg, tmp_path: Path):
     assert code == 0
     summary = json.loads(out.strip().splitlines()[-1])
     assert summary["benchmark"]["name"] == "avut" and summary["cells"][1]["accuracy"]["questions"] == 2
+    assert summary["matching"] == VERSION
+    unreadable = summary["cells"][1]["accuracy"]["unreadable"]
+    assert unreadable == sum(figures["unreadable"] for figures in summary["cells"][1]["by_category"].values())
+    rows = list(csv.DictReader((tmp_path / "out" / "profile.csv").open()))
+    assert int(rows[1]["unreadable"]) == unreadable
     assert set(summary["cells"][1]["by_category"]) == {"Audio Information Extraction", "Audio Content Counting"}
     assert "AV_Human_data.json" in (tmp_path / "out" / "report.html").read_text()
 

@@ -21,6 +21,25 @@ def test_the_last_answer_to_a_labelled_question_counts():
     assert scores(records, {"d"}) == [] == scores([], {"a"})
 
 
+def test_answers_are_read_anew_and_those_that_give_no_choice_are_counted():
+    asked = {"choices": ["red", "blue", "green"], "expected": "B"}
+    answers = [("B", True), ("it is blue", False), ("A dog", False), ("A or B", True), ("A", False)]
+    records = [
+        record(str(n), "1.mp4", correct, "x", f"{n}?") | asked | {"answer": answer}
+        for n, (answer, correct) in enumerate(answers)
+    ]
+    whole, category = scores(records, set("01234"))
+    assert (
+        (whole.right, whole.questions, whole.unreadable)
+        == (2, 5, 2)
+        == (
+            category.right,
+            category.questions,
+            category.unreadable,
+        )
+    )
+
+
 def test_an_interval_takes_enough_clips():
     records = [record(str(n), f"{n}.mp4", n % 2 == 0) for n in range(CLIPS)]
     (score,) = scores(records, set(map(str, range(CLIPS))))

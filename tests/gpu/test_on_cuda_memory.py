@@ -79,7 +79,7 @@ def test_what_does_not_fit_what_is_free_is_refused_first(session, monkeypatch):
     backbone = session.backbone
     encoded = pipeline.encode(backbone, CLIP)
     check = lambda: memory.check_fits(
-        backbone, CLIP, 2 * LEFT // backbone.prefill_bytes(1), encoded.tokens, 1.0, session.pruner
+        backbone, CLIP, encoded.stream, 2 * LEFT // backbone.prefill_bytes(1), encoded.tokens, 1.0, session.pruner
     )
     memory.release(backbone.device)
     check()

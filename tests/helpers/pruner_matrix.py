@@ -9,7 +9,10 @@ import torch
 
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.methods.omnizip import own_split
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.stream import AUDIO, VIDEO, TokenStream
 
 WIDTH = 16  # of the tokens that ``make_stream`` makes
 
@@ -34,6 +37,13 @@ class Case:
         """The pruner, for tokens of ``width``."""
         pruner = registry.make(self.name, **self.options)
         return pruner.with_predictor(_predictor(width)) if self.predicts else pruner
+
+    def counts(self, stream: TokenStream, budget: Budget) -> Budget:
+        """What is kept of ``stream``: ``budget``, unless the method divides its total between video and audio
+        itself."""
+        if self.options.get("split") != "own":
+            return budget
+        return own_split(budget, *(int((stream.modality == kind).sum()) for kind in (VIDEO, AUDIO)))
 
 
 def _predictor(width: int) -> A2VPredictor:
@@ -60,7 +70,6 @@ CASES = [
     Case("contextguard", {"confident": False}, predicts=True),
     Case("contextguard", {"recover": False}),
     Case("contextguard", {"merge": False}),
-    Case("contextguard", {"prediction": "oracle"}),
     Case("contextguard", {"prediction": "audio"}, predicts=True),
     Case("contextguard", {"prediction": "ridge"}),
     Case("contextguard-online"),
@@ -68,10 +77,13 @@ CASES = [
     Case("vidcom2"),
     Case("dycoke"),
     Case("divprune", in_turn=True),
-    Case("divprune", {"window": 1}, in_turn=True),
+    Case("divprune", {"window": 8}, in_turn=True),
     Case("visionzip"),
     Case("omnizip"),
+    Case("omnizip", {"split": "own"}),
     Case("omnisift"),
+    Case("tome"),
+    Case("tome", {"window": 1}),
 ]
 PRUNING_CASES = [case for case in CASES if not case.whole_only]
 DECODER_CASES = [

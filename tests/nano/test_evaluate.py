@@ -1,10 +1,11 @@
-"""The arithmetic behind the table: what guessing gives, and how sure a share is."""
+"""The table, and the arithmetic behind it: what guessing gives."""
 
 from __future__ import annotations
 
 import pytest
 
 from cg_cli.nano import evaluate
+from cg_cli.nano.tables import Hits
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,25 @@ def test_guessing_may_always_take_the_choice_that_is_named_first_or_last():
     assert evaluate.prior(rows) == {"order": 2 / 3}
 
 
-def test_interval_of_a_share():
-    low, high = evaluate.wilson(5, 10)
-    assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert evaluate.wilson(0, 0) == (0.0, 1.0)
+def test_the_table_has_a_row_a_category_the_interval_over_clips_and_what_was_kept():
+    def line(clip: int, name: str, right: list[bool]) -> dict:
+        categories = ["silent", "digits"]
+        return {"seed": 0, "video": f"{clip}", "condition": name, "category": categories, "right": right, "kept": 0.4}
+
+    # Both questions on a clip are right, or neither is: as sure as two clips are, not four questions.
+    hits = Hits(line(clip, "a", [clip == 1] * 2) for clip in range(2))
+    table = evaluate.table(hits, ["a"], {"silent": 0.5, "digits": 0.25}, "title")
+    rows = list(zip(*(column.cells for column in table.columns)))
+    assert rows == [
+        ("silent", "2", "50", "50.0"),
+        ("digits", "2", "25", "50.0"),
+        ("all", "4", "", "50.0"),
+        ("95 % interval", "", "", "0.0-100.0"),
+        ("kept", "", "", "0.40"),
+    ]
+
+
+def test_every_pruner_before_the_model_and_its_rivals_have_a_column():
+    names = [column.name for column in evaluate.conditions(0.45)]
+    assert {"full", "contextguard", "tome", "downsample", "fewer frames", "neither"} <= set(names)
+    assert len(set(names)) == len(names) and not {"none", "fastv"} & set(names)

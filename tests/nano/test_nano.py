@@ -87,18 +87,15 @@ def test_five_questions_on_one_prefix_equal_five_fresh_runs(nano, clip):
 
 def test_the_samples_own_questions_are_answered_right():
     columns = [Condition("full"), Condition("default", "contextguard", 0.45)]
-    for results in evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", columns).values():
-        assert sum(map(len, results.values())) == len(rows()) and all(all(hits) for hits in results.values())
+    for hits in evaluate.judge_all("nano", SAMPLES / "labelled.jsonl", columns).right.values():
+        assert len(hits) == len(rows()) and hits.all()
 
 
 def test_held_out_clips_are_answered_about_as_well_as_the_readme_says(tmp_path):
     """Ten clips of a seed that nothing was trained or tuned on: far above guessing, at keep 1 and at the default."""
     labelled = write_world(HELD_OUT + 4000, 10, tmp_path, longest=8)
-    share = {}
     columns = [c for c in evaluate.conditions(0.45) if c.name in ("full", "random", "neither")]
-    for name, results in evaluate.judge_all("nano", labelled, columns).items():
-        hits = [hit for same in results.values() for hit in same]
-        share[name] = sum(hits) / len(hits)
+    share = {name: hits.mean() for name, hits in evaluate.judge_all("nano", labelled, columns).right.items()}
     assert share["full"] > FULL and share["random"] > PRUNED and share["neither"] < 0.5
 
 

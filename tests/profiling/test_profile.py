@@ -68,6 +68,7 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
             "times": times[name],
             "reads_question": False,
             "right": right[name],
+            "unreadable": [number == 1 and not hit for number, hit in enumerate(right[name])],
         }
         for name in counts
     }
@@ -101,7 +102,11 @@ def test_figures_worked_out_by_hand():
     )
     assert whole["prefill_speedup"]["median"] == 1 and whole["efficiency"] == 1
     assert half["accuracy"]["value"] == 3 / 6 and half["against_whole"]["value"] == pytest.approx(-2 / 6)
-    assert half["by_category"] == {"a": {"value": 0.75, "questions": 4}, "b": {"value": 0.0, "questions": 2}}
+    assert half["accuracy"]["unreadable"] == 1 and whole["accuracy"]["unreadable"] == 0
+    assert half["by_category"] == {
+        "a": {"value": 0.75, "questions": 4, "unreadable": 1},
+        "b": {"value": 0.0, "questions": 2, "unreadable": 0},
+    }
     assert whole["against_whole"]["interval"] == (0, 0)  # paired with itself
 
 
@@ -216,6 +221,7 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
         "value": 1.0,
         "interval": [1.0, 1.0],
         "questions": len(rows) - 1,
+        "unreadable": 0,
     }  # samples are picked so
     assert (
         random["kept"]["input"] == pytest.approx(0.45, abs=0.005)

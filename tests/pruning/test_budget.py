@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-import torch
 from helpers.synthetic_stream import SHAPES, make_stream
 
-from cg_cli.pruning.budget import VIDEO_FLOOR, Budget, kept_count, plan, split, split_each
+from cg_cli.pruning.budget import VIDEO_FLOOR, Budget, kept_count, plan, split
 from cg_cli.pruning.stream import AUDIO, VIDEO
 
 KEEPS = [0.001, 0.01, 0.05, *(step / 20 for step in range(2, 20)), 0.999, 1.0]
@@ -70,15 +69,6 @@ def test_audio_stays_whole_while_video_has_its_floor(video: int, audio: int, gri
                 assert budget.video / video <= budget.audio / audio + 1e-9 or budget.video == budget.count * video // (
                     video + audio
                 )
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-def test_many_streams_at_once_split_as_each_alone(keep: float):
-    columns = [torch.tensor(column) for column in zip(*STREAMS)]
-    video, audio = split_each(*columns, keep)
-    assert [Budget(*pair) for pair in zip(video.tolist(), audio.tolist())] == [
-        split(*stream, keep) for stream in STREAMS
-    ]
 
 
 def test_the_default_ratio_keeps_all_sound_of_a_nano_clip():

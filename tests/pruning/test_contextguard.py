@@ -15,14 +15,14 @@ from cg_cli.errors import UsageError
 from cg_cli.pruning import budget as budgets
 from cg_cli.pruning import registry
 from cg_cli.pruning.methods.contextguard import ContextGuard, contextual_tokens
-from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
-from cg_cli.pruning.ops import grids as grids_module
-from cg_cli.pruning.ops.grids import merge_nearest, table
+from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline, causal_quotas
+from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.ops.merge import merge_nearest
 from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
 from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.ops.segments import depth, segments
 from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
-from cg_cli.pruning.stream import AUDIO, VIDEO, Selection, TokenStream, apply
+from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
 
 DIM, HEIGHT, WIDTH = 16, 3, 4
 
@@ -121,9 +121,7 @@ def _nearest_by_loops(point, grid, run, kept):
     return out
 
 
-@pytest.mark.parametrize("pairs", [1 << 24, 7])
-def test_every_dropped_token_goes_to_the_nearest_kept_one_of_its_run(pairs, monkeypatch):
-    monkeypatch.setattr(grids_module, "PAIRS", pairs)  # in one go, and in many
+def test_every_dropped_token_goes_to_the_nearest_kept_one_of_its_run():
     stream = make_stream(4, HEIGHT, WIDTH, dim=DIM)
     rows = rows_of(stream)
     grids = table(stream, rows, stream.embeddings[rows.video])
@@ -206,14 +204,24 @@ def test_choosing_costs_next_to_nothing_at_the_shapes_of_the_7b_model(name, keep
 
 @pytest.mark.parametrize("predicts", [True, False])
 def test_its_operations_are_those_that_torch_counts(predicts):
-    stream = make_stream(8, 6, 6, audio_per_chunk=20, dim=96)
+    generator = torch.Generator().manual_seed(0)
+    still = torch.randn(36, 96, generator=generator).repeat(8, 1)  # one run: no token of which is compared in vain
+    video = still + 0.01 * torch.randn(still.shape, generator=generator)
+    stream = make_stream(8, 6, 6, audio_per_chunk=20, dim=96, video=video)
     predictor = A2VPredictor(PredictorMetadata("m", "r", "f", 96, hidden=64, components=32))
+    predictor.basis.copy_(torch.randn(96, 32, generator=generator))
     pruner = ContextGuard().with_predictor(predictor if predicts else None)
     budget = budgets.plan(stream, 0.3)
     with FlopCounterMode(display=False) as counter:
         pruner.select(stream, budget)
     analytic = pruner.flops(budget, 80, 288, 8, 96)
     assert analytic == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_in_a_long_video_a_dropped_token_is_compared_with_no_more_kept_ones():
+    pruner = ContextGuard()
+    one, two = (pruner.flops(budgets.split(v, 0, v // 144, 0.25), 0, v, v // 144, 96) for v in (144_000, 288_000))
+    assert two == pytest.approx(2 * one, rel=1e-3)
 
 
 def test_audio_that_must_shrink_merges_with_its_neighbours():
@@ -226,26 +234,82 @@ def test_audio_that_must_shrink_merges_with_its_neighbours():
     assert gap.max() <= 20 // budget.audio + 1
 
 
-@pytest.mark.parametrize("keep", [0.2, 0.45, 0.7])
-@pytest.mark.parametrize("sound", ["with", "without"])
+LENGTH_S = 12
+SOUND = {
+    "throughout": lambda second: second >= 0,
+    "nowhere": lambda second: second < 0,
+    "in the first half": lambda second: second < 6,
+    "from 4 to 6 s": lambda second: (second >= 4) & (second < 6),
+    "at the end": lambda second: second >= 10,
+    "now and then": lambda second: (second < 1) | (second >= 4) & (second < 5.4) | (second >= 9),
+}
+PICTURE = {
+    "throughout": lambda second: second >= 0,
+    "at first": lambda second: second < 4,
+    "later": lambda second: second >= 6,
+}
+
+
+def cut(stream: TokenStream, seconds: float) -> TokenStream:
+    """What of ``stream`` a recorder has after so many seconds."""
+    header = (stream.modality == TEXT) & (torch.arange(len(stream)) < 3)
+    rows = header | (stream.time_s >= 0) & (stream.time_s < seconds - 1e-3)
+    return apply(stream, Selection(rows.nonzero()[:, 0]))
+
+
+def partly(stream: TokenStream, sound: str, picture: str) -> TokenStream:
+    """``stream`` with sound and picture now and then only."""
+    audible = (stream.modality == AUDIO) & SOUND[sound](stream.time_s)
+    visible = (stream.modality == VIDEO) & PICTURE[picture](stream.time_s)
+    part = apply(stream, Selection(((stream.modality == TEXT) | audible | visible).nonzero()[:, 0]))
+    if not visible.any():
+        return part
+    return replace(part, grid=torch.where(part.grid >= 0, part.grid - part.grid[part.grid >= 0].min(), -1))
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.2, 0.45, 0.7])
+@pytest.mark.parametrize("sound", SOUND)
+@pytest.mark.parametrize("picture", PICTURE)
 @pytest.mark.parametrize("predicts", [True, False])
-def test_online_a_prefix_of_the_video_gives_a_prefix_of_the_selection(keep, sound, predicts):
-    kinds = [0, 0, 1, 1, 1, 2, 0, 0, 3, 3]
-    whole, predictor = world(kinds)
-    if sound == "without":
-        whole = make_stream(len(kinds), HEIGHT, WIDTH, audio_per_chunk=0, text=(3, 0), dim=DIM)
+def test_online_a_prefix_of_the_video_gives_a_prefix_of_the_selection(keep, sound, picture, predicts):
+    whole, predictor = world([0, 0, 1, 1, 1, 2, 0, 0, 3, 3, 1, 2])
+    whole = partly(whole, sound, picture)
     pruner = ContextGuardOnline().with_predictor(predictor if predicts else None)
     selection = pruner.select(whole, budgets.plan(whole, keep))
-    for grids in (2, 4, 6, 8):
-        inside = (whole.modality == 0) & (torch.arange(len(whole)) < 3) | (whole.time_s >= 0) & (
-            whole.time_s < grids - 1e-3
-        )
-        rows = inside.nonzero()[:, 0]
-        part = apply(whole, Selection(rows))
-        early = pruner.select(part, budgets.plan(part, keep))
-        assert early.indices.tolist() == [i for i in selection.indices.tolist() if i < len(rows)]
+    for seconds in range(2, LENGTH_S + 1, 2):
+        part = cut(whole, seconds)
+        budget = budgets.plan(part, keep)
+        early = pruner.select(part, budget)
+        assert len(early.indices) == budget.count + (part.modality == TEXT).sum()
+        assert early.indices.tolist() == [i for i in selection.indices.tolist() if i < len(part)]
         prefix = apply(part, early).embeddings
         torch.testing.assert_close(prefix, apply(whole, selection).embeddings[: len(prefix)])
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.2, 0.45, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_online_quotas_keep_the_budget_after_every_window(keep, seed):
+    generator = torch.Generator().manual_seed(seed)
+    video, audio = (
+        (torch.randint(0, 40, (30,), generator=generator) * (torch.rand(30, generator=generator) < 0.6)).tolist()
+        for _ in range(2)
+    )
+    grids = [int(count > 0) for count in video]
+    quotas = causal_quotas(video, audio, grids, keep)
+    for counts, quota in zip((video, audio), quotas):
+        assert all(0 <= some <= count for some, count in zip(quota, counts))
+    for end in range(1, 31):
+        so_far = (sum(each[:end]) for each in (video, audio, grids))
+        assert sum(quotas[0][:end]) + sum(quotas[1][:end]) == budgets.split(*so_far, keep).count
+        assert causal_quotas(video[:end], audio[:end], grids[:end], keep) == tuple(each[:end] for each in quotas)
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.2, 0.45, 0.7, 1.0])
+def test_online_with_sound_and_picture_throughout_both_numbers_are_the_budgets(keep):
+    quotas = causal_quotas([24] * 9, [50] * 9, [2] * 9, keep)
+    for end in range(1, 10):
+        target = budgets.split(24 * end, 50 * end, 2 * end, keep)
+        assert (sum(quotas[0][:end]), sum(quotas[1][:end])) == (target.video, target.audio)
 
 
 def test_online_every_window_gets_its_share():

@@ -52,7 +52,7 @@ class FromNothing(Pruner):
 def test_a_bundled_pruner_is_called_as_the_registry_calls_it():
     for name in registry.MANIFEST:
         pruner = registry.make(name)
-        assert pruner.name == name and pruner.version == 1
+        assert pruner.name == name and pruner.version >= 1
         assert pruner.fingerprint() == f"{type(pruner).__module__}:{type(pruner).__qualname__}"
 
 

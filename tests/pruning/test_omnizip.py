@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.methods import omnizip
-from cg_cli.pruning.methods.omnizip import OmniZip, chunk_weight, fold, peaks, saliency, thin
-from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.methods.omnizip import OmniZip, chunk_weight, fold, own_split, peaks, saliency, thin
+from cg_cli.pruning.ops import match, pieces
+from cg_cli.pruning.ops.grids import Grids, table
 from cg_cli.pruning.ops.parts import chunks
 from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
@@ -23,6 +24,10 @@ from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, ap
 def picture(stream: TokenStream):
     rows = rows_of(stream)
     return table(stream, rows, torch.nn.functional.normalize(stream.embeddings[rows.video], dim=-1))
+
+
+def density(grids: Grids):
+    return peaks(grids.point, grids.mask)
 
 
 def test_dominant_tokens_and_anchors_by_hand():
@@ -37,7 +42,7 @@ def test_dominant_tokens_and_anchors_by_hand():
 def test_a_token_is_salient_that_differs_from_the_mean():
     """The mean of 0, 0, 0 and 90 degrees, one of them three times as long, points to 45."""
     audio = at_angles([[0, 0, 0, 90]]) * torch.tensor([1, 1, 1, 3.0])[:, None]
-    torch.testing.assert_close(saliency(audio), torch.full((4,), 1 - math.cos(math.pi / 4)))
+    torch.testing.assert_close(saliency(audio, torch.arange(4)), torch.full((4,), 1 - math.cos(math.pi / 4)))
 
 
 def test_merging_by_hand():
@@ -51,9 +56,9 @@ def test_merging_by_hand():
     sound = torch.stack([lean.cos(), torch.zeros(5), lean.sin()], dim=1)
     sound[2] = sound[2, [1, 0, 2]]
     sound = torch.cat([torch.eye(3)[:2], sound])
-    merge = fold(
-        torch.arange(7) + 100, sound, torch.eye(3)[2:], torch.tensor([], dtype=torch.int64), torch.tensor([0, 1])
-    )
+    stream = make_stream(grids=1, height=1, width=1, audio_per_chunk=7, text=(99, 0), video=torch.eye(3)[2:])
+    stream.embeddings[100:] = sound
+    merge = fold(stream, rows_of(stream), torch.tensor([], dtype=torch.int64), torch.tensor([0, 1]))
     parts = [math.exp(math.sin(math.radians(x))) for x in (40, 20, 30)]
     expected = {102: (100, 0.0), 104: (101, 1.0)}
     expected |= {row: (100, part / sum(parts)) for row, part in zip((103, 105, 106), parts, strict=True)}
@@ -103,9 +108,9 @@ def test_density_peaks_by_hand():
     )
     near = 1 - math.cos(math.pi / 6)
     expected = [0.5 * math.exp(-0.75), 0.5 * math.exp(-(0.5 + near) / 2), near * math.exp(-(1 + near) / 2)]
-    torch.testing.assert_close(peaks(picture(stream))[0], torch.tensor(expected))
+    torch.testing.assert_close(density(picture(stream))[0], torch.tensor(expected))
     short = picture(apply(stream, Selection(torch.tensor([0, 1, 2, 3]))))
-    torch.testing.assert_close(short.flat(peaks(short)), torch.tensor([*expected, 0]))
+    torch.testing.assert_close(short.flat(density(short)), torch.tensor([*expected, 0]))
 
 
 def _peak(rows: dict[int, list[float]], members: list[int]) -> dict[int, float]:
@@ -187,8 +192,10 @@ def test_in_pieces_it_chooses_the_same(monkeypatch: pytest.MonkeyPatch):
     stream, budget = make_stream(grids=5, audio_per_chunk=30), Budget(20, 40)
     whole = OmniZip().select(stream, budget)
     monkeypatch.setattr(omnizip, "PAIRS", 7)
-    pieces = OmniZip().select(stream, budget)
-    assert torch.equal(whole.indices, pieces.indices) and torch.equal(whole.merge.dropped, pieces.merge.dropped)
+    monkeypatch.setattr(pieces, "PIECE", 40)
+    monkeypatch.setattr(match, "TILE", 3)
+    parts = OmniZip().select(stream, budget)
+    assert torch.equal(whole.indices, parts.indices) and torch.equal(whole.merge.dropped, parts.merge.dropped)
 
 
 @pytest.mark.parametrize(
@@ -200,3 +207,53 @@ def test_its_operations_are_those_that_torch_counts(budget: Budget):
     with FlopCounterMode(display=False) as counter:
         OmniZip().select(stream, budget)
     assert OmniZip().flops(budget, 160, 288, 8, 96) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("count", "video", "audio"),
+    [
+        (450, 313, 137),  # of 1000 tokens: audio at 1.75 times the rate of video, 0.685 and 0.391
+        (350, 233, 117),  # at twice the rate
+        (400, 272, 128),  # half-way, at 1.875 times
+        (100, 67, 33),  # beyond, as at 350
+        (950, 750, 200),  # audio is whole before its rate is reached
+        (1000, 800, 200),
+        (0, 0, 0),
+    ],
+)
+def test_its_own_split_by_hand(count: int, video: int, audio: int):
+    assert own_split(Budget(count // 2, count - count // 2), 800, 200) == Budget(video, audio)
+
+
+def test_its_own_split_leaves_a_clip_without_sound_or_picture_alone():
+    assert own_split(Budget(45, 0), 100, 0) == Budget(45, 0)
+    assert own_split(Budget(0, 45), 0, 100) == Budget(0, 45)
+
+
+def test_a_long_clip_is_folded_stretch_by_stretch(monkeypatch: pytest.MonkeyPatch):
+    """In stretches of 12 audio tokens: anchors of the same one, and the video that is shown meanwhile."""
+    stream = make_stream(grids=8, audio_per_chunk=10)  # 40 audio tokens, 5 a grid
+    rows = rows_of(stream)
+    anchor = torch.tensor([2, 9, 14, 30])  # none in the last stretch, nor does a grid start in it
+    dominant = torch.tensor([0, 5, 20, 21])
+    monkeypatch.setattr(omnizip, "STRETCH", 12)
+    merge = fold(stream, rows, dominant, anchor)
+    unit = torch.nn.functional.normalize(stream.embeddings.double(), dim=-1)
+    likeness = unit[rows.audio] @ unit.T
+    heard = [stream.time_s[rows.audio] - 1e-3 <= time for time in stream.time_s[rows.video]]
+    shown = [rows.video[[int(h.sum() - 1) // 12 == s for h in heard]] for s in range(4)]
+    into, worth = {}, {}
+    for out in set(range(40)) - {*anchor.tolist(), *dominant.tolist()}:
+        near = [a for a in anchor.tolist() if a // 12 == out // 12]
+        into[out] = max(near, key=lambda a: float(likeness[out, rows.audio[a]])) if near else None
+        worth[out] = max(likeness[out, shown[out // 12]].tolist(), default=0.0)
+    weight = dict.fromkeys(into, 0.0)
+    for a in anchor.tolist():
+        three = sorted((out for out in into if into[out] == a), key=lambda out: -worth[out])[:3]
+        weight |= {out: math.exp(worth[out]) / sum(math.exp(worth[i]) for i in three) for out in three}
+    place = {int(row): i for i, row in enumerate(rows.audio)}
+    assert {place[row] for row in merge.dropped.tolist()} == set(into)
+    for dropped, taker, part in zip(*(getattr(merge, x).tolist() for x in ("dropped", "into", "weight")), strict=True):
+        assert part == pytest.approx(weight[place[dropped]], abs=1e-5)
+        assert place[taker] == into[place[dropped]] or into[place[dropped]] is None
+    assert sum(taker is None for taker in into.values()) == 4

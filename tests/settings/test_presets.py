@@ -56,6 +56,7 @@ def test_whole_numbers_are_ratios_too():
     [
         (GOOD + "prunner: evs\n", "unknown key 'prunner', did you mean 'pruner'"),
         (GOOD + "7: evs\n", "unknown key '7'"),
+        (GOOD + "merge: all\n", "--merge all: give auto, none or nearest"),
         ("name: mine\npruner: random\n", "the key 'keep' is missing"),
         (GOOD.replace("0.5", "half"), "keep must be a number, not 'half'"),
         (GOOD.replace("0.5", "yes"), "keep must be a number, not True"),

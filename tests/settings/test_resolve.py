@@ -266,3 +266,13 @@ def test_help_loses_no_word_to_markup(cg, command, monkeypatch):
         assert "OWNER/NAME[@REVISION]" in out
     if command == "ask":
         assert "cg-cli[quantize]" in out
+
+
+def test_merging_of_a_preset_is_that_of_its_pruner_alone(places, tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\nkeep: 0.5\npruner: divprune\nmerge: nearest\n")
+    assert resolve.resolve_settings({"preset": str(mine)}).merge == "nearest"
+    assert resolve.resolve_settings({"preset": str(mine), "pruner": "random"}).merge == "auto"
+    assert resolve.resolve_settings({"preset": str(mine), "merge": "none"}).merge == "none"
+    places("project", "merge: nearest\n")  # said by a person, so it holds for any pruner
+    assert resolve.resolve_settings({"pruner": "random"}).merge == "nearest"

@@ -19,9 +19,9 @@ audio-to-visual predictor:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -30,8 +30,11 @@ from torch.nn.functional import normalize
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
-from cg_cli.pruning.ops.grids import PAIRS, Grids, merge_nearest, similarity, table
-from cg_cli.pruning.ops.indexing import bincount, complement, evenly_spaced, evenly_spaced_index
+from cg_cli.pruning.ops.grids import PAIRS, Grids, similarity, table
+from cg_cli.pruning.ops.indexing import bincount, evenly_spaced, evenly_spaced_index
+from cg_cli.pruning.ops.merge import STRETCH, joined, merge_nearest, merge_neighbours
+from cg_cli.pruning.ops.pieces import by_rows
+from cg_cli.pruning.ops.projection import COMPONENTS, project
 from cg_cli.pruning.ops.ridge import leave_one_out
 from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
 from cg_cli.pruning.ops.segments import segments
@@ -41,7 +44,6 @@ from cg_cli.pruning.stream import Merge, Selection, TokenStream
 if TYPE_CHECKING:
     from cg_cli.pruning.predictor import A2VPredictor
 
-COMPONENTS = 64  # of the random projection that stands for the coarse space where there is no predictor
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
 # Weight of the cosine with a token of the grid before. Below 1, so that a still thing is kept again now and then.
 TEMPORAL_WEIGHT = 0.7
@@ -62,11 +64,12 @@ class ContextGuard(Pruner):
         novelty: score down a token that is like one beside it or in the grid before.
         merge: average dropped tokens into the nearest kept ones, with proportional attention.
         confident: weigh a prediction by its cosine agreement with the picture; without it, trust all alike.
-        prediction: "predictor"; or a control: "oracle", the window's own mean picture; "audio", its mean audio token;
-            or, as if there were no predictor, "ridge", a regression inside the clip, or "none".
+        prediction: "predictor"; or a control: "audio", the window's mean audio token; or, as if there were no
+            predictor, "ridge", a regression inside the clip, or "none".
     """
 
     name: ClassVar[str] = "contextguard"
+    version: ClassVar[int] = 2
     needs_predictor: ClassVar[bool] = True
     causal: ClassVar[bool] = False
 
@@ -75,7 +78,7 @@ class ContextGuard(Pruner):
     novelty: bool = True
     merge: bool = True
     confident: bool = True
-    prediction: Literal["predictor", "oracle", "audio", "ridge", "none"] = "predictor"
+    prediction: Literal["predictor", "audio", "ridge", "none"] = "predictor"
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         """As ``Pruner.select``; dropped rows are merged into kept ones unless ``merge`` is off."""
@@ -85,8 +88,12 @@ class ContextGuard(Pruner):
         video, video_merge = self._video(stream, allocation)
         audio, audio_merge = allocation.audio()
         merges = [m for m in (video_merge, audio_merge) if m and self.merge]
-        joined = [torch.cat(parts) for parts in zip(*((m.dropped, m.into, m.weight) for m in merges))]
-        return Selection(assemble(rows, video, audio).indices, Merge(*joined) if merges else None)
+        return Selection(assemble(rows, video, audio).indices, joined(merges))
+
+    def with_merging(self, merging: Literal["nearest", "none"]) -> Self:
+        pruner = copy.copy(self)  # with its predictor
+        object.__setattr__(pruner, "merge", merging == "nearest")
+        return pruner
 
     def explain(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
         """A dropped token's reason is the first step that took its score below the least of those kept by score."""
@@ -131,10 +138,12 @@ class ContextGuard(Pruner):
             coarse, size = self._space.flops(audio, video, grids), self._space.metadata.components
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
-        # Each token is compared with its grid and the one before; a dropped one with all that are kept.
+        # Each token is compared with its grid and the one before; a dropped one with those kept of its run, of which a
+        # video that is one run has the most.
         novelty = 2 * video * -(-video // max(grids, 1)) * self.novelty
-        merging = (video - budget.video) * budget.video * self.merge
-        return coarse + 2 * size * (novelty + merging)
+        stretch = max(STRETCH, -(-video // max(grids, 1)))
+        merging = (video - budget.video) * budget.video * min(1, stretch / max(video, 1)) * self.merge
+        return coarse + int(2 * size * (novelty + merging))
 
     def _allocate(self, stream: TokenStream, rows: Rows, budget: Budget) -> Allocation:
         """How ``budget`` is spread over the clip."""
@@ -156,16 +165,13 @@ class ContextGuard(Pruner):
     def _grids(self, stream: TokenStream, rows: Rows) -> Grids:
         """The video tokens in the coarse space. Without a predictor that is a random projection, centred on the
         clip."""
-        video = stream.embeddings[rows.video]
         if self._space:
-            return table(stream, rows, self._space.coarse(video))
-        grids = table(stream, rows, video.float() @ _projection(video.shape[1], video.device))
-        return self._centred(grids)
+            return table(stream, rows, by_rows(self._space.coarse, stream.embeddings, rows.video))
+        return self._centred(table(stream, rows, project(stream.embeddings, rows.video)))
 
     def _centred(self, grids: Grids) -> Grids:
         """``grids`` less the clip's mean point."""
-        mean = grids.point.sum((0, 1)) / grids.total
-        return replace(grids, point=(grids.point - mean) * grids.mask[:, :, None])
+        return grids.centred()
 
     def _score(
         self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor, recover: bool, novelty: bool
@@ -205,19 +211,22 @@ class ContextGuard(Pruner):
             window: [G] int64, the window of each grid.
             actual: [G, k], the mean picture of each window.
         """
-        if self.prediction == "oracle":
-            return normalize(actual, dim=-1)
         if self.prediction == "none" or not len(rows.audio):
             return None
         grid = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + EPSILON, right=True).clamp_min(1) - 1
-        audio, audio_window = stream.embeddings[rows.audio], window[grid]
+        audio = stream.embeddings[rows.audio]
+        audio_window = torch.where(self._in_time(stream, rows, grids, grid), window[grid], rows.grids)
         if self.prediction == "ridge":
             return leave_one_out(audio, audio_window, actual)
         if self.predictor is None:
             return None
         if self.prediction == "audio":
-            return self.predictor.raw_audio(audio, audio_window, rows.grids)
-        return self.predictor(audio, audio_window, rows.grids)
+            return self.predictor.raw_audio(audio, audio_window, rows.grids + 1)[:-1]
+        return self.predictor(audio, audio_window, rows.grids + 1)[:-1]
+
+    def _in_time(self, stream: TokenStream, rows: Rows, grids: Grids, grid: Tensor) -> Tensor:
+        """Which audio tokens are heard early enough to tell of the grid ``grid`` [A] that is shown then: [A] bool."""
+        return torch.ones_like(grid, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -287,20 +296,3 @@ def _nearby_cosine(unit: Tensor, place: Tensor, other_unit: Tensor, other_place:
     farther away. ``unit`` [g, P, k] are unit vectors, ``place`` [g, P, 2] as in ``Grids``."""
     distance = (place[:, :, None] - other_place[:, None]).abs().amax(-1)
     return (unit @ other_unit.mT) * (distance <= NEIGHBOURHOOD)
-
-
-def merge_neighbours(audio: Tensor, kept: Tensor, window: Tensor) -> tuple[Tensor, Merge]:
-    """The rows ``audio`` [A] at the places ``kept`` [m], ascending, m > 0; each of the others merges into the last kept
-    one before it, or, where none is, the first, if both are in one ``window`` [A]."""
-    places = torch.arange(len(audio), device=audio.device)
-    into = kept[torch.searchsorted(kept, places, right=True).clamp_min(1) - 1]
-    dropped = complement(len(audio), kept)
-    weight = (window[dropped] == window[into[dropped]]).to(torch.float32)
-    return audio[kept], Merge(audio[dropped], audio[into[dropped]], weight)
-
-
-@lru_cache(maxsize=4)
-def _projection(width: int, device: torch.device) -> Tensor:
-    """A fixed random matrix [width, COMPONENTS] that keeps distances about as they are (Johnson and Lindenstrauss)."""
-    generator = torch.Generator().manual_seed(0)
-    return (torch.randn(width, COMPONENTS, generator=generator) / COMPONENTS**0.5).to(device)

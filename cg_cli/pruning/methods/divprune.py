@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.ops.grids import PAIRS, table
+from cg_cli.pruning.ops.grids import PAIRS, layout
 from cg_cli.pruning.ops.indexing import mask_to_index
 from cg_cli.pruning.ops.parts import apportion
+from cg_cli.pruning.ops.pieces import pieces, unit
 from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
@@ -30,13 +31,13 @@ class DivPrune(ModalityPruner):
     tokens. Audio is thinned evenly.
 
     Args:
-        window: grids in a window, >= 1. ValueError below. The default is 8 s at 2 frames a second; SEATS takes 2 grids.
+        window: grids in a window, >= 1. ValueError below. The default is SEATS's, 2 s at 2 frames a second.
     """
 
     name: ClassVar[str] = "divprune"
     reasons: ClassVar[tuple[str, str]] = ("far from what is kept", "near to what is kept")
 
-    window: int = 8
+    window: int = 2
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -49,46 +50,55 @@ class DivPrune(ModalityPruner):
         return 2 * width * -(-grids // window) * (window * -(-video // grids)) ** 2
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
-        grids = table(stream, rows, normalize(stream.embeddings[rows.video].to(torch.float32), dim=-1))
+        grids = layout(stream, rows)
         window = min(self.window, rows.grids)
         index = pad(grids.index, (0, 0, 0, -rows.grids % window), value=grids.total).view(-1, window * rows.cells)
-        return far_apart(pad(grids.flat(grids.point), (0, 0, 0, 1)), index, count)
+        return far_apart(stream.embeddings, rows.video, index, count)
 
 
-def far_apart(unit: Tensor, index: Tensor, count: int) -> Tensor:
+def far_apart(embeddings: Tensor, rows: Tensor, index: Tensor, count: int) -> Tensor:
     """Places [count] int64, ascending, of the tokens that are farthest from each other in their windows, each of which
     keeps in proportion to its tokens.
 
     Args:
-        unit: [n + 1, D] float32, unit vectors; the last stands for no token.
-        index: [W, size] int64, the tokens of each window, ``n`` where it has fewer; every token is in one window.
+        embeddings: [L, D].
+        rows: [n] int64, the rows that the tokens are.
+        index: [W, size] int64, places in ``rows`` of the tokens of each window, ``n`` where it has fewer; every token
+            is in one window.
         count: 0 < count < n.
     """
-    total, size = len(unit) - 1, index.shape[1]
+    total, size = len(rows), index.shape[1]
     mask = index < total
     capacity = mask.sum(1)
     quota = apportion(capacity, capacity, count)
     most = min(size, -(-count * size // total))  # no quota is larger; which the largest is, only the device knows
+    row = torch.cat([rows, rows[:1]])[index]
     step = max(1, PAIRS // size**2)
-    pieces = zip(index.split(step), mask.split(step), strict=True)
-    order = torch.cat([diverse(unit[piece], piece_mask, most) for piece, piece_mask in pieces])
+    together = zip(row.split(step), mask.split(step), strict=True)
+    order = torch.cat([diverse(distances(embeddings, some), some_mask, most) for some, some_mask in together])
     kept = torch.zeros(total + 1, dtype=torch.bool, device=index.device)
     kept.index_copy_(0, index.flatten(), (order < quota[:, None]).flatten())
     return mask_to_index(kept[:-1], count)
 
 
-def diverse(unit: Tensor, mask: Tensor, picks: int) -> Tensor:
+def distances(embeddings: Tensor, row: Tensor) -> Tensor:
+    """1 - cosine of the tokens of each window with each other [W, n, n] float32; they are the rows ``row`` [W, n] of
+    ``embeddings`` [L, D]."""
+    windows = (unit(embeddings, some) for some in pieces(row, row.shape[1] * embeddings.shape[1]))
+    return torch.cat([1 - window @ window.mT for window in windows])
+
+
+def diverse(distance: Tensor, mask: Tensor, picks: int) -> Tensor:
     """Farthest point sampling: the order in which tokens are picked, in each window on its own.
 
     Args:
-        unit: [W, n, D] float32, unit vectors; where ``mask`` [W, n] bool is False there is no token.
+        distance: [W, n, n] float32, of the tokens with each other; where ``mask`` [W, n] bool is False there is none.
         picks: how many are picked in each window; one with fewer tokens picks all of them.
 
     Returns:
         [W, n] int64, from 0; ``picks`` for those that are not picked.
     """
-    distance = 1 - unit @ unit.mT
-    diagonal = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
+    diagonal = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
     nearest = distance.masked_fill(diagonal | ~mask[:, None], torch.inf).amin(-1)
     pick = nearest.masked_fill(~mask, -torch.inf).argmax(1, keepdim=True)
     # Distance to the nearest picked token; -inf for one that is picked itself.

@@ -40,9 +40,8 @@ class DyCoke(ModalityPruner):
     )
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
-        video = stream.embeddings[rows.video]
         grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
-        score = novelty(video, grid, row, column)
+        score = novelty(stream.embeddings, rows.video, grid, row, column)
         grids = table(stream, rows, score[:, None])
         capacity = grids.mask.sum(1)
         first_of_group = torch.arange(rows.grids, device=grid.device) % GROUP == 0
@@ -56,11 +55,12 @@ class DyCoke(ModalityPruner):
         return mask_to_index(grids.flat(kept), count)
 
 
-def novelty(video: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def novelty(embeddings: Tensor, index: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """How much each video token differs from the token at the same place of the grid that it is compared with.
 
     Args:
-        video: [V, D], V > 0.
+        embeddings: [L, D].
+        index: [V] int64, the rows that the video tokens are, V > 0.
         grid, row, column: [V] int64.
 
     Returns:
@@ -69,6 +69,6 @@ def novelty(video: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
     # `change` compares with the predecessor at an equal place. Places made distinct by pair, or by group and parity,
     # hold just the two grids to compare.
     height = row.max() + 1
-    to_previous = change(video, grid, row + height * (grid // 2), column)
-    to_first = change(video, grid, row + height * (grid // GROUP * 2 + grid % 2), column)
+    to_previous = change(embeddings, index, grid, row + height * (grid // 2), column)
+    to_first = change(embeddings, index, grid, row + height * (grid // GROUP * 2 + grid % 2), column)
     return torch.where(grid % GROUP == 2, to_first, to_previous)

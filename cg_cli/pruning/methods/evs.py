@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.ops.indexing import evenly_spaced_mask
+from cg_cli.pruning.ops.pieces import pieces, unit
 from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
@@ -29,7 +29,7 @@ class Evs(ModalityPruner):
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
         video = rows.video
-        score = change(stream.embeddings[video], stream.grid[video], stream.row[video], stream.column[video])
+        score = change(stream.embeddings, video, stream.grid[video], stream.row[video], stream.column[video])
         first = score.isinf()
         score = score.masked_fill(
             first & ~evenly_spaced_mask(first, count), -1.0
@@ -37,11 +37,12 @@ class Evs(ModalityPruner):
         return torch.sort(score, descending=True, stable=True).indices[:count]
 
 
-def change(embeddings: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def change(embeddings: Tensor, index: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """How much each video token differs from its predecessor: the token of the grid before at the same place.
 
     Args:
-        embeddings: [V, D], V > 0.
+        embeddings: [L, D].
+        index: [V] int64, the rows that the video tokens are, V > 0.
         grid, row, column: [V] int64.
 
     Returns:
@@ -49,9 +50,13 @@ def change(embeddings: Tensor, grid: Tensor, row: Tensor, column: Tensor) -> Ten
     """
     place = row * (column.max() + 1) + column
     order = torch.argsort(place * (grid.max() + 1) + grid)  # by place, then by time
-    unit = normalize(embeddings[order].to(torch.float32), dim=-1)
+    by_time = index[order]
     # |a - b|^2 / 2 is 1 - cosine for unit vectors, but exactly 0 for equal ones, so that still places tie.
-    step = (unit[1:] - unit[:-1]).square().sum(-1) / 2
+    steps = [
+        unit(embeddings, later).sub_(unit(embeddings, earlier)).square_().sum(-1) / 2
+        for earlier, later in zip(*(pieces(rows, embeddings.shape[1]) for rows in (by_time[:-1], by_time[1:])))
+    ]
+    step = torch.cat(steps)
     same_place = place[order][1:] == place[order][:-1]
     by_place = torch.cat([step.new_full((1,), torch.inf), step.masked_fill(~same_place, torch.inf)])
     return torch.empty_like(by_place).scatter_(0, order, by_place)

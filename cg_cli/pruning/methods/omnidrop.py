@@ -63,7 +63,7 @@ class OmniDrop(DecoderPruner):
         if 0 < video_count < len(video):
             video = video[DyCoke().pick_video(stream, rows, video_count)]
         if audio_count < len(audio):
-            salient = saliency(stream.embeddings[audio].to(torch.float32))
+            salient = saliency(stream.embeddings, audio)
             audio = audio[torch.argsort(salient, descending=True, stable=True)[:audio_count]]
         return assemble(rows, video[:video_count], audio)
 

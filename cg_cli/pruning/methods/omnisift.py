@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.methods.evs import change
-from cg_cli.pruning.ops.grids import Grids, table
+from cg_cli.pruning.ops.grids import by_grid, layout
 from cg_cli.pruning.ops.parts import apportion, best, chunks
 from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
@@ -33,16 +33,17 @@ class OmniSift(ModalityPruner):
     reasons: ClassVar[tuple[str, str]] = ("a detail of its chunk, or changed", "common, or unchanged")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
-        video = stream.embeddings[rows.video]
         grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
-        grids = table(stream, rows, video.to(torch.float32))
+        grids = layout(stream, rows)
         _, number = chunks(grids)
-        score = torch.where((number % 2 == 0)[grid], detail(grids), change(video, grid, row, column))
+        details = grids.flat(by_grid(detail, stream, rows, grids))
+        score = torch.where((number % 2 == 0)[grid], details, change(stream.embeddings, rows.video, grid, row, column))
         capacity = grids.mask.sum(1)
         return best(grids, score, apportion(capacity, capacity, count), count)
 
 
-def detail(grids: Grids) -> Tensor:
-    """Distinctness of each token in its grid: 1 - cosine with the grid's mean token, [V] float32."""
-    mean = normalize(grids.mean(), dim=-1)
-    return 1 - grids.flat((normalize(grids.point, dim=-1) * mean[:, None]).sum(-1))
+def detail(point: Tensor, mask: Tensor) -> Tensor:
+    """Distinctness of each token in its grid [g, P]: 1 - cosine of ``point`` [g, P, D] with the mean of those in
+    ``mask`` [g, P]."""
+    mean = normalize(point.sum(1) / mask.sum(1, keepdim=True).clamp_min(1), dim=-1)
+    return 1 - (normalize(point, dim=-1) * mean[:, None]).sum(-1)

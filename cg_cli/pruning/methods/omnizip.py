@@ -4,8 +4,10 @@ attention maps."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -13,9 +15,11 @@ from torch.nn.functional import normalize
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget, wide
 from cg_cli.pruning.methods.evs import change
-from cg_cli.pruning.ops.grids import PAIRS, Grids, table
+from cg_cli.pruning.ops.grids import PAIRS, Grids, by_grid, layout
 from cg_cli.pruning.ops.indexing import bincount, complement, evenly_spaced_index
+from cg_cli.pruning.ops.match import nearest
 from cg_cli.pruning.ops.parts import apportion, best, chunks
+from cg_cli.pruning.ops.pieces import by_rows
 from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
 from cg_cli.pruning.ops.windows import EPSILON
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
@@ -25,6 +29,10 @@ ANCHORS = 0.05  # ... and so much of it as anchors
 MERGED = 3  # tokens that merge into an anchor (G)
 DROP_MOST, DROP_LEAST = 0.75, 0.35  # of a chunk's video, where none and all of its audio is kept
 NEIGHBOURS = 5  # of the density peaks
+STRETCH = 750  # audio tokens that are folded at a time: half a minute of Qwen2.5-Omni's
+# The published settings: at 35 % kept, 0.6 of the audio and 0.3 of the video (rho_a = 0.4, rho_v = 0.7); at 45 %, 0.7
+# and 0.4 (rho_a = 0.3, rho_v = 0.6). So audio is kept at so many times the rate of video:
+PUBLISHED_KEEPS, PUBLISHED_RATIOS = (0.35, 0.45), (0.6 / 0.3, 0.7 / 0.4)
 
 
 @dataclass(frozen=True)
@@ -41,55 +49,70 @@ class OmniZip(Pruner):
 
     Where it differs: OmniZip's saliency is the attention that a token receives in the audio encoder's last layer, which
     no stream carries; distinctness stands in for it, 1 - cosine with the clip's mean audio token. OmniZip always prunes
-    audio. Here the counts are the budget's, as for every other pruner: where that keeps more audio than OmniZip does at
-    45 %, the chunks are still judged by what OmniZip would keep. Anchors are at most half of the audio that stays.
-    OmniZip scales the chunks' rates but for the smallest and the largest until the total is near, within 0.35..0.75;
-    here all shares of tokens kept are scaled by one factor, so that the total is exact at any budget. An anchor gets
-    proportional attention by what merged into it.
+    audio. Here the counts are the budget's, as for every other pruner, unless ``split`` says otherwise: where that
+    keeps more audio than OmniZip does at 45 %, the chunks are still judged by what OmniZip would keep. Anchors are at
+    most half of the audio that stays. OmniZip scales the chunks' rates but for the smallest and the largest until the
+    total is near, within 0.35..0.75; here all shares of tokens kept are scaled by one factor, so that the total is
+    exact at any budget. An anchor gets proportional attention by what merged into it.
+
+    Args:
+        split: "budget" keeps the budget's numbers of video and of audio tokens; "own" as many in total, divided as
+            OmniZip does (``own_split``).
     """
 
     name: ClassVar[str] = "omnizip"
+    version: ClassVar[int] = 2
     reasons: ClassVar[tuple[str, str]] = ("stands out in its grid, or changed", "like its neighbours, or unchanged")
 
+    split: Literal["budget", "own"] = "budget"
+
     def flops(self, budget: Budget, audio: int, video: int, grids: int, width: int) -> int:
+        budget = own_split(budget, video, audio) if self.split == "own" else budget
         pairs = grids * (-(-video // grids)) ** 2 if 0 < budget.video < video else 0
         anchors = anchor_count(audio, budget.audio)
-        return 2 * width * (pairs + (audio - budget.audio) * (video + anchors) * (anchors > 0))
+        folded = (audio - budget.audio) * (video + anchors) * (anchors > 0)
+        return 2 * width * (pairs + folded * min(audio, STRETCH) // max(audio, 1))
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         rows = rows_of(stream)
         check_fits(rows, budget)
-        unit_audio, unit_video = (
-            normalize(stream.embeddings[index].to(torch.float32), dim=-1) for index in (rows.audio, rows.video)
-        )
-        salient = saliency(stream.embeddings[rows.audio].to(torch.float32))
+        budget = own_split(budget, len(rows.video), len(rows.audio)) if self.split == "own" else budget
+        salient = saliency(stream.embeddings, rows.audio)
         video = rows.video[: budget.video]
         if 0 < budget.video < len(rows.video):
             salient_audio = torch.cat(thin(salient, min(budget.audio, int((DOMINANT + ANCHORS) * len(salient) + 0.5))))
-            video = rows.video[_video(stream, rows, table(stream, rows, unit_video), salient_audio, budget.video)]
+            video = rows.video[_video(stream, rows, salient_audio, budget.video)]
         dominant, anchor = thin(salient, budget.audio)
         audio = rows.audio[torch.cat([dominant, anchor])]
-        merge = (
-            fold(rows.audio, unit_audio, unit_video, dominant, anchor)
-            if 0 < budget.audio < len(unit_audio) and len(anchor)
-            else None
-        )
+        merge = fold(stream, rows, dominant, anchor) if budget.audio < len(rows.audio) and len(anchor) else None
         return Selection(assemble(rows, video, audio).indices, merge)
 
 
-def _video(stream: TokenStream, rows: Rows, grids: Grids, salient_audio: Tensor, count: int) -> Tensor:
+def own_split(budget: Budget, video: int, audio: int) -> Budget:
+    """As many tokens of ``video`` and ``audio`` as ``budget`` has in total, audio at OmniZip's multiple of the rate of
+    video: between its two settings in proportion, beyond them that of the nearer (carried on in a line, no video would
+    be left at 5 %)."""
+    ratio = float(np.interp(budget.count / max(video + audio, 1), PUBLISHED_KEEPS, PUBLISHED_RATIOS))
+    wished = int(budget.count * ratio * audio / max(ratio * audio + video, 1) + 0.5)
+    kept_audio = min(audio, max(wished, budget.count - video))
+    return Budget(budget.count - kept_audio, kept_audio, budget.keep)
+
+
+def _video(stream: TokenStream, rows: Rows, salient_audio: Tensor, count: int) -> Tensor:
     """Places in ``rows.video`` [count] of the kept tokens, from the places ``salient_audio`` [m] in ``rows.audio``."""
     grid, row, column = (values[rows.video] for values in (stream.grid, stream.row, stream.column))
+    grids = layout(stream, rows)
     chunk, number = chunks(grids)
     quota = apportion(chunk_weight(grids, chunk, stream.time_s[rows.audio], salient_audio), grids.mask.sum(1), count)
-    moved = change(stream.embeddings[rows.video], grid, row, column)
-    return best(grids, torch.where((number % 2 == 0)[grid], grids.flat(peaks(grids)), moved), quota, count)
+    moved = change(stream.embeddings, rows.video, grid, row, column)
+    dense = grids.flat(by_grid(peaks, stream, rows, grids))
+    return best(grids, torch.where((number % 2 == 0)[grid], dense, moved), quota, count)
 
 
-def saliency(audio: Tensor) -> Tensor:
-    """Distinctness of each token of ``audio`` [A, D] float32: 1 - cosine with their mean [A]."""
-    mean = normalize(audio.sum(0), dim=-1)
-    return 1 - (normalize(audio, dim=-1) * mean).sum(-1)
+def saliency(embeddings: Tensor, index: Tensor) -> Tensor:
+    """Distinctness of each of the rows ``index`` [A] of ``embeddings`` [L, D]: 1 - cosine with their mean [A]."""
+    mean = normalize(embeddings[index].sum(0, dtype=torch.float32), dim=-1)
+    return 1 - by_rows(lambda audio: (normalize(audio, dim=-1) * mean).sum(-1), embeddings, index)
 
 
 def anchor_count(audio: int, count: int) -> int:
@@ -105,29 +128,37 @@ def thin(salient: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return dominant, rest[evenly_spaced_index(len(rest), anchors, rest.device)]
 
 
-def fold(rows: Tensor, unit_audio: Tensor, unit_video: Tensor, dominant: Tensor, anchor: Tensor) -> Merge:
+def fold(stream: TokenStream, rows: Rows, dominant: Tensor, anchor: Tensor) -> Merge:
     """Merge dropped audio tokens into the anchors: of those most like an anchor, the MERGED most like any video token.
 
+    More than STRETCH audio tokens are folded stretch by stretch, each with the video shown meanwhile, so that the work
+    grows no faster than the clip; what is dropped of one without an anchor is lost.
+
     Args:
-        rows: [A] int64, the audio's rows in the stream.
-        unit_audio, unit_video: [A, D] and [V, D] float32, audio and video tokens at unit length.
-        dominant, anchor: places in ``rows`` of what is kept; there has to be an anchor.
+        dominant, anchor: places in ``rows.audio`` of what is kept; there has to be an anchor.
     """
-    out = complement(len(rows), torch.cat([dominant, anchor]))
-    into = (unit_audio[out] @ unit_audio[anchor].T).argmax(1)
-    cosine = unit_audio.new_zeros(len(out))
-    if len(unit_video):
-        pieces = out.split(max(1, PAIRS // len(unit_video)))
-        cosine = torch.cat([(unit_audio[piece] @ unit_video.T).amax(1) for piece in pieces])
+    audio, groups = rows.audio, -(-len(rows.audio) // STRETCH)
+    stretch = torch.arange(len(audio), device=audio.device) // STRETCH
+    out = complement(len(audio), torch.cat([dominant, anchor]))
+    match = partial(nearest, stream.embeddings, audio[out], query_group=stretch[out], groups=groups, directions=True)
+    into, cost = match(key=audio[anchor], key_group=stretch[anchor])
+    into = torch.where(cost < torch.inf, into, len(anchor))
+    cosine = torch.zeros_like(cost)
+    if len(rows.video):
+        started = torch.searchsorted(
+            stream.time_s[audio].cummax(0).values, stream.time_s[rows.video] + EPSILON, right=True
+        )
+        cost = match(key=rows.video, key_group=stretch[started.clamp_min(1) - 1])[1]
+        cosine = torch.where(cost < torch.inf, -cost / 2, 0)
     order = torch.argsort(cosine, descending=True, stable=True)
     order = order[torch.argsort(into[order], stable=True)]
     out, into, cosine = out[order], into[order], cosine[order]
     rank = torch.arange(len(out), device=out.device) - torch.searchsorted(into, into)
     lost = len(anchor) * MERGED
-    slot = torch.where(rank < MERGED, into * MERGED + rank, lost)
+    slot = torch.where(rank < MERGED, into * MERGED + rank, lost).clamp_max(lost)
     weight = cosine.new_full((lost + 1,), -torch.inf).scatter_(0, slot, cosine)[:-1].view(-1, MERGED).softmax(1)
     weight = torch.cat([weight.flatten(), weight.new_zeros(1)])[slot]
-    return Merge(rows[out], rows[anchor[into]], weight)
+    return Merge(audio[out], audio[anchor[into.clamp_max(len(anchor) - 1)]], weight)
 
 
 def chunk_weight(grids: Grids, chunk: Tensor, time_s: Tensor, salient_audio: Tensor) -> Tensor:
@@ -148,15 +179,15 @@ def chunk_weight(grids: Grids, chunk: Tensor, time_s: Tensor, salient_audio: Ten
     return capacity * torch.where(audible, kept / mean, 1.0)
 
 
-def peaks(grids: Grids) -> Tensor:
-    """DPC-KNN score of each token in its grid [G, P], on the distance 1 - cosine; ``grids`` hold unit vectors. Places
-    without a token hold anything.
+def peaks(point: Tensor, mask: Tensor) -> Tensor:
+    """DPC-KNN score of each token ``point`` [g, P, D] in its grid [g, P], on the distance 1 - cosine. Where ``mask``
+    [g, P] says that there is no token, it is anything.
 
     Density, exp(- mean distance to the NEIGHBOURS nearest others), times the distance to the nearest token that is
     denser, an earlier one among equals; for the densest, to the farthest token.
     """
-    size = max(1, PAIRS // grids.index.shape[1] ** 2)
-    return torch.cat([_peaks(x, m) for x, m in zip(grids.point.split(size), grids.mask.split(size), strict=True)])
+    size, unit = max(1, PAIRS // mask.shape[1] ** 2), normalize(point, dim=-1)
+    return torch.cat([_peaks(x, m) for x, m in zip(unit.split(size), mask.split(size), strict=True)])
 
 
 def _peaks(unit: Tensor, mask: Tensor) -> Tensor:

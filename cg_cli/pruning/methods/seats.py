@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner, LayerView
@@ -63,10 +63,9 @@ class Seats(DecoderPruner):
         if 0 < video_count < len(video):
             video = video[DivPrune(VIDEO_WINDOW).pick_video(stream, rows, video_count)]
         if 0 < audio_count < len(audio):
-            unit = normalize(stream.embeddings[audio].to(torch.float32), dim=-1)
             index = torch.arange(len(audio), device=audio.device)
             index = pad(index, (0, -len(audio) % AUDIO_WINDOW), value=len(audio)).view(-1, AUDIO_WINDOW)
-            audio = audio[far_apart(pad(unit, (0, 0, 0, 1)), index, audio_count)]
+            audio = audio[far_apart(stream.embeddings, audio, index, audio_count)]
         return assemble(rows, video[:video_count], audio[:audio_count])
 
     @staticmethod

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cg_cli.pruning.base import ModalityPruner
-from cg_cli.pruning.ops.grids import table
+from cg_cli.pruning.ops.grids import by_grid, layout
 from cg_cli.pruning.ops.parts import apportion, best
 from cg_cli.pruning.ops.rows import Rows
 from cg_cli.pruning.stream import TokenStream
 
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the Gaussians, in squared distance of unit vectors
+PASSES = 16  # over the channels, some at a time
 TEMPERATURE = 0.01  # of the softmax over the frames' uniqueness
 
 
@@ -36,10 +37,17 @@ class VidCom2(ModalityPruner):
     reasons: ClassVar[tuple[str, str]] = ("stands out from the video and its grid", "like the others")
 
     def pick_video(self, stream: TokenStream, rows: Rows, count: int) -> Tensor:
-        grids = table(stream, rows, still_channels(stream.embeddings[rows.video].to(torch.float32)))
-        video = grids.point.sum((0, 1)) / grids.total
-        like_video = likeness(grids.point, video) * grids.mask
-        like_frame = likeness(grids.point, grids.mean()[:, None])
+        grids = layout(stream, rows)
+        quiet = still_channels(stream.embeddings, rows.video)
+        sums = by_grid(lambda point, mask: normalize(point[:, :, quiet], dim=-1).sum(1), stream, rows, grids)
+        centres = (sums / grids.mask.sum(1, keepdim=True).clamp_min(1), sums.sum(0) / grids.total)
+
+        def like(point: Tensor, mask: Tensor, frame: Tensor) -> Tensor:
+            unit = normalize(point[:, :, quiet], dim=-1)
+            return torch.stack([likeness(unit, frame[:, None]), likeness(unit, centres[1])], dim=2)
+
+        like_frame, like_video = by_grid(like, stream, rows, grids, centres[0]).unbind(2)
+        like_video = like_video * grids.mask
         capacity = grids.mask.sum(1)
         ideal = capacity * shares(like_video.sum(1) / capacity.clamp_min(1), capacity > 0) * count / grids.total
         least = ((capacity > 0) & (count >= (capacity > 0).sum())).long()
@@ -47,10 +55,11 @@ class VidCom2(ModalityPruner):
         return best(grids, -grids.flat(like_video + like_frame), quota, count)
 
 
-def still_channels(video: Tensor) -> Tensor:
-    """``video`` [V, D] float32 in the half of its channels that vary least over the clip, at unit length [V, D / 2]."""
-    quiet = torch.argsort(video.var(0, correction=0), stable=True)[: max(1, video.shape[1] // 2)]
-    return normalize(video[:, quiet], dim=-1)
+def still_channels(embeddings: Tensor, index: Tensor) -> Tensor:
+    """The half of the D channels [D / 2] int64 that vary least over the rows ``index`` [V] of ``embeddings`` [L, D]."""
+    columns = embeddings.split(-(-embeddings.shape[1] // PASSES), 1)
+    variance = torch.cat([some[index].to(torch.float32).var(0, correction=0) for some in columns])
+    return torch.argsort(variance, stable=True)[: max(1, embeddings.shape[1] // 2)]
 
 
 def likeness(point: Tensor, centre: Tensor) -> Tensor:

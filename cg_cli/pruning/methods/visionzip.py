@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,9 +12,10 @@ from torch.nn.functional import normalize
 
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
-from cg_cli.pruning.ops.grids import Grids, table
+from cg_cli.pruning.ops.grids import Grids, by_grid, layout
 from cg_cli.pruning.ops.indexing import complement, evenly_spaced, evenly_spaced_index, mask_to_index
 from cg_cli.pruning.ops.parts import apportion, ranks
+from cg_cli.pruning.ops.pieces import by_rows
 from cg_cli.pruning.ops.rows import assemble, check_fits, rows_of
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
@@ -51,10 +53,14 @@ class VisionZip(Pruner):
         audio = rows.audio[evenly_spaced_index(len(rows.audio), budget.audio, rows.audio.device)]
         if not 0 < count < total:
             return assemble(rows, rows.video[:count], audio)
-        grids = table(stream, rows, stream.embeddings[rows.video].to(torch.float32))
-        dominant, anchor = dominant_and_contextual(grids, count)
+        grids = layout(stream, rows)
+        norm = by_rows(lambda tokens: tokens.norm(dim=-1), stream.embeddings, rows.video)
+        dominant, anchor = dominant_and_contextual(grids, norm, count)
         kept = mask_to_index(grids.flat(dominant | anchor), count)
-        into, weight = merge_targets(grids, anchor, _contextual_at_most(count, total, rows.cells))
+        most = _contextual_at_most(count, total, rows.cells)
+        nearest = by_grid(partial(merge_targets, most=most), stream, rows, grids, anchor)
+        into = grids.flat(grids.index.gather(1, nearest))
+        weight = grids.flat(anchor.any(1, keepdim=True).expand_as(nearest)).to(torch.float32)
         dropped = complement(total, kept)
         into, weight = into[dropped], weight[dropped]
         into = torch.where(weight > 0, into, kept[0])  # of a grid without anchors: lost, with weight 0
@@ -68,24 +74,22 @@ def _contextual_at_most(count: int, total: int, cells: int) -> int:
     return max(1, int(CONTEXTUAL * -(-count * cells // total) + 0.5))
 
 
-def dominant_and_contextual(grids: Grids, count: int) -> tuple[Tensor, Tensor]:
-    """The dominant and the contextual tokens, [G, P] bool each; together ``count``, the same share of every grid."""
+def dominant_and_contextual(grids: Grids, norm: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The dominant tokens, by ``norm`` [V], and the contextual ones, [G, P] bool each; together ``count``, the same
+    share of every grid."""
     capacity = grids.mask.sum(1)
     quota = apportion(capacity, capacity, count)[:, None]
     contextual = torch.minimum((CONTEXTUAL * quota + 0.5).long().clamp_min(1), quota - 1).clamp_min(0)
-    dominant = ranks(grids, grids.flat(grids.point.norm(dim=-1))) < quota - contextual
+    dominant = ranks(grids, norm) < quota - contextual
     rest = grids.mask & ~dominant
     anchor = rest & evenly_spaced(rest.cumsum(1), contextual, rest.sum(1, keepdim=True).clamp_min(1))
     return dominant, anchor
 
 
-def merge_targets(grids: Grids, anchor: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """For each token the place in ``rows.video`` [V] int64 of the ``anchor`` [G, P] of its grid most like it, and 1 or,
-    in a grid without any, 0 [V] float32. No grid has more than ``most`` anchors."""
-    unit = normalize(grids.point, dim=-1)
+def merge_targets(point: Tensor, mask: Tensor, anchor: Tensor, most: int) -> Tensor:
+    """For each token ``point`` [g, P, D] the place in its grid [g, P] int64 of the ``anchor`` [g, P] bool most like it;
+    any, in a grid without one. No grid has more than ``most`` anchors."""
+    unit = normalize(point, dim=-1)
     cell = torch.argsort((~anchor).to(torch.uint8), dim=1, stable=True)[:, :most]
-    real = anchor.gather(1, cell)
     cosine = unit @ unit.gather(1, cell[:, :, None].expand(-1, -1, unit.shape[2])).mT
-    nearest = cosine.masked_fill(~real[:, None], -torch.inf).argmax(-1)
-    into = grids.index.gather(1, cell.gather(1, nearest))
-    return grids.flat(into), grids.flat(real[:, :1].expand_as(into)).to(torch.float32)
+    return cell.gather(1, cosine.masked_fill(~anchor.gather(1, cell)[:, None], -torch.inf).argmax(-1))

@@ -1,18 +1,19 @@
-"""The video tokens of a stream as a table, one grid a row: cosine between grids, and token merging."""
+"""The video tokens of a stream as a table, one grid a row, and the cosine between grids."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cg_cli.pruning.ops.indexing import complement
+from cg_cli.pruning.ops.pieces import pieces
 from cg_cli.pruning.ops.rows import Rows
-from cg_cli.pruning.stream import Merge, TokenStream
+from cg_cli.pruning.stream import TokenStream
 
-PAIRS = 1 << 24  # tokens compared with each other at a time, to bound memory
+PAIRS = 1 << 22  # tokens compared with each other at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Grids:
         """Mean point of each grid [G, k]."""
         return self.point.sum(1) / self.mask.sum(1, keepdim=True).clamp_min(1)
 
+    def centred(self) -> Grids:
+        """The same less the clip's mean point."""
+        mean = self.point.sum((0, 1)) / self.total
+        return replace(self, point=(self.point - mean) * self.mask[:, :, None])
+
     def flat(self, values: Tensor) -> Tensor:
         """``values`` [G, P, ...] in the order of ``rows.video`` [V, ...]."""
         out = values.new_zeros(self.total + 1, *values.shape[2:])
@@ -64,29 +70,26 @@ def table(stream: TokenStream, rows: Rows, point: Tensor) -> Grids:
     return Grids(index, padded_point, padded_cell, start, total)
 
 
+def layout(stream: TokenStream, rows: Rows) -> Grids:
+    """As ``table``, without points: where the tokens themselves are too large for a table."""
+    return table(stream, rows, stream.embeddings.new_empty((len(rows.video), 0), dtype=torch.float32))
+
+
+def by_grid(function: Callable[..., Tensor], stream: TokenStream, rows: Rows, grids: Grids, *others: Tensor) -> Tensor:
+    """``function`` of the tokens of each grid [G, P, ...], some grids at a time: it is given these [g, P, D] float32, 0
+    where there is no token, their mask [g, P], and the same grids of ``others`` [G, ...]."""
+    row = torch.cat([rows.video, rows.video[:1]])
+    numbers = pieces(torch.arange(len(grids.index), device=row.device), rows.cells * stream.embeddings.shape[1])
+    out = []
+    for some in numbers:
+        mask = grids.mask[some]
+        point = stream.embeddings[row[grids.index[some]]].to(torch.float32)
+        out.append(function(point.mul_(mask[:, :, None]), mask, *(other[some] for other in others)))
+    return torch.cat(out)
+
+
 def similarity(grids: Grids) -> Tensor:
     """Of each grid with the next: the mean cosine of the tokens at the same place [G - 1]."""
     unit = normalize(grids.point, dim=-1)
     both = grids.mask[1:] & grids.mask[:-1]
     return ((unit[1:] * unit[:-1]).sum(-1) * both).sum(1) / both.sum(1).clamp_min(1)
-
-
-def merge_nearest(grids: Grids, rows: Rows, kept: Tensor, run: Tensor) -> Merge:
-    """Fold each dropped token into the nearest kept one of its run of grids, by distance in the coarse space; where
-    none of its run is kept, it is lost (weight 0).
-
-    Args:
-        kept: [K] int64, places in ``rows.video``, K > 0.
-        run: [G] int64; tokens of different runs do not merge.
-    """
-    point = grids.flat(grids.point)
-    run = grids.flat(run[:, None].expand_as(grids.index))
-    dropped = complement(grids.total, kept)
-    into, merged = [], []
-    for piece in dropped.split(max(1, PAIRS // len(kept))):
-        # Squared distance, less the dropped token's own squared norm.
-        distance = point[kept].square().sum(-1) - 2 * point[piece] @ point[kept].T
-        best = distance.masked_fill(run[piece][:, None] != run[kept], torch.inf).min(1)
-        into.append(kept[best.indices])
-        merged.append(best.values < torch.inf)
-    return Merge(rows.video[dropped], rows.video[torch.cat(into)], torch.cat(merged).to(torch.float32))
