@@ -20,8 +20,8 @@ class BatchCache(DynamicCache):
     Attributes:
         start: entries of the longest prefix.
         filled: entries that are in use.
-        bias: [rows, start] float32, what is added to the logits of attention to a prefix: the log of the merge size,
-            -inf where it pads.
+        bias: [rows, start], in the dtype of the keys, what is added to the logits of attention to a prefix: the log of
+            the merge size, the lowest number where it pads.
         slots: [n] int64 on the device, where the entries go that are fed next.
         static: layers attend to all that there is room for, so that shapes stay from step to step; the mask has to
             leave out what is not in use. False: to what is in use alone.
@@ -46,7 +46,8 @@ class BatchCache(DynamicCache):
                     whole[row, :, :length] = part[0, :, :length]
                 (self._keys if place == "keys" else self._values).append(whole)
         device = self._keys[0].device
-        self.bias = torch.full((len(caches), self.start), -torch.inf, device=device)
+        dtype = self._keys[0].dtype
+        self.bias = torch.full((len(caches), self.start), torch.finfo(dtype).min, dtype=dtype, device=device)
         for row, (cache, length) in enumerate(zip(caches, lengths)):
             self.bias[row, :length] = 0.0 if cache.bias is None else cache.bias[:length]
         self.slots = torch.empty(0, dtype=torch.long, device=device)

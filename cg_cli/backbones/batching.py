@@ -84,7 +84,7 @@ def answer_batch(
         ids, positions, new_owner, place = _next_tokens(active, len(owner), least)
         width = ids.shape[1]
         owner = torch.cat([owner, new_owner], dim=1)
-        mask = _mask(cache, owner, width, backbone.dtype)
+        mask = _mask(cache, owner, width)
         fed = [question for question in active if question.is_read]
         # After all of them, where that leaves the shape as it is when questions finish.
         every = cache.static and all(question.state.tokens for question in active)
@@ -148,12 +148,12 @@ def _next_tokens(active: Sequence[_Question], rows: int, least: int) -> tuple[Te
     return ids, positions, owner, place
 
 
-def _mask(cache: BatchCache, owner: Tensor, new: int, dtype: torch.dtype) -> Tensor:
+def _mask(cache: BatchCache, owner: Tensor, new: int) -> Tensor:
     """What is added to the logits of attention for the ``new`` last entries, [rows, 1, new, entries]: a token attends
     to the prefix of its row, and to the tokens of its own question that are not after it."""
     rows, fed = owner.shape
-    lowest = torch.finfo(dtype).min
-    prefix = cache.bias.to(dtype).clamp_min(lowest)[:, None].expand(rows, new, cache.start)
+    dtype, lowest = cache.bias.dtype, torch.finfo(cache.bias.dtype).min
+    prefix = cache.bias[:, None].expand(rows, new, cache.start)
     entries = cache.reserve(new) - cache.start
     owner = torch.nn.functional.pad(owner, (0, entries - fed), value=FREE)
     order = torch.arange(entries)

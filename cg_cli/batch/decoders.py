@@ -24,15 +24,23 @@ class Decoders(NamedTuple):
     most: int
 
 
+def number_or_auto(option: str, value: str) -> int | None:
+    """The number that ``option`` says, or None for "auto". UsageError if it is neither."""
+    if value == AUTO:
+        return None
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise UsageError(f"{option} {value}: give a number from 1 on, or {AUTO}")
+    return int(value)
+
+
 def parse(value: str, cores: int, workers: int) -> Decoders:
     """What ``--decoders`` says for each of ``workers`` on a machine: a number, or "auto", which leaves them a core.
     UsageError if it is neither."""
-    if value == AUTO:
+    number = number_or_auto("--decoders", value)
+    if number is None:
         most = max(1, (cores - 1) // workers)
         return Decoders(min(FIRST, most), most)
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise UsageError(f"--decoders {value}: give a number from 1 on, or {AUTO}")
-    return Decoders(int(value), int(value))
+    return Decoders(number, number)
 
 
 def usable_cores() -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cg_cli.batch import decoders
+from cg_cli.batch.decoders import AUTO
 from cg_cli.batch.gpus import gpu_count
 from cg_cli.batch.pool import IN_FLIGHT, Pool
 from cg_cli.batch.run import Engine
 from cg_cli.errors import UsageError
 from cg_cli.settings.table import Settings
 
-AUTO = "auto"
 NAMES = ("local", "ray")
 
 
@@ -38,11 +38,7 @@ def make(name: str, settings: Settings, gpus: str | None, in_flight: str = AUTO,
 def clips_in_flight(value: str) -> int:
     """The number that ``--in-flight`` says; a worker takes fewer where its device has no room. UsageError if it is
     none."""
-    if value == AUTO:
-        return IN_FLIGHT
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise UsageError(f"--in-flight {value}: give a number from 1 on, or {AUTO}")
-    return int(value)
+    return decoders.number_or_auto("--in-flight", value) or IN_FLIGHT
 
 
 def _cuda_devices(gpus: str, device: str) -> list[str]:

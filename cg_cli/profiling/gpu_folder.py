@@ -28,9 +28,9 @@ from cg_cli.engine.inputs import Sampling
 from cg_cli.engine.session import Reading, Session
 from cg_cli.profiling import synthetic
 from cg_cli.profiling.gpu_model import Figures, decode_options, figures_table, make_pruner
+from cg_cli.profiling.throughput import QUESTIONS
 from cg_cli.settings.table import NO_PRUNER
 
-QUESTIONS = ("What is happening?", "What do you hear?", "What do you see?", "What colour is it?", "What happens first?")
 RUNS = {"keep 1": (NO_PRUNER, 1.0), "keep 0.45": ("contextguard", 0.45)}
 ANSWER = Sampling(max_new_tokens=32)
 DECODERS = 4  # processes, at most, that read files ahead

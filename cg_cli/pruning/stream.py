@@ -87,11 +87,12 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
     elif merge_size is not None:
         raise ValueError("this stream has been merged before")
     else:
+        into = torch.searchsorted(kept, merge.into.contiguous())
         merge_size = torch.ones(len(kept), device=merge.weight.device)
-        merge_size.index_add_(0, torch.searchsorted(kept, merge.into.contiguous()), merge.weight.to(torch.float32))
+        merge_size.index_add_(0, into, merge.weight.to(torch.float32))
 
     def gather(source: Tensor) -> Tensor:
-        return source[kept] if merge is None or merge_size is None else _merged(source, kept, merge, merge_size)
+        return source[kept] if merge is None or merge_size is None else _merged(source, kept, merge, into, merge_size)
 
     return replace(
         stream,
@@ -107,10 +108,11 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
     )
 
 
-def _merged(source: Tensor, kept: Tensor, merge: Merge, merge_size: Tensor) -> Tensor:
+def _merged(source: Tensor, kept: Tensor, merge: Merge, into: Tensor, merge_size: Tensor) -> Tensor:
     """The rows ``kept`` [K] of ``source`` [L, ...], each the average of itself and those merged into it, ``merge_size``
-    [K] together. Some columns at a time, since sums in float32 take twice the memory of a bfloat16 stream."""
-    into, weight = torch.searchsorted(kept, merge.into.contiguous()), merge.weight.to(torch.float32)[:, None]
+    [K] together; ``into`` [M] is where in ``kept`` each of the merge goes. Some columns at a time, since sums in
+    float32 take twice the memory of a bfloat16 stream."""
+    weight = merge.weight.to(torch.float32)[:, None]
 
     def average(columns: Tensor) -> Tensor:
         total = columns[kept].to(torch.float32)
