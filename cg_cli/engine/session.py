@@ -192,7 +192,7 @@ class Session:
         pruned, name = prefilled.pruned, self.pruner.name
         warnings = [*self.warnings, *pruned.encoded.clip.warnings]
         if self.predictor and not pruned.encoded.tokens["audio"] and pruned.keep < 1:
-            warnings.append(f"no sound to predict the picture from: {name} prunes by detail and time alone")
+            warnings.append(f"no sound to predict the picture from: {name} prunes by detail alone")
         if line := sound_share.warning(self.backbone, pruned, self.decode_options):
             warnings.append(line)
         if prefilled.prefix is None:

@@ -128,7 +128,7 @@ def open_session(settings: Settings) -> Session:
         warnings += predictor.notes
     elif pruner.needs_predictor and settings.keep < 1:
         warnings.append(
-            f"no audio-to-visual predictor for {name}: {settings.pruner} prunes by detail and time alone; "
+            f"no audio-to-visual predictor for {name}: {settings.pruner} prunes by detail alone; "
             f"`cg train-predictor` makes one, `cg fetch-predictor` lists those to be had, --predictor uses either"
         )
     return Session(

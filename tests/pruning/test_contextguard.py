@@ -215,7 +215,8 @@ def test_its_operations_are_those_that_torch_counts(predicts):
     with FlopCounterMode(display=False) as counter:
         pruner.select(stream, budget)
     analytic = pruner.flops(budget, 80, 288, 8, 96)
-    assert analytic == pytest.approx(counter.get_total_flops(), rel=0.02)
+    compared = 2 * (32 if predicts else 64) * 8 * 36 * 36  # by cdist, which torch does not count
+    assert analytic == pytest.approx(counter.get_total_flops() + compared, rel=0.02)
 
 
 def test_in_a_long_video_a_dropped_token_is_compared_with_no_more_kept_ones():

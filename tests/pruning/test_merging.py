@@ -56,8 +56,11 @@ def same(one: Merge, other: Merge) -> bool:
 
 
 @WHOLE_RUNS
-@pytest.mark.parametrize(("tile", "piece"), [(512, 1 << 22), (3, 1 << 22), (512, 7), (2, 1)])
-def test_merging_run_by_run_is_merging_against_all(seed: int, tile: int, piece: int, monkeypatch):
+@pytest.mark.parametrize(
+    ("dense", "tile", "piece"), [(1 << 20, 512, 7), (0, 512, 1 << 22), (0, 3, 1 << 22), (0, 512, 7), (0, 2, 1)]
+)
+def test_merging_run_by_run_is_merging_against_all(seed: int, dense: int, tile: int, piece: int, monkeypatch):
+    monkeypatch.setattr(match, "DENSE", {"cpu": dense})
     monkeypatch.setattr(match, "TILE", tile)
     monkeypatch.setattr(match, "PIECE", piece)
     generator = torch.Generator().manual_seed(seed)
@@ -180,6 +183,7 @@ def test_what_drops_nothing_or_merges_all_of_it_comes_back_as_it_is():
 
 
 def test_it_waits_for_the_device_three_times_however_long_the_stream(monkeypatch):
+    monkeypatch.setattr(match, "DENSE", {})  # as a long stream
     reads, tolist = [], Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: reads.append(tensor) or tolist(tensor))
     for length in (2, 20):

@@ -193,6 +193,7 @@ def test_in_pieces_it_chooses_the_same(monkeypatch: pytest.MonkeyPatch):
     whole = OmniZip().select(stream, budget)
     monkeypatch.setattr(omnizip, "PAIRS", 7)
     monkeypatch.setattr(pieces, "PIECE", 40)
+    monkeypatch.setattr(match, "DENSE", {})
     monkeypatch.setattr(match, "TILE", 3)
     parts = OmniZip().select(stream, budget)
     assert torch.equal(whole.indices, parts.indices) and torch.equal(whole.merge.dropped, parts.merge.dropped)

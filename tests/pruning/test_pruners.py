@@ -214,6 +214,7 @@ def test_waits_for_the_device_once_and_never_loops_over_tokens(case: Case, monke
     are matched side by side by their size, of which there are a few.
     """
     operations, batches = [], []
+    monkeypatch.setattr(match, "DENSE", {})  # as a long stream
     together = match._alike
     monkeypatch.setattr(match, "_alike", lambda *sizes: batches.append(together(*sizes)) or batches[-1])
     for scale in (1, 5):

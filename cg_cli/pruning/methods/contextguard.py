@@ -6,11 +6,12 @@ audio-to-visual predictor:
 
 1. *Recoverability.* The direction that the sound predicts is projected out of every video token of its window, in
    proportion to the cosine agreement between the predicted and the actual mean picture of the window.
-2. *Saliency.* Tokens are ranked by the norm of what is left (detail), so that a sounding thing's colour or a silent
-   thing beside it stays although the window is recoverable.
-3. *Redundancy.* A token's score is multiplied by its novelty: one less its cosine with a nearby token of larger norm in
-   its grid, or with a nearby token of the grid before in the same depth-score segment. The budget goes to the highest
-   scores of the whole video.
+2. *Detail.* In what is left of each grid the longest token comes first, then always the one farthest from those before
+   it (k-centre; DivPrune, arXiv 2503.02175, does so without a norm), so that a sounding thing's colour or a silent
+   thing beside it stays although the window is recoverable. Where a token is in the picture counts as two coordinates
+   more: what is alike far away is another thing.
+3. *Budget.* A token's score is its distance to those before it, and the budget goes to the highest scores of the whole
+   video: grids in which more is to be seen get more.
 4. *Contextual tokens* (VisionZip, arXiv 2412.04467). A quarter of the budget is for evenly spaced tokens of the half of
    each grid with the smaller norms.
 5. *Token merging.* ``merge_nearest`` folds each dropped token into the nearest kept one of its segment, with
@@ -30,6 +31,7 @@ from torch.nn.functional import normalize
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
+from cg_cli.pruning.ops.farthest import distances, insertion_radius
 from cg_cli.pruning.ops.grids import PAIRS, Grids, similarity, table
 from cg_cli.pruning.ops.indexing import bincount, evenly_spaced, evenly_spaced_index
 from cg_cli.pruning.ops.merge import STRETCH, joined, merge_nearest, merge_neighbours
@@ -45,10 +47,8 @@ if TYPE_CHECKING:
     from cg_cli.pruning.predictor import A2VPredictor
 
 WINDOW_S = 1.0  # seconds of sound in a window where there is no predictor
-# Weight of the cosine with a token of the grid before. Below 1, so that a still thing is kept again now and then.
-TEMPORAL_WEIGHT = 0.7
-# Of the picture's sides; a token farther away is another thing, however alike.
-NEIGHBOURHOOD = 0.25 + 1e-4
+PLACE = 0.5  # mean lengths of a grid's tokens that one side of the picture counts as
+FIRST = 2.0**64  # times its length is the score of a grid's first token, above all distances; a power of two is exact
 CONTEXTUAL = 0.25  # of the video budget
 # What ``explain`` says of a token.
 REASONS = ("kept", "dropped", "detail", "ordinary", "recoverable", "repeated", "little detail", "no room")
@@ -60,8 +60,8 @@ class ContextGuard(Pruner):
 
     Attributes:
         recover: project out what the sound predicts.
-        detail: score by the norm of what is left; without it, by how little is recoverable.
-        novelty: score down a token that is like one beside it or in the grid before.
+        detail: score by what is left; without it, by how little is recoverable.
+        novelty: score by the distance to what its grid keeps already; without it, by the norm.
         merge: average dropped tokens into the nearest kept ones, with proportional attention.
         confident: weigh a prediction by its cosine agreement with the picture; without it, trust all alike.
         prediction: "predictor"; or a control: "audio", the window's mean audio token; or, as if there were no
@@ -69,7 +69,7 @@ class ContextGuard(Pruner):
     """
 
     name: ClassVar[str] = "contextguard"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_predictor: ClassVar[bool] = True
     causal: ClassVar[bool] = False
 
@@ -110,8 +110,10 @@ class ContextGuard(Pruner):
         confidence = self._recoverable(stream, rows, grids)[1] if self.recover else None
         steps = ((False, False), (self.recover, False), (self.recover, self.novelty))
         norm, unpredicted, score = (
-            grids.flat(self._score(stream, rows, grids, segment, recover, novelty)) for recover, novelty in steps
+            grids.flat(self._score(stream, rows, grids, recover, novelty)) for recover, novelty in steps
         )
+        first = score == FIRST * unpredicted  # of its grid; its length stands for a distance
+        score = torch.where(first, unpredicted, score)
         kept = kept[rows.video]
         least = score.masked_fill(~kept | contextual, torch.inf).amin()
         code = {word: torch.full_like(rows.video, number) for number, word in enumerate(REASONS)}
@@ -120,7 +122,7 @@ class ContextGuard(Pruner):
         dropped = torch.where(norm < least, code["little detail"], dropped)
         reason[rows.video] = torch.where(kept, torch.where(contextual, code["ordinary"], code["detail"]), dropped)
         scores = torch.full((len(stream),), torch.nan, device=reason.device)
-        scores[rows.video] = score.float()
+        scores[rows.video] = score.float() + first * score.amax()
         return Explanation(reason, REASONS, scores, confidence, segment)
 
     @property
@@ -138,9 +140,9 @@ class ContextGuard(Pruner):
             coarse, size = self._space.flops(audio, video, grids), self._space.metadata.components
         else:
             coarse, size = 2 * video * width * COMPONENTS, COMPONENTS
-        # Each token is compared with its grid and the one before; a dropped one with those kept of its run, of which a
-        # video that is one run has the most.
-        novelty = 2 * video * -(-video // max(grids, 1)) * self.novelty
+        # Each token is compared with its grid; a dropped one with those kept of its run, of which a video that is one
+        # run has the most.
+        novelty = video * -(-video // max(grids, 1)) * (self.novelty and self.detail)
         stretch = max(STRETCH, -(-video // max(grids, 1)))
         merging = (video - budget.video) * budget.video * min(1, stretch / max(video, 1)) * self.merge
         return coarse + int(2 * size * (novelty + merging))
@@ -157,7 +159,7 @@ class ContextGuard(Pruner):
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
         contextual = contextual_tokens(grids, (CONTEXTUAL * allocation.per_grid()).long())
-        score = self._score(stream, rows, grids, segment, self.recover, self.novelty)
+        score = self._score(stream, rows, grids, self.recover, self.novelty)
         kept = allocation.best(grids.flat(score.masked_fill(contextual, torch.inf))).sort().values
         merge = merge_nearest(grids, rows, kept, allocation.runs(segment)) if self.merge else None
         return rows.video[kept], merge
@@ -173,9 +175,7 @@ class ContextGuard(Pruner):
         """``grids`` less the clip's mean point."""
         return grids.centred()
 
-    def _score(
-        self, stream: TokenStream, rows: Rows, grids: Grids, segment: Tensor, recover: bool, novelty: bool
-    ) -> Tensor:
+    def _score(self, stream: TokenStream, rows: Rows, grids: Grids, recover: bool, novelty: bool) -> Tensor:
         """Score of each video token [G, P], the highest kept first; ``recover`` and ``novelty`` as the options."""
         point = grids.point
         if recover:
@@ -184,9 +184,9 @@ class ContextGuard(Pruner):
             if not self.detail:
                 return 1 - confidence[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
             point = point - confidence[:, None, None] * along * direction[:, None]
-        norm = point.norm(dim=-1) if self.detail else torch.ones_like(point[:, :, 0])
-        # Redundancy is judged on whole tokens, what sound predicts included.
-        return norm * _novelty(grids, norm, segment) if novelty else norm
+        if not self.detail:
+            return torch.ones_like(point[:, :, 0])
+        return spread(point, grids) if novelty else point.norm(dim=-1)
 
     def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
         """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and the
@@ -273,26 +273,16 @@ def contextual_tokens(grids: Grids, count: Tensor) -> Tensor:
     return half & evenly_spaced(place, count, size)
 
 
-def _novelty(grids: Grids, norm: Tensor, segment: Tensor) -> Tensor:
-    """Novelty of each token [G, P], 0..1: one less its largest cosine, within NEIGHBOURHOOD, with a token of its grid
-    of larger ``norm`` [G, P], or TEMPORAL_WEIGHT of that with one of the grid before, if in the same segment."""
-    unit, place, mask = normalize(grids.point, dim=-1), grids.place, grids.mask
-    continues = torch.cat([segment.new_zeros(1, dtype=torch.bool), segment[1:] == segment[:-1]])
-    redundancy = torch.empty_like(norm)
+def spread(point: Tensor, grids: Grids) -> Tensor:
+    """How far each token of a grid is from those that come before it [G, P]: the longest comes first, then always the
+    farthest; its place in the picture counts. ``point`` [G, P, k] are the tokens, in the table of ``grids``."""
+    norm = point.norm(dim=-1)
+    side = PLACE * norm.sum(1) / grids.mask.sum(1).clamp_min(1)
+    point = torch.cat([point, grids.place * side[:, None, None]], dim=-1)
+    first = norm.masked_fill(~grids.mask, -1).argmax(1)
     step = max(1, PAIRS // norm.shape[1] ** 2)
-    for first in range(0, len(norm), step):
-        this = slice(first, first + step)
-        before = torch.arange(first, min(first + step, len(norm)), device=unit.device).sub(1).clamp_min(0)
-        spatial = _nearby_cosine(unit[this], place[this], unit[this], place[this])
-        larger = (norm[this, None, :] > norm[this, :, None]) & mask[this, None, :]
-        temporal = _nearby_cosine(unit[this], place[this], unit[before], place[before]).amax(-1)
-        temporal = temporal * continues[this, None]
-        redundancy[this] = torch.maximum((spatial * larger).amax(-1), TEMPORAL_WEIGHT * temporal)
-    return 1 - redundancy.clamp(0, 1)
-
-
-def _nearby_cosine(unit: Tensor, place: Tensor, other_unit: Tensor, other_place: Tensor) -> Tensor:
-    """Cosine [g, P, P] of each token with each of the other grid that is within NEIGHBOURHOOD of it; 0 for those
-    farther away. ``unit`` [g, P, k] are unit vectors, ``place`` [g, P, 2] as in ``Grids``."""
-    distance = (place[:, :, None] - other_place[:, None]).abs().amax(-1)
-    return (unit @ other_unit.mT) * (distance <= NEIGHBOURHOOD)
+    together = zip(point.split(step), grids.mask.split(step), first.split(step), strict=True)
+    radius = torch.cat(
+        [insertion_radius(distances(some), mask, start, norm.shape[1]) for some, mask, start in together]
+    )
+    return torch.where(radius == torch.inf, FIRST * norm, radius)

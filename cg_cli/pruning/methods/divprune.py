@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from cg_cli.pruning.base import ModalityPruner
 from cg_cli.pruning.budget import Budget
+from cg_cli.pruning.ops.farthest import insertion_radius
 from cg_cli.pruning.ops.grids import PAIRS, layout
 from cg_cli.pruning.ops.indexing import mask_to_index
 from cg_cli.pruning.ops.parts import apportion
@@ -89,25 +90,18 @@ def distances(embeddings: Tensor, row: Tensor) -> Tensor:
 
 
 def diverse(distance: Tensor, mask: Tensor, picks: int) -> Tensor:
-    """Farthest point sampling: the order in which tokens are picked, in each window on its own.
+    """Farthest point sampling: the order in which tokens are picked, in each window on its own, the first being the one
+    farthest from its nearest neighbour.
 
     Args:
         distance: [W, n, n] float32, of the tokens with each other; where ``mask`` [W, n] bool is False there is none.
         picks: how many are picked in each window; one with fewer tokens picks all of them.
 
     Returns:
-        [W, n] int64, from 0; ``picks`` for those that are not picked.
+        [W, n] int64, from 0; tokens that are not picked come after those that are.
     """
     diagonal = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
     nearest = distance.masked_fill(diagonal | ~mask[:, None], torch.inf).amin(-1)
-    pick = nearest.masked_fill(~mask, -torch.inf).argmax(1, keepdim=True)
-    # Distance to the nearest picked token; -inf for one that is picked itself.
-    closest = torch.full_like(nearest, torch.inf).masked_fill(~mask, -torch.inf)
-    order = torch.full_like(mask, picks, dtype=torch.int64)
-    for i in range(picks):
-        # A window that has run out of tokens picks again, to no effect.
-        order.scatter_reduce_(1, pick, torch.full_like(pick, i), "amin")
-        distance_to_pick = distance.gather(1, pick[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
-        closest = torch.minimum(closest, distance_to_pick).scatter_(1, pick, -torch.inf)
-        pick = closest.argmax(1, keepdim=True)
-    return order
+    first = nearest.masked_fill(~mask, -torch.inf).argmax(1)
+    radius = insertion_radius(distance, mask, first, picks)
+    return torch.argsort(torch.argsort(radius, dim=1, descending=True, stable=True), dim=1)

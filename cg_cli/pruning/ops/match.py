@@ -11,6 +11,8 @@ from torch import Tensor
 from cg_cli.pruning.ops.indexing import bincount
 from cg_cli.pruning.ops.pieces import PIECE, unit
 
+# Comparisons of all with all, whatever their group, that take less time than calls for each size of group do.
+DENSE = {"cpu": 1 << 20, "cuda": 1 << 24}
 TILE = 512  # tokens of one group that are compared at a time with as many others
 
 
@@ -25,8 +27,8 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """Of each query the nearest key of its group, the first among equals.
 
-    Costs the sum over the groups of queries times keys, to within padding. Waits for the device once, to read the sizes
-    of the groups.
+    Costs the sum over the groups of queries times keys, to within padding, and waits for the device once, to read the
+    sizes of the groups; or, of few, queries times keys without a wait.
 
     Args:
         point: [n, k], any floating type; compared in float32.
@@ -38,6 +40,11 @@ def nearest(
         Places in ``key`` [q] int64, 0 where a group has no key; and the squared distance less the query's own squared
         norm, or -2 times the cosine, [q] float32, infinite there.
     """
+    take = partial(unit, point) if directions else lambda index: point[index].to(torch.float32)
+    if max(len(query) * len(key), (len(query) + len(key)) * point.shape[1]) <= DENSE.get(point.device.type, 0):
+        distance = _distance(take(query), take(key), directions)
+        found = distance.masked_fill_(query_group[:, None] != key_group, torch.inf).min(-1)
+        return found.indices, found.values
     numbers = (query_group, key_group)
     order = [torch.argsort(number, stable=True) for number in numbers]
     counts = torch.stack([bincount(number, groups) for number in numbers])
@@ -45,7 +52,6 @@ def nearest(
     sizes = counts.tolist()
     place = torch.zeros(len(query) + 1, dtype=torch.int64, device=point.device)  # the last is of no query
     cost = torch.full((len(query) + 1,), torch.inf, device=point.device)
-    take = partial(unit, point) if directions else lambda index: point[index].to(torch.float32)
     for members in _alike(*sizes):
         most = [max(size[group] for group in members) for size in sizes]
         tile = [min(TILE, each) for each in most]
@@ -57,10 +63,7 @@ def nearest(
                 best, where = cost.new_full(at.shape, torch.inf), torch.zeros_like(at)
                 for start_key in range(0, most[1], TILE):
                     other, is_key = _members(order[1], first[1, some], counts[1, some], start_key, tile[1])
-                    keys = take(key[other])
-                    distance = -2 * rows @ keys.mT
-                    if not directions:
-                        distance += keys.square().sum(-1)[:, None]
+                    distance = _distance(rows, take(key[other]), directions)
                     found = distance.masked_fill_(~is_key[:, None], torch.inf).min(-1)
                     nearer = found.values < best
                     best = torch.where(nearer, found.values, best)
@@ -69,6 +72,12 @@ def nearest(
                 place.index_copy_(0, at, where.flatten())
                 cost.index_copy_(0, at, best.flatten())
     return place[:-1], cost[:-1]
+
+
+def _distance(rows: Tensor, keys: Tensor, directions: bool) -> Tensor:
+    """[..., q, m] of ``rows`` [..., q, k] to ``keys`` [..., m, k]: what ``nearest`` returns of the least."""
+    distance = -2 * rows @ keys.mT
+    return distance if directions else distance.add_(keys.square().sum(-1)[..., None, :])
 
 
 def _alike(queries: Sequence[int], keys: Sequence[int]) -> list[list[int]]:
