@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from cg_cli.backbones.per_tensor import once_per_tensor
 
 NAME = "cg_decoder"
 MOST_ROWS = 128  # new rows at a time: their mask is repeated for the heads that share keys
@@ -47,7 +49,7 @@ def decoder_attention(
     if attention_mask is None or new == 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
     if attention_mask.shape[2] == 1:
-        return _causal_with_bias(query, key, value, attention_mask[0, 0, 0], scaling or query.shape[3] ** -0.5), None
+        return _causal_with_bias(query, key, value, attention_mask, scaling or query.shape[3] ** -0.5), None
     if groups == 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
     pieces = [
@@ -58,22 +60,37 @@ def decoder_attention(
 
 
 def _causal_with_bias(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
-    """Causal attention [1, n, heads, head_dim] with ``bias`` [n] float32 added to the logits of each key, by two more
-    features of the keys against ones in the queries: the bias rounded to the dtype, and the rest of it."""
-    scaled = bias / scaling
-    high = scaled.to(key.dtype)
-    low = (scaled - high.float()).to(key.dtype)
-    features = torch.stack([high, low], dim=-1).expand(*key.shape[:3], 2)
-    size = value.shape[3]
+    """Causal attention [1, n, heads, head_dim] with ``bias`` [1, 1, 1, n] float32 added to the logits of each key, by
+    ``_features`` of queries and keys."""
+    for_query, for_key, for_value = _features(bias, scaling, key.dtype)
     attended = scaled_dot_product_attention(
-        pad(torch.cat([query, query.new_ones(*query.shape[:3], 2)], dim=-1), (0, EXTRA - 2)),
-        pad(torch.cat([key, features], dim=-1), (0, EXTRA - 2)),
-        pad(value, (0, EXTRA)),  # fused kernels want one size of all three
+        _widened(query, for_query),
+        _widened(key, for_key),
+        _widened(value, for_value),
         is_causal=True,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return attended[..., :size].transpose(1, 2).contiguous()
+    return attended[..., : value.shape[3]].transpose(1, 2).contiguous()
+
+
+@once_per_tensor
+def _features(bias: Tensor, scaling: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """What is added to queries [EXTRA], keys [n, EXTRA] and values [EXTRA], so that logits times ``scaling`` have
+    ``bias`` [1, 1, 1, n] in them: the bias rounded to ``dtype`` and the rest of it against two ones, and zeros. Values
+    only grow because fused kernels want one size of all three. All layers of a prefill get the same bias."""
+    scaled = bias[0, 0, 0] / scaling
+    high = scaled.to(dtype)
+    low = (scaled - high.float()).to(dtype)
+    zeros = scaled.new_zeros(EXTRA, dtype=dtype)
+    ones, keys = zeros.clone(), zeros.repeat(len(scaled), 1)
+    ones[:2], keys[:, 0], keys[:, 1] = 1, high, low
+    return ones, keys, zeros
+
+
+def _widened(x: Tensor, features: Tensor) -> Tensor:
+    """[1, heads, n, head_dim + EXTRA]: ``x`` with ``features`` [EXTRA] or [n, EXTRA] in all heads."""
+    return torch.cat([x, features.expand(*x.shape[:3], EXTRA)], dim=-1)
 
 
 def _shared_keys(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:

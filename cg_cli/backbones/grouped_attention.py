@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from cg_cli.backbones.per_tensor import once_per_tensor
+
 NAME = "cg_grouped_flash"  # "flash" is what makes transformers pass cu_seq_lens_q instead of looping
 TOWERS = ("vision_config", "audio_config")
 
@@ -39,20 +41,40 @@ def grouped_attention(
     Returns:
         [1, S, heads, head_dim] and None, as transformers' attention functions do.
     """
-    borders = cu_seq_lens_q.tolist()
-    starts_by_length: dict[int, list[int]] = {}
-    for start, stop in zip(borders, borders[1:]):
-        starts_by_length.setdefault(stop - start, []).append(start)
-    output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
-    for length, starts in starts_by_length.items():
-        offsets = torch.arange(length, device=query.device)
-        rows = (torch.tensor(starts, device=query.device)[:, None] + offsets).flatten()
+    windows = _windows(cu_seq_lens_q, query.device)
+    packed = [x[0].transpose(0, 1) for x in (query, key, value)]  # rows first, as the projections made them
+    parts = []
+    for length, rows in windows:
         queries, keys, values = (
-            x[0].index_select(1, rows).unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value)
+            x[rows].unflatten(0, (-1, length)).transpose(1, 2) for x in packed
         )  # [windows, heads, length, head_dim]
         attended = scaled_dot_product_attention(queries, keys, values, scale=scaling)
-        output[0, rows] = attended.transpose(1, 2).flatten(0, 1)
-    return output, None
+        parts.append((rows, attended.transpose(1, 2).flatten(0, 1)))
+    if len(parts) == 1:
+        return parts[0][1][None], None
+    output = torch.empty_like(packed[0], memory_format=torch.contiguous_format)
+    for rows, part in parts:
+        output[rows] = part
+    return output[None], None
+
+
+@once_per_tensor
+def _windows(borders: Tensor, device: torch.device) -> list[tuple[int, slice | Tensor]]:
+    """The windows between ``borders`` by length: the length, and the rows of all that have it, on ``device``; a slice,
+    which takes no copy, where they are side by side. Reading the borders waits for the device, once for all blocks of a
+    tower."""
+    ends = borders.tolist()
+    starts_by_length: dict[int, list[int]] = {}
+    for start, stop in zip(ends, ends[1:]):
+        starts_by_length.setdefault(stop - start, []).append(start)
+    windows: list[tuple[int, slice | Tensor]] = []
+    for length, starts in starts_by_length.items():
+        if starts[-1] - starts[0] == length * (len(starts) - 1):
+            windows.append((length, slice(starts[0], starts[-1] + length)))
+        else:
+            rows = torch.tensor(starts)[:, None] + torch.arange(length)
+            windows.append((length, rows.flatten().to(device)))
+    return windows
 
 
 def use_in_towers(model: Any) -> None:

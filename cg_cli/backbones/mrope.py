@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import cost, decoder_attention, layerwise, loading, qwen_inputs
+from cg_cli.backbones import cost, decoder_attention, fused, layerwise, loading, qwen_inputs
 from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
 from cg_cli.backbones.batch_cache import BatchCache
 from cg_cli.backbones.checkpoint import Checkpoint
@@ -84,6 +84,8 @@ class MRopeBackbone(Backbone):
         self._stop_ids = self._find_stop_ids()
         self.graphs = self.recordable and self.device.type == "cuda" and not getattr(model, "is_quantized", False)
         decoder_attention.use_in_decoder(model)
+        if self.device.type == "cuda":
+            fused.use_in_model(model)
         self._norm, self.warnings = loading.pixel_norm(checkpoint, self.norm)
         self._check()
 
@@ -157,21 +159,24 @@ class MRopeBackbone(Backbone):
         header = self._ids(self.header)
         opening, closing = (self._ids("".join(names)) for names in self._delimiters(shape))
         layout = self.build_layout(len(header), shape)
-        modality = layout.modality.to(self.device)
-        embeddings = torch.empty(len(modality), self.hidden_size, device=self.device, dtype=self.dtype)
-        embeddings[modality == TEXT] = self._embed(header + opening + closing)
+        # Found on the CPU: a mask on the device would have to be waited for.
+        text, video, audio = (
+            (layout.modality == kind).nonzero()[:, 0].to(self.device) for kind in (TEXT, VIDEO, AUDIO)
+        )
+        embeddings = torch.empty(len(layout.modality), self.hidden_size, device=self.device, dtype=self.dtype)
+        embeddings[text] = self._embed(header + opening + closing)
         carry = {}
         if clip.frames is not None and shape.video:
             features, deepstack = self.encode_video(clip.frames)
-            embeddings[modality == VIDEO] = features.to(self.dtype)
+            embeddings[video] = features.to(self.dtype)
             if deepstack is not None:
-                carry[DEEPSTACK] = deepstack.new_zeros(len(modality), *deepstack.shape[1:], dtype=self.dtype)
-                carry[DEEPSTACK][modality == VIDEO] = deepstack.to(self.dtype)
+                carry[DEEPSTACK] = deepstack.new_zeros(len(embeddings), *deepstack.shape[1:], dtype=self.dtype)
+                carry[DEEPSTACK][video] = deepstack.to(self.dtype)
         if clip.audio is not None and shape.audio:
-            embeddings[modality == AUDIO] = self.encode_audio(clip.audio).to(self.dtype)
+            embeddings[audio] = self.encode_audio(clip.audio).to(self.dtype)
         return TokenStream(
             embeddings=embeddings,
-            modality=modality,
+            modality=layout.modality.to(self.device),
             grid=layout.grid.to(self.device),
             row=layout.row.to(self.device),
             column=layout.column.to(self.device),

@@ -78,7 +78,7 @@ def mel_frame_count(samples: int) -> int:
     return -(-max(samples, N_FFT) // HOP)
 
 
-def log_mel(audio: np.ndarray, extractor: Any) -> Tensor:
+def log_mel(audio: np.ndarray, extractor: Any, device: torch.device | str = "cpu") -> Tensor:
     """Log-mel spectrogram [bins, frames] float32 of mono sound [S] at 16 kHz, of any length.
 
     Equal to the official processor's features of the same sound: those see zeros after the sound's end, so the
@@ -86,14 +86,26 @@ def log_mel(audio: np.ndarray, extractor: Any) -> Tensor:
 
     Args:
         extractor: transformers ``WhisperFeatureExtractor``.
+        device: of the model, and of what is returned.
     """
     frames = mel_frame_count(len(audio))
     padded = np.zeros(max(len(audio), N_FFT) + N_FFT, dtype=np.float32)
     padded[: len(audio)] = audio
     features = extractor(
-        padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", truncation=False, return_tensors="pt"
+        padded,
+        sampling_rate=SAMPLE_RATE,
+        padding="do_not_pad",
+        truncation=False,
+        return_tensors="pt",
+        device=mel_device(device),
     )["input_features"]
-    return features[0, :, :frames]
+    return features[0, :, :frames].to(device)
+
+
+def mel_device(device: torch.device | str) -> str:
+    """Where transformers' extractor computes spectrograms for a model on ``device``: there if it is a CUDA device, else
+    on the CPU, to which it returns them in any case."""
+    return str(device) if torch.device(device).type == "cuda" else "cpu"
 
 
 def mel_pieces(frames: int, n_window: int) -> list[tuple[int, int]]:

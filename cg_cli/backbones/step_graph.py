@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 
 import torch
@@ -53,8 +54,20 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+class _Warm(threading.local):
+    """Devices on which this thread has made a step in the recordings' stream: cuBLAS has a handle for each thread, and
+    memory for each handle and stream, which must not come from the memory of a recording."""
+
+    def __init__(self) -> None:
+        self.devices: set[torch.device] = set()
+
+
+_warm = _Warm()
+
+
 class _Recorded:
-    """A recorded step, and the tensors that it reads and writes."""
+    """A recorded step, and the tensors that it reads and writes. A step of the same shapes must have been made by the
+    same thread, so that libraries have chosen and loaded their kernels."""
 
     def __init__(self, step: Step, ids: Tensor, positions: Tensor, mask: Tensor, cache: BatchCache, last: Tensor):
         self._inputs = [x.clone() for x in (ids, positions, mask, cache.slots, last)]
@@ -64,7 +77,9 @@ class _Recorded:
         stream.wait_stream(torch.cuda.current_stream())
         # The stream is ours, so that it is left also where recording fails.
         with torch.cuda.stream(stream):
-            step(ids, positions, mask, cache, last)  # libraries set themselves up; entries are written twice, the same
+            if ids.device not in _warm.devices:
+                step(ids, positions, mask, cache, last)  # the entries are written twice, the same
+                _warm.devices.add(ids.device)
             with torch.cuda.graph(self._graph, stream=stream):
                 self._logits = step(ids, positions, mask, cache, last)
         torch.cuda.current_stream().wait_stream(stream)

@@ -129,13 +129,15 @@ def test_a_merged_prefix_is_read_with_the_log_of_its_merge_sizes_in_the_logits(b
     ours = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
 
     def plain(query, key, value, bias, scaling):
-        calls.append(len(bias))
-        return causal_attention(query, key, value, bias, scaling)
+        calls.append(bias)
+        return causal_attention(query, key, value, bias[0, 0, 0], scaling)
 
     monkeypatch.setattr(decoder_attention, "_causal_with_bias", plain)
     expected = logits_of(backbone, backbone.prefill(stream), QUESTIONS[0], [7])
     torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
-    assert calls == [len(stream)] * backbone.model.config.text_config.num_hidden_layers
+    # All layers get one tensor, from which features are made once.
+    assert len(calls) == backbone.model.config.text_config.num_hidden_layers and len(calls[0][0, 0, 0]) == len(stream)
+    assert all(bias is calls[0] for bias in calls)
 
 
 def test_layerwise_prefill_that_drops_nothing_is_the_plain_one(backbone, stream):
@@ -251,10 +253,10 @@ def _cached(real):
     """``real``, which computes the same thing only once."""
     known = {}
 
-    def cached(audio, extractor):
+    def cached(audio, extractor, device):
         key = audio.tobytes()
         if key not in known:
-            known[key] = real(audio, extractor)
+            known[key] = real(audio, extractor, device)
         return known[key]
 
     return cached

@@ -10,7 +10,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from cg_cli.backbones import grouped_attention
 
 
-@pytest.mark.parametrize("lengths", [[5], [4, 4, 4], [16, 8, 16, 8, 4, 2, 16], [1, 3, 3, 2]])
+@pytest.mark.parametrize("lengths", [[5], [4, 4, 4], [4, 4, 4, 3], [16, 8, 16, 8, 4, 2, 16], [1, 3, 3, 2]])
 def test_equals_a_masked_softmax(lengths):
     torch.manual_seed(0)
     total, scaling = sum(lengths), 0.3
@@ -27,7 +27,7 @@ def test_equals_a_masked_softmax(lengths):
     torch.testing.assert_close(output, expected)
 
 
-def test_towers_equal_plain_sdpa_bit_for_bit(thinker_dir):
+def test_towers_equal_plain_sdpa_bit_for_bit(thinker_dir, monkeypatch):
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(thinker_dir, attn_implementation="sdpa").eval()
     torch.manual_seed(0)
     grid = torch.tensor([[2, 14, 22]])  # windows of 8 x 8 patches and smaller ones at both edges
@@ -44,7 +44,13 @@ def test_towers_equal_plain_sdpa_bit_for_bit(thinker_dir):
         block.register_forward_hook(lambda module, *_: calls.append(module.config._attn_implementation))
     plain = towers()
     grouped_attention.use_in_towers(model)
+    seen, windows = [], grouped_attention._windows
+    monkeypatch.setattr(
+        grouped_attention, "_windows", lambda borders, *more: seen.append(borders) or windows(borders, *more)
+    )
     grouped = towers()
+    # Of windows, whole grids and blocks of sound: all layers get the same tensors, so that these are read once.
+    assert len(seen) == 4 and len({id(borders) for borders in seen}) == 3
     assert calls == ["sdpa", "sdpa", grouped_attention.NAME, grouped_attention.NAME]
     assert model.config.text_config._attn_implementation == "sdpa"
     for ours, expected in zip(grouped, plain):

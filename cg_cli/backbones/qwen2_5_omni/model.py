@@ -52,7 +52,7 @@ class Qwen25Omni(mrope.MRopeBackbone):
         return layout.prefix_layout(header, shape, self._rates)
 
     def encode_audio(self, audio: np.ndarray) -> Tensor:
-        mel = qwen_inputs.log_mel(audio, self._extractor).to(self.device)
+        mel = qwen_inputs.log_mel(audio, self._extractor, self.device)
         features = []
         for start, stop in qwen_inputs.mel_pieces(mel.shape[1], self._audio.n_window):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)

@@ -93,7 +93,7 @@ class Qwen3Omni(mrope.MRopeBackbone):
         return prefix_layout(header, shape, self.model.config.position_id_per_seconds)
 
     def encode_audio(self, audio: np.ndarray) -> Tensor:
-        mel = qwen_inputs.log_mel(audio, self._extractor).to(self.device, self.dtype)
+        mel = qwen_inputs.log_mel(audio, self._extractor, self.device).to(self.dtype)
         features = []
         for start, stop in mel_pieces(mel.shape[1]):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)

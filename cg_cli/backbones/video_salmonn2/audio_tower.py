@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from cg_cli.backbones import loading
+from cg_cli.backbones import loading, qwen_inputs
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import SAMPLE_RATE
@@ -128,12 +128,16 @@ def extractor(mel_bins: int) -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=mel_bins, chunk_length=SEGMENT_S)
 
 
-def log_mel(audio: np.ndarray, extractor: WhisperFeatureExtractor) -> Tensor:
+def log_mel(audio: np.ndarray, extractor: WhisperFeatureExtractor, device: torch.device | str = "cpu") -> Tensor:
     """Log-mel spectrograms [S, bins, frames] float32 of mono sound at 16 kHz, a segment each, the last with silence
-    after it."""
+    after it; returned on the model's ``device``."""
     pieces = [audio[start : start + SEGMENT] for start in range(0, len(audio), SEGMENT)]
-    each = (extractor(piece, sampling_rate=SAMPLE_RATE, padding="max_length", return_tensors="pt") for piece in pieces)
-    return torch.cat([features["input_features"] for features in each])
+    where = qwen_inputs.mel_device(device)
+    each = (
+        extractor(piece, sampling_rate=SAMPLE_RATE, padding="max_length", return_tensors="pt", device=where)
+        for piece in pieces
+    )
+    return torch.cat([features["input_features"] for features in each]).to(device)
 
 
 def segment_count(samples: int) -> int:

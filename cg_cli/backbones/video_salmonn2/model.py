@@ -106,7 +106,7 @@ class VideoSalmonn2(mrope.MRopeBackbone):
         return prefix_layout(header, shape, self._positions)
 
     def encode_audio(self, audio: np.ndarray) -> Tensor:
-        mel = audio_tower.log_mel(audio, self._extractor).to(self.device, self.dtype)
+        mel = audio_tower.log_mel(audio, self._extractor, self.device).to(self.dtype)
         return torch.cat([self._tower(piece) for piece in mel.split(audio_tower.SEGMENTS)])
 
     def _audio_flops(self, samples: int) -> int:
