@@ -113,6 +113,12 @@ class Media(_Model):
     """How the file was to be read."""
     audio_track: PositiveInt | None = None
     """The sound track that was used, from 1 on."""
+    grids: NonNegativeInt | None = None
+    """Grids of frames, each of which is encoded on its own."""
+    grids_encoded: NonNegativeInt | None = None
+    """Those of them that were encoded; the others repeat one that was."""
+    grid_starts: list[NonNegativeFloat] | None = None
+    """When each grid of frames starts, in seconds; null where they are evenly spaced."""
 
 
 class Tokens(_Model):
@@ -143,7 +149,9 @@ class Flops(_Model):
     """Floating point operations, computed from sizes; a multiply-add is two, attention to later tokens none."""
 
     vision: NonNegativeInt
-    """Of the vision tower."""
+    """Of the vision tower, for what it was shown."""
+    vision_full: NonNegativeInt | None = None
+    """Of the vision tower for all frames, those included that repeat others."""
     audio: NonNegativeInt
     """Of the audio tower."""
     predictor: NonNegativeInt

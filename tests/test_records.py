@@ -57,6 +57,9 @@ ANSWER: dict[str, Any] = {
         "content": "0" * 64,
         "options": {"fps": 2.0},
         "audio_track": 1,
+        "grids": 8,
+        "grids_encoded": 6,
+        "grid_starts": [0.0, 4.5],
     },
     "tokens": {
         "video": 512,
@@ -69,7 +72,15 @@ ANSWER: dict[str, Any] = {
         "answer": 4,
         "counted": "input",
     },
-    "flops": {"vision": 1, "audio": 2, "predictor": 0, "prefill": 10**13, "prefill_full": 10**14, "decode": 5},
+    "flops": {
+        "vision": 1,
+        "vision_full": 4,
+        "audio": 2,
+        "predictor": 0,
+        "prefill": 10**13,
+        "prefill_full": 10**14,
+        "decode": 5,
+    },
     "latency_s": {
         "media": 0.1,
         "encode": 0.2,
@@ -102,6 +113,10 @@ FAILURE: dict[str, Any] = {
 }
 WITH_DEFAULT = {
     "media.audio_track",
+    "media.grids",
+    "media.grids_encoded",
+    "media.grid_starts",
+    "flops.vision_full",
     "schema",
     "ok",
     "id",

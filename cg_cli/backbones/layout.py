@@ -17,7 +17,8 @@ DEEPSTACK = "deepstack"
 class MediaShape:
     """Token counts of a clip: ``grids`` x ``rows`` x ``columns`` video tokens and ``audio`` audio tokens.
 
-    ``seconds_per_grid`` is the time one grid really covers, which is not 1 s when the frames were capped.
+    ``seconds_per_grid`` is the time one grid really covers, which is not 1 s when the frames were capped. Where
+    ``grid_starts`` are given, in seconds, ascending, grids are not evenly spaced and start then.
     """
 
     grids: int
@@ -25,11 +26,19 @@ class MediaShape:
     columns: int
     audio: int
     seconds_per_grid: float
+    grid_starts: tuple[float, ...] | None = None
 
     @property
     def video(self) -> int:
         """Video tokens in all."""
         return self.grids * self.rows * self.columns
+
+    def starts(self) -> Tensor:
+        """When each grid starts, seconds [grids] float32."""
+        if self.grid_starts is not None:
+            return torch.tensor(self.grid_starts, dtype=torch.float32)
+        # In float32 like the originals: a grid's time may fall just below a whole position.
+        return torch.arange(self.grids).to(torch.float32) * torch.tensor(self.seconds_per_grid, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def compose(
         grid=rows(torch.cat([grid, blank])),
         row=rows(torch.cat([row, blank])),
         column=rows(torch.cat([column, blank])),
-        time_s=rows(torch.cat([grid.to(torch.float32) * shape.seconds_per_grid, audio_s])),
+        time_s=rows(torch.cat([shape.starts()[grid], audio_s])),
         positions=torch.cat([before.expand(3, -1), positions, after.expand(3, -1)], dim=1),
         next_position=after[-1].item() + 1,
     )

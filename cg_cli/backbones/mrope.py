@@ -23,6 +23,7 @@ from cg_cli.backbones.layout import DEEPSTACK, Layout, MediaShape
 from cg_cli.backbones.weighted_cache import WeightedCache, cache_bytes
 from cg_cli.errors import ItemError, UsageError
 from cg_cli.media.clip import Clip
+from cg_cli.media.repeats import grid_sources
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, TokenStream
@@ -165,9 +166,15 @@ class MRopeBackbone(Backbone):
         )
         embeddings = torch.empty(len(layout.modality), self.hidden_size, device=self.device, dtype=self.dtype)
         embeddings[text] = self._embed(header + opening + closing)
-        carry = {}
+        carry: dict[str, Tensor] = {}
+        same_as = None
         if clip.frames is not None and shape.video:
-            features, deepstack = self.encode_video(clip.frames)
+            sources = self._sources(clip.frames, clip.look_once)
+            features, deepstack = self.encode_video(clip.frames, sources)
+            if (sources != np.arange(len(sources))).any():
+                same_as = torch.arange(len(layout.modality))
+                places = (layout.modality == VIDEO).nonzero()[:, 0].view(len(sources), -1)
+                same_as[places] = places[torch.from_numpy(sources)]
             embeddings[video] = features.to(self.dtype)
             if deepstack is not None:
                 carry[DEEPSTACK] = deepstack.new_zeros(len(embeddings), *deepstack.shape[1:], dtype=self.dtype)
@@ -184,6 +191,7 @@ class MRopeBackbone(Backbone):
             positions=layout.positions.to(self.device),
             next_position=layout.next_position,
             carry=carry,
+            same_as=None if same_as is None else same_as.to(self.device),
         )
 
     @inference
@@ -230,7 +238,11 @@ class MRopeBackbone(Backbone):
         return ids + self._ids(self.question_end)
 
     def encode_flops(self, clip: Clip) -> tuple[int, int]:
-        vision = 0 if clip.frames is None else cost.vision_flops(self._vision, *self._patch_grid(clip.frames))
+        vision = 0
+        if clip.frames is not None:
+            _, height, width = self._patch_grid(clip.frames)
+            looked_at = len(np.unique(self._sources(clip.frames, clip.look_once)))
+            vision = cost.vision_flops(self._vision, looked_at, height, width)
         return vision, 0 if clip.audio is None else self._audio_flops(len(clip.audio))
 
     def prefill_bytes(self, tokens: int) -> int:
@@ -244,7 +256,13 @@ class MRopeBackbone(Backbone):
 
     @classmethod
     def _media_shape(
-        cls, frames: int, height: int, width: int, samples: int, seconds_per_grid: float = 0.0
+        cls,
+        frames: int,
+        height: int,
+        width: int,
+        samples: int,
+        seconds_per_grid: float = 0.0,
+        grid_starts: tuple[float, ...] | None = None,
     ) -> MediaShape:
         return MediaShape(
             grids=-(-frames // cls.frame_multiple),
@@ -252,27 +270,41 @@ class MRopeBackbone(Backbone):
             columns=width // cls.side_multiple,
             audio=cls._audio_tokens(samples) if samples else 0,
             seconds_per_grid=seconds_per_grid,
+            grid_starts=grid_starts,
         )
 
     def _shape(self, clip: Clip) -> MediaShape:
         frames, height, width = (0, 0, 0) if clip.frames is None else clip.frames.shape[:3]
         samples = 0 if clip.audio is None else len(clip.audio)
-        return self._media_shape(frames, height, width, samples, self.frame_multiple * clip.seconds_per_frame)
+        starts = None if clip.grid_starts is None or not frames else tuple(clip.grid_starts.tolist())
+        return self._media_shape(frames, height, width, samples, self.frame_multiple * clip.seconds_per_frame, starts)
 
     def _patch_grid(self, frames: np.ndarray) -> tuple[int, int, int]:
         """Grids, and patches down and across, of frames [N, H, W, 3]."""
         count, height, width, _ = frames.shape
         return -(-count // self._vision.temporal_patch), height // self._vision.patch, width // self._vision.patch
 
-    def encode_video(self, frames: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    def _sources(self, frames: np.ndarray, look_once: int | None) -> np.ndarray:
+        """The grid that each one of frames [N, H, W, 3] is encoded in [G]: itself, or an earlier one it repeats."""
+        frames = qwen_inputs.even_frames(frames, self._vision.temporal_patch)
+        return grid_sources(frames, self._vision.temporal_patch, look_once)
+
+    def encode_video(self, frames: np.ndarray, sources: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Video features [V, D] of frames [N, H, W, 3] uint8, grid by grid in raster order, and deepstack rows [V,
-        layers, D] where the tower has some."""
+        layers, D] where the tower has some. Grids that repeat others, by ``sources`` [G], are not encoded: no attention
+        of the tower reaches across grids."""
         sizes = self._vision
-        grids, height, width = self._patch_grid(frames)
+        _, height, width = self._patch_grid(frames)
         frames = qwen_inputs.even_frames(frames, sizes.temporal_patch)
+        by_grid = frames.reshape(-1, sizes.temporal_patch, *frames.shape[1:])
+        looked_at, place = np.unique(sources, return_inverse=True)
         features, deepstack = [], []
-        for start, stop in qwen_inputs.grid_pieces(grids, height * width):
-            piece = frames[start * sizes.temporal_patch : stop * sizes.temporal_patch]
+        for start, stop in qwen_inputs.grid_pieces(len(looked_at), height * width):
+            some = looked_at[start:stop]
+            # Side by side they are taken as they are; a list of numbers would copy.
+            whole = some[-1] - some[0] + 1 == len(some)
+            piece = by_grid[some[0] : some[-1] + 1] if whole else by_grid[some]
+            piece = piece.reshape(-1, *frames.shape[1:])
             pixels = qwen_inputs.patchify(
                 torch.tensor(piece, device=self.device),
                 self._norm,
@@ -285,7 +317,13 @@ class MRopeBackbone(Backbone):
             features += output.pooler_output
             if layers := getattr(output, "deepstack_features", None):
                 deepstack.append(torch.stack([rows for (rows,) in layers], dim=1))
-        return torch.cat(features), torch.cat(deepstack) if deepstack else None
+        index = None if len(looked_at) == len(sources) else torch.from_numpy(place).to(self.device)
+
+        def all_grids(rows: list[Tensor]) -> Tensor:
+            each = torch.cat(rows)
+            return each if index is None else each.unflatten(0, (len(looked_at), -1))[index].flatten(0, 1)
+
+        return all_grids(features), all_grids(deepstack) if deepstack else None
 
     def _decode(
         self,

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.media.clip import SAMPLE_RATE
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # RGB, of values 0..1: what the tower was trained with
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HOP = 160  # samples a mel frame: 10 ms
 N_FFT = 400  # samples a mel window; sound shorter than that gives no audio token
 OMNI_EXTRACTOR = {"chunk_length": 300, "hop_length": HOP, "n_fft": N_FFT, "return_attention_mask": True}
 MAX_PATCHES = 16_384  # of a vision piece: bounds activations to some hundred MB
+MEL_PIECE = 6000  # frames of a spectrogram that are computed at a time: a minute
 AUDIO_PIECE_BLOCKS = 60  # attention blocks of an audio piece: two minutes
 
 
@@ -82,30 +81,29 @@ def log_mel(audio: np.ndarray, extractor: Any, device: torch.device | str = "cpu
     """Log-mel spectrogram [bins, frames] float32 of mono sound [S] at 16 kHz, of any length.
 
     Equal to the official processor's features of the same sound: those see zeros after the sound's end, so the
-    same zeros follow here, and the frames of these zeros alone are cut off again.
+    same zeros follow here, and the frames of these zeros alone are cut off again. Some frames at a time: the spectrum
+    of an hour takes gigabytes.
 
     Args:
-        extractor: transformers ``WhisperFeatureExtractor``.
-        device: of the model, and of what is returned.
+        extractor: transformers ``WhisperFeatureExtractor``, for its filters.
+        device: of the model, where it is computed.
     """
-    frames = mel_frame_count(len(audio))
-    padded = np.zeros(max(len(audio), N_FFT) + N_FFT, dtype=np.float32)
-    padded[: len(audio)] = audio
-    features = extractor(
-        padded,
-        sampling_rate=SAMPLE_RATE,
-        padding="do_not_pad",
-        truncation=False,
-        return_tensors="pt",
-        device=mel_device(device),
-    )["input_features"]
-    return features[0, :, :frames].to(device)
-
-
-def mel_device(device: torch.device | str) -> str:
-    """Where transformers' extractor computes spectrograms for a model on ``device``: there if it is a CUDA device, else
-    on the CPU, to which it returns them in any case."""
-    return str(device) if torch.device(device).type == "cuda" else "cpu"
+    samples = max(len(audio), N_FFT) + N_FFT
+    padded = np.zeros(samples + N_FFT, dtype=np.float32)
+    half = N_FFT // 2
+    padded[half : half + len(audio)] = audio
+    padded[:half] = padded[2 * half : half : -1]  # the start is mirrored; what mirrors the zeros at the end is zero
+    window = torch.hann_window(N_FFT, device=device)
+    filters = torch.from_numpy(extractor.mel_filters).to(device, torch.float32).T
+    total, pieces = samples // HOP, []
+    for start in range(0, total, MEL_PIECE):
+        stop = min(start + MEL_PIECE, total)
+        sound = torch.from_numpy(padded[start * HOP : (stop - 1) * HOP + N_FFT]).to(device)
+        spectrum = torch.stft(sound, N_FFT, HOP, window=window, center=False, return_complex=True)
+        pieces.append((filters @ spectrum.abs().square()).clamp_(min=1e-10).log10_())
+    mel = torch.cat(pieces, dim=1)
+    mel = torch.maximum(mel, mel.max() - 8.0)
+    return ((mel + 4.0) / 4.0)[:, : mel_frame_count(len(audio))]
 
 
 def mel_pieces(frames: int, n_window: int) -> list[tuple[int, int]]:

@@ -72,6 +72,7 @@ def answer(
         flops |= metrics.layerwise_flops(backbone, decoded.layerwise, total)
         prefill_seconds, kv_bytes, reused = decoded.prefill_seconds, decoded.layerwise.kv_bytes, False
     height, width = clip.frames.shape[1:3] if clip.frames is not None else (0, 0)
+    grids = 0 if clip.frames is None else backbone.media_tokens(len(clip.frames), height, width, 0)[0]
     return records.Answer(
         key=record_identity["key"],
         video=record_identity["video"],
@@ -114,6 +115,9 @@ def answer(
             content=inputs.video,
             options=dict(inputs.media),
             audio_track=clip.audio_track,
+            grids=grids,
+            grids_encoded=grids - grids * pruned.encoded.repeated // max(full["video"], 1),
+            grid_starts=None if clip.grid_starts is None else [round(start, 6) for start in clip.grid_starts.tolist()],
         ),
         tokens=records.Tokens(
             video=full["video"],

@@ -30,19 +30,19 @@ def figures(answers: Sequence[Answer]) -> list[list[Row]]:
         _row("audio in them", share(tokens.audio, full), share(tokens.audio_kept, used)),
     ]
     flop = lambda number: count(number, "FLOP")
-    towers = flop(flops.vision + flops.audio)
+    whole = (flops.vision if flops.vision_full is None else flops.vision_full) + flops.audio
+    towers = flops.vision + flops.audio
     predictor = flop(flops.predictor) if flops.predictor else "-"
     read = prefills(answers)
     took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
     decode = sum(a.flops.decode for a in answers)
     questions = f"answer {len(answers)} questions" if len(answers) > 1 else "answer"
-    before = flops.vision + flops.audio
-    clip_full, clip_used = before + flops.prefill_full, before + flops.predictor + read
+    clip_full, clip_used = whole + flops.prefill_full, towers + flops.predictor + read
     clip_took = seconds.media + seconds.encode + seconds.prune + took
     total = duration(sum(a.latency_s.total for a in answers))
     stages = [
         _row("read the file", "", "", "", duration(seconds.media)),
-        _row("encode", towers, towers, "", duration(seconds.encode)),
+        _row("encode", flop(whole), flop(towers), share(towers, whole), duration(seconds.encode)),
         _row("prune", "-", predictor, "", duration(seconds.prune)),
         _row("prefill", flop(flops.prefill_full), flop(read), share(read, flops.prefill_full), duration(took)),
         _row("clip", flop(clip_full), flop(clip_used), share(clip_used, clip_full), duration(clip_took)),

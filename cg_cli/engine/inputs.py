@@ -14,6 +14,9 @@ from cg_cli.util.hashing import cached_sha256
 
 KEY_BYTES = 16
 UNREAD = "unread:"
+# Options of reading that came later, at the value that reads as before: it is no part of the key, so that answers of
+# before keep theirs.
+LATER_MEDIA = {"frames": "uniform", "look_once": None}
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class AnswerInputs:
     @property
     def key(self) -> str:
         """32 hex digits, the same in every process and for every spelling of a number. ValueError for a NaN."""
-        canonical = json.dumps(_plain(asdict(self)), sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
+        media = {name: value for name, value in self.media.items() if LATER_MEDIA.get(name) != value}
+        values = _plain(asdict(self) | {"media": media})
+        canonical = json.dumps(values, sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
         return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()
 
     def keys(self, video: str, questions: Sequence[str]) -> list[str]:
@@ -135,7 +140,8 @@ def conditions_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
             "merge version": rules["merge"],
             "decode version": rules["decode"],
         }
-        return _plain({**named, **_options(record["media"]["options"]), **_options(record["sampling"])})
+        media = {**LATER_MEDIA, **record["media"]["options"]}
+        return _plain({**named, **_options(media), **_options(record["sampling"])})
     except (KeyError, TypeError, AttributeError):
         return None
 

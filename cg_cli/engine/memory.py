@@ -80,10 +80,14 @@ def shrink_after_oom(clip: Clip, keep: float, pruner: Pruner, stage: str) -> tup
         return clip, keep * SHRINK, f"keep {keep * SHRINK:g} instead of {keep:g}"
     assert clip.frame_times is not None
     step = round(1 / SHRINK)
-    frames, times = clip.frames[::step], clip.frame_times[::step]
-    slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
-    fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
-    return fewer, keep, f"{len(frames)} frames instead of {len(clip.frames)}"
+    if clip.grid_starts is not None and len(clip.grid_starts) > 1:  # the frames of a grid belong together
+        fewer = clip.with_grids(range(0, len(clip.grid_starts), step))
+    else:
+        frames, times = clip.frames[::step], clip.frame_times[::step]
+        slot = clip.seconds_per_frame * len(clip.frames) / len(frames)
+        fewer = replace(clip, frames=frames, frame_times=times, seconds_per_frame=slot)
+    assert fewer.frames is not None
+    return fewer, keep, f"{len(fewer.frames)} frames instead of {len(clip.frames)}"
 
 
 def release(device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,16 +23,25 @@ def token_counts(stream: TokenStream) -> dict[str, int]:
     return dict(zip(kinds, counts))
 
 
+def repeated_tokens(stream: TokenStream) -> int:
+    """Tokens that are copies of others."""
+    if stream.same_as is None:
+        return 0
+    return int((stream.same_as != torch.arange(len(stream), device=stream.same_as.device)).sum())
+
+
 def clip_flops(backbone: Backbone, pruned: Pruned) -> dict[str, int]:
     """Operations up to prefill, as in ``records.Flops``."""
     encoded, budget = pruned.encoded, pruned.budget
     vision, audio = backbone.encode_flops(encoded.clip)
+    vision_full, _ = backbone.encode_flops(replace(encoded.clip, look_once=None))
     selection, tokens = 0, encoded.tokens
     if budget.count < tokens["video"] + tokens["audio"]:
         grids = int(encoded.stream.grid.max()) + 1
         selection = pruned.pruner.flops(budget, tokens["audio"], tokens["video"], grids, backbone.hidden_size)
     return {
         "vision": vision,
+        "vision_full": vision_full,
         "audio": audio,
         "predictor": selection,
         "prefill": backbone.decoder_flops(len(pruned.stream), 0, 0),

@@ -17,11 +17,12 @@ from cg_cli.engine.session import Session
 from cg_cli.errors import ItemError, UsageError
 from cg_cli.media import defaults
 from cg_cli.media.client import decode
-from cg_cli.media.clip import Clip, DecodeOptions
+from cg_cli.media.clip import CPU, UNIFORM, Clip, DecodeOptions
 from cg_cli.predictors import lookup
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.methods.none import KeepAll
 from cg_cli.settings import models
+from cg_cli.settings.look_once import EXACT, levels
 
 
 def load(
@@ -64,7 +65,10 @@ class Model:
         video_pixels: int = 0,
         audio: bool = True,
         audio_track: int = 0,
+        frames: str = UNIFORM,
+        look_once: str = EXACT,
         timeout_s: float = defaults.TIMEOUT_S,
+        decoder: str = CPU,
     ) -> Clip:
         """Decode a media file, in a process of its own, into what this model reads; arguments as in ``DecodeOptions``.
 
@@ -82,6 +86,9 @@ class Model:
             min_frames=min_frames,
             video_pixels=video_pixels,
             audio_track=audio_track,
+            frames=frames,
+            look_once=levels(look_once),
+            decoder=decoder,
         )
         content = video_content(video)
         return replace(decode(str(video), options), content=content, options=options)
@@ -173,7 +180,7 @@ class Context:
     def _tables(self) -> tuple[TokenTable, TokenTable]:
         pruned = self.prefilled.pruned
         stream, selection = pruned.encoded.stream, pruned.selection
-        explanation = pruned.pruner.explain(stream, pruned.budget, selection)
+        explanation = pruned.pruner.explanation(stream, pruned.budget, selection)
         return kept.split_table(kept.token_table(stream, selection, explanation), selection)
 
     @property

@@ -19,7 +19,7 @@ from cg_cli.backbones.decoding import Generation
 from cg_cli.backbones.device import synchronize
 from cg_cli.engine import memory
 from cg_cli.engine.inputs import Sampling
-from cg_cli.engine.metrics import clip_flops, token_counts
+from cg_cli.engine.metrics import clip_flops, repeated_tokens, token_counts
 from cg_cli.errors import CgError, ItemError
 from cg_cli.media.clip import Clip
 from cg_cli.pruning import budget as budgets
@@ -42,12 +42,14 @@ class Encoded:
     Attributes:
         stream: the unpruned prefix.
         tokens: its counts by "video", "audio" and "text".
+        repeated: how many of the video tokens are copies of others, which were not encoded again.
         seconds: that encoding took.
     """
 
     clip: Clip
     stream: TokenStream
     tokens: dict[str, int]
+    repeated: int
     seconds: float
 
 
@@ -157,12 +159,12 @@ def prune_and_prefill(
 def encode(backbone: Backbone, clip: Clip) -> Encoded:
     """The towers turn the clip into tokens. ItemError, stage "encode"."""
 
-    def work() -> tuple[TokenStream, dict[str, int]]:
+    def work() -> tuple[TokenStream, dict[str, int], int]:
         stream = backbone.encode(clip)
-        return stream, token_counts(stream)
+        return stream, token_counts(stream), repeated_tokens(stream)
 
-    (stream, tokens), seconds = run_stage("encode", backbone.device, work)
-    return Encoded(clip, stream, tokens, seconds)
+    (stream, tokens, repeated), seconds = run_stage("encode", backbone.device, work)
+    return Encoded(clip, stream, tokens, repeated, seconds)
 
 
 def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> Pruned:
@@ -170,8 +172,9 @@ def prune(backbone: Backbone, encoded: Encoded, pruner: Pruner, keep: float) -> 
     the pruner does not keep exactly its budget."""
 
     def work() -> tuple[Budget, Selection, TokenStream, dict[str, int]]:
-        budget = budgets.plan(encoded.stream, keep)
-        selection = pruner.prune(encoded.stream, budget)
+        ranked = encoded.stream if pruner.folds else replace(encoded.stream, same_as=None)
+        budget = budgets.plan(ranked, keep)
+        selection = pruner.prune(ranked, budget)
         stream = apply(encoded.stream, selection)
         tokens = token_counts(stream)
         if pruner.stage == "input":

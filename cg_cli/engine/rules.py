@@ -32,6 +32,7 @@ def answer_inputs(
     """
     media = asdict(decode_options)
     del media["timeout_s"]  # may prevent an answer, but not change it
+    del media["decoder"]  # the same frames, whichever it is
     return AnswerInputs(
         video="",
         question="",

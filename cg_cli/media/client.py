@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import numpy as np
 import psutil
 
 from cg_cli.errors import ItemError
-from cg_cli.media.clip import Clip, DecodeOptions
+from cg_cli.media.clip import CPU, HARDWARE, NVDEC, ON_THE_CPU, Clip, DecodeOptions
 from cg_cli.media.metadata import Probe, StreamInfo
 from cg_cli.util.ipc import Reader, send, start
 
@@ -67,10 +67,21 @@ class DecodeWorker:
                 no_streams, no_track, too_large, unreadable, timeout, crashed, or no_decoder (it did not start). The
                 worker stays usable.
         """
+        try:
+            return self._decode(path, options)
+        except ItemError as error:
+            if options.decoder != NVDEC or error.kind not in (HARDWARE, "crashed"):
+                raise
+            reason = "the card's driver crashed" if error.kind == "crashed" else str(error)
+        clip = self._decode(path, replace(options, decoder=CPU))
+        return replace(clip, warnings=(*clip.warnings, ON_THE_CPU + reason))
+
+    def _decode(self, path: str | os.PathLike[str], options: DecodeOptions) -> Clip:
         display_path = os.fspath(path)
         builder = _ClipBuilder(display_path)
         request = {"task": "decode", "options": asdict(options), "max_bytes": _memory_for_a_clip()}
-        return builder.clip(self._request(request, display_path, options.timeout_s, builder.add))
+        clip = builder.clip(self._request(request, display_path, options.timeout_s, builder.add))
+        return replace(clip, look_once=options.look_once)
 
     def probe(self, path: str | os.PathLike[str], timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
         """The metadata of a local file, in at most ``timeout_s`` seconds. Raises as ``decode``."""
@@ -210,9 +221,10 @@ class _ClipBuilder:
         if self.times:
             width, height = self.size
             frames = np.frombuffer(self.pixels, np.uint8).reshape(len(self.times), height, width, 3)
-            frames = np.repeat(frames, self.repeats, axis=0)
+            if any(count > 1 for count in self.repeats):
+                frames = np.repeat(frames, self.repeats, axis=0)
             times = np.repeat(np.asarray(self.times, np.float64), self.repeats)
-        used = summary["audio_status"] == "used"
+        used, starts = summary["audio_status"] == "used", summary["grid_starts"]
         return Clip(
             path=self.display_path,
             frames=frames,
@@ -224,14 +236,15 @@ class _ClipBuilder:
             source_width=summary["source_size"][0],
             source_height=summary["source_size"][1],
             audio_track=summary["audio_track"],
+            grid_starts=None if starts is None else np.asarray(starts, np.float64),
             complete=summary["complete"],
             warnings=tuple(summary["warnings"]),
         )
 
 
 def _memory_for_a_clip() -> int:
-    """Bytes that a clip's pixels and samples may take, of those that are free now: a third, since frames are copied
-    once, and the model needs room."""
+    """Bytes that a clip's pixels and samples may take, of those that are free now: a third, since frames may be
+    copied once, and the model needs room."""
     return psutil.virtual_memory().available // MEMORY_SHARE
 
 

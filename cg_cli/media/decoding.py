@@ -1,9 +1,9 @@
 """The steps from a file to the messages of its Clip or Probe. Runs in the worker process only.
 
 Rules of the clock. With video, t = 0 is its first frame and the sampled frames cover the video's own length: frame i
-stands for [i, i + 1) * seconds_per_frame. Audio keeps its place on that clock: a late start becomes silence, what
-precedes the first frame is left out with a warning, and it may end before or after the video; ``duration_s`` is the
-later end. Without video, t = 0 is the first audio sample.
+stands for [i, i + 1) * seconds_per_frame, unless whole grids were chosen, which have starts of their own. Audio keeps
+its place on that clock: a late start becomes silence, what precedes the first frame is left out with a warning, and it
+may end before or after the video; ``duration_s`` is the later end. Without video, t = 0 is the first audio sample.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from cg_cli.media.audio import audio_blocks
 from cg_cli.media.clip import MAX_AUDIO_S, SAMPLE_RATE, DecodeOptions
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import Scan, is_cover, scan_file
-from cg_cli.media.frames import Resizer, refuse_oversize, sample_frames
+from cg_cli.media.frames import refuse_oversize, sample_frames
+from cg_cli.media.hardware import choose
 from cg_cli.media.metadata import Probe, StreamInfo
 from cg_cli.media.opening import media_error
-from cg_cli.media.sizes import fit_size, frame_count, slot_centres
+from cg_cli.media.pictures import PictureReader, resizer_of
 from cg_cli.media.source import open_media
 from cg_cli.media.timeline import Timeline
 from cg_cli.util.text import one_line
@@ -81,6 +82,7 @@ def decode_clip(
     return {
         "seconds_per_frame": 0.0,
         "source_size": [0, 0],
+        "grid_starts": None,
         **frames,
         "audio_status": status,
         "audio_track": scan.audio_track if status == "used" else None,
@@ -101,7 +103,7 @@ def probe_file(path: str, display_path: str) -> Probe:
         if first is None:
             refuse_oversize(path, display_path, scan.video)
         else:
-            resizer = _resizer(path, display_path, scan.video, first.frame)
+            resizer = resizer_of(path, display_path, scan.video, first.frame)
     if resizer is None and scan.audio is None:
         raise media_error("unreadable", display_path, NOTHING_DECODABLE if scan.has_packets else EMPTY)
     timelines = [timeline for timeline in (scan.video, scan.audio) if timeline]
@@ -145,11 +147,6 @@ def _require_streams(display_path: str, scan: Scan) -> None:
         )
 
 
-def _resizer(path: str, display_path: str, timeline: Timeline, first: av.VideoFrame) -> Resizer:
-    with open_media(path, display_path) as container:
-        return Resizer(container.streams[timeline.stream_index].sample_aspect_ratio, first)
-
-
 def _bounded(emit: Emit, display_path: str, max_bytes: float) -> Emit:
     """``emit`` for ``max_bytes`` in all, where a frame on display several times counts as often."""
     total = 0
@@ -170,26 +167,27 @@ def _emit_frames(
     path: str, display_path: str, timeline: Timeline, options: DecodeOptions, errors: DecodeErrors, emit: Emit
 ) -> dict[str, Any]:
     """Emits the sampled frames; returns what the summary says about them, {} if none could be decoded."""
-    count = frame_count(timeline.duration, options)
-    times = slot_centres(timeline.duration, count)
-    resizer, size = None, (0, 0)
-    for sampled in sample_frames(path, display_path, timeline, times, errors):
-        if resizer is None:
-            resizer = _resizer(path, display_path, timeline, sampled.frame)
-            size = fit_size(*resizer.displayed, options.frame_pixels(count), options.side_multiple)
-        pixels = resizer.upright(sampled.frame, size)
-        emit({"event": "frame", "size": size, "time": float(sampled.time), "repeats": sampled.repeats}, pixels)
-    if resizer is None:
+    nvdec = choose(options.decoder, path, display_path, timeline, errors)
+    reader = PictureReader(path, display_path, timeline, options, errors, nvdec)
+    for picture in reader.read():
+        message = {"event": "frame", "size": reader.size, "time": float(picture.time), "repeats": picture.repeats}
+        emit(message, picture.pixels)
+    if reader.resizer is None:
         refuse_oversize(path, display_path, timeline)
         return {}
-    if resizer.note:
-        errors.notes.append(resizer.note)
+    if reader.resizer.note:
+        errors.notes.append(reader.resizer.note)
+    count = reader.count
     if timeline.duration / count > SPARSE_S and timeline.packets > count:
         errors.notes.append(
             f"one frame in {float(timeline.duration / count):.1f} s is read: what is shorter may be missed "
             "(a larger --max-frames reads more)"
         )
-    return {"seconds_per_frame": float(timeline.duration / count), "source_size": list(resizer.displayed)}
+    return {
+        "seconds_per_frame": float(timeline.duration / count),
+        "source_size": list(reader.resizer.displayed),
+        "grid_starts": None if reader.starts is None else [float(start) for start in reader.starts],
+    }
 
 
 def _emit_audio(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import av
 from av.stream import Disposition
@@ -26,6 +27,14 @@ LOG_BATCH = 1000  # lines kept before they are counted
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 ENCRYPTED_TAGS = ("drms", "drmi", "encv", "enca")  # of tracks in mp4 whose packets do not say it themselves
 DISCONTINUOUS = ("mpegts", "mpeg")  # formats whose clock may jump
+
+
+class Decoder(Protocol):
+    """Decodes packets in place of a stream's own decoder."""
+
+    def decode(self, packet: av.Packet | None = None) -> list[av.VideoFrame]:
+        """The frames of a packet; None ends the stream."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -220,9 +229,7 @@ def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
     return decoder
 
 
-def decode_packet(
-    packet: av.Packet, kind: str, errors: DecodeErrors, decoder: av.VideoCodecContext | None = None
-) -> list:
+def decode_packet(packet: av.Packet, kind: str, errors: DecodeErrors, decoder: Decoder | None = None) -> list:
     """The frames of one packet; none, counted in ``errors`` as ``kind`` ("video" or "sound"), if it is broken.
 
     ``decoder`` does it, if there is one, in place of the stream's own.

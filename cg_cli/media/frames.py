@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from typing import TypeVar
@@ -23,6 +23,7 @@ from cg_cli.errors import ItemError
 from cg_cli.media import color
 from cg_cli.media.decode_errors import DecodeErrors
 from cg_cli.media.demux import alpha_decoder, decode_packet, demux_packets, timeline_packets, use_one_thread
+from cg_cli.media.hardware import NvdecVideo, failure
 from cg_cli.media.opening import media_error
 from cg_cli.media.side_data import side_data
 from cg_cli.media.sizes import Orientation, displayed_size
@@ -85,22 +86,45 @@ def seeking_is_faster(count: int, keyframes: int) -> bool:
 
 
 def sample_frames(
-    path: str, display_path: str, timeline: Timeline, times: Sequence[Fraction], errors: DecodeErrors
+    path: str,
+    display_path: str,
+    timeline: Timeline,
+    times: Sequence[Fraction],
+    errors: DecodeErrors,
+    nvdec: NvdecVideo | None = None,
 ) -> Iterator[SampledFrame]:
     """The frame on display at each of the ascending ``times``, in seconds from the video's start.
 
     Decodes straight through and stops behind the last of them; seeks to each one where that is less work. Frames in
     between that no other refers to are left out (``skipping``), unless anything of the file looks damaged.
 
+    Args:
+        nvdec: decodes them on the card; None: on the CPU.
+
     Raises:
-        ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; as ``open_media``.
+        ItemError: kind too_large for a frame above MAX_SOURCE_PIXELS; HARDWARE if the card fails; as ``open_media``.
     """
+    sampled = None
+    for sampled in _sample_frames(path, display_path, timeline, times, errors, nvdec):
+        yield replace(sampled, frame=nvdec.as_on_the_cpu(sampled.frame)) if nvdec else sampled
+    if nvdec and sampled is None:
+        raise failure("the card gave no frame")
+
+
+def _sample_frames(
+    path: str,
+    display_path: str,
+    timeline: Timeline,
+    times: Sequence[Fraction],
+    errors: DecodeErrors,
+    nvdec: NvdecVideo | None,
+) -> Iterator[SampledFrame]:
     start = 0
     seekable = timeline.nominal_frame_s is None and not timeline.shifts
     if seekable and seeking_is_faster(len(times), timeline.keyframes):
-        with _open_video(path, display_path, timeline) as (container, stream):
+        with _open_video(path, display_path, timeline, nvdec) as (container, stream):
             while start < len(times):
-                sampled = _seek_frame(container, stream, timeline, times[start], errors)
+                sampled = _seek_frame(container, stream, timeline, times[start], errors, nvdec)
                 if sampled is None:
                     errors.notes.append(
                         f"seeking failed at {float(times[start]):.1f} s: the film was decoded from its start"
@@ -110,17 +134,17 @@ def sample_frames(
                 start += 1
     if start < len(times):
         # A fresh container: some demuxers give nothing after rewinding in a damaged file.
-        with _open_video(path, display_path, timeline) as (container, stream):
-            frames = _decode_frames(container, stream, timeline, errors, times[start:])
+        with _open_video(path, display_path, timeline, nvdec) as (container, stream):
+            frames = _decode_frames(container, stream, timeline, errors, times[start:], nvdec)
             for time, frame, repeats in zero_order_hold(frames, times[start:]):
                 yield SampledFrame(time, repeats, frame)
 
 
 @contextmanager
 def _open_video(
-    path: str, display_path: str, timeline: Timeline
+    path: str, display_path: str, timeline: Timeline, nvdec: NvdecVideo | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with open_media(path, display_path) as container:
+    with (nvdec.open if nvdec else open_media)(path, display_path) as container:
         stream = container.streams[timeline.stream_index]
         _limit_size(stream, display_path)
         use_one_thread(stream)
@@ -133,6 +157,7 @@ def _seek_frame(
     timeline: Timeline,
     time: Fraction,
     errors: DecodeErrors,
+    nvdec: NvdecVideo | None,
 ) -> SampledFrame | None:
     """The frame at ``time`` by seeking; None if no seek leads to a frame that is not later."""
     for back in SEEK_BACK_S:
@@ -142,7 +167,7 @@ def _seek_frame(
             container.seek(target, stream=stream, backward=True)
         except (av.FFmpegError, OSError):
             return None
-        frames = _decode_frames(container, stream, timeline, errors, [time])
+        frames = _decode_frames(container, stream, timeline, errors, [time], nvdec)
         for frame_time, frame, repeats in zero_order_hold(frames, [time]):
             if frame_time <= time:
                 return SampledFrame(frame_time, repeats, frame)
@@ -178,14 +203,17 @@ def _decode_frames(
     timeline: Timeline,
     errors: DecodeErrors,
     times: Sequence[Fraction],
+    nvdec: NvdecVideo | None,
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """(time in seconds from the video's start, frame), in display order, from the container's position on.
 
     May leave out frames that are not on display at any of the ascending ``times``, but not the first one.
     """
-    count, decoder, context = 0, alpha_decoder(stream), stream.codec_context
+    count, context = 0, stream.codec_context
+    decoder = nvdec.decoder(stream, errors) if nvdec else alpha_decoder(stream)
     packets = timeline_packets(container, [timeline], errors)
-    skipping = _skipping(stream, timeline, times) if errors.complete else None
+    # A card's decoder may not heed what it is told to skip.
+    skipping = _skipping(stream, timeline, times) if errors.complete and not nvdec else None
     for packet in skipping.read_ahead(packets) if skipping else packets:
         # Behind damage all is decoded: what is displayed in place of a lost frame must not be missing too.
         skip = skipping is not None and errors.complete and skipping.skips(packet, context.reorder_depth)

@@ -76,16 +76,17 @@ def frame_count(duration_s: Fraction, options: DecodeOptions) -> int:
     is none).
     """
     step = options.frame_multiple
-    return max(step, min(_uncapped(duration_s, options), options.max_frames // step * step))
+    return max(step, min(uncapped_count(duration_s, options), options.max_frames // step * step))
 
 
 def counts_above_cap(duration_s: Fraction, options: DecodeOptions) -> range:
     """What ``frame_count`` could be with larger ``max_frames``; empty where these leave out nothing."""
     step = options.frame_multiple
-    return range(frame_count(duration_s, options) + step, _uncapped(duration_s, options) + 1, step)
+    return range(frame_count(duration_s, options) + step, uncapped_count(duration_s, options) + 1, step)
 
 
-def _uncapped(duration_s: Fraction, options: DecodeOptions) -> int:
+def uncapped_count(duration_s: Fraction, options: DecodeOptions) -> int:
+    """``frame_count`` without ``max_frames``."""
     step = options.frame_multiple
     wished = max(options.min_frames, math.floor(duration_s * Fraction(options.fps) + Fraction(1, 2)))
     return (2 * wished + step) // (2 * step) * step

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 
 from cg_cli.errors import ItemError
 from cg_cli.media.integrity import whole_boxes_size
@@ -68,8 +69,10 @@ class _NamedFile:
 
 
 @contextmanager
-def open_media(path: str, display_path: str) -> Iterator[av.container.InputContainer]:
-    """A fresh container over a local file, closed on leaving.
+def open_media(
+    path: str, display_path: str, accelerator: HWAccel | None = None
+) -> Iterator[av.container.InputContainer]:
+    """A fresh container over a local file, closed on leaving; with an ``accelerator``, its decoders use that.
 
     Raises:
         ItemError: as ``open_file``; kind not_media where libav knows no such format, unreadable where the file is a
@@ -83,7 +86,7 @@ def open_media(path: str, display_path: str) -> Iterator[av.container.InputConta
         name = "input" + (Path(path).suffix if Path(path).suffix[1:].isalnum() else "")
         try:
             patches = joining_patches(file) if head.startswith(EBML_MARK) else []
-            container = _open(_NamedFile(file, name, patches=patches))
+            container = _open(_NamedFile(file, name, patches=patches), accelerator)
         except MemoryError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -92,17 +95,24 @@ def open_media(path: str, display_path: str) -> Iterator[av.container.InputConta
             if usable is None:
                 raise _open_error(display_path, head, error) from None
             try:
-                container = _open(_NamedFile(file, name, usable))
+                container = _open(_NamedFile(file, name, usable), accelerator)
             except (av.FFmpegError, OSError, ValueError):
                 raise _open_error(display_path, head, error) from None
         with container:
             yield container
 
 
-def _open(file: _NamedFile) -> av.container.InputContainer:
+def _open(file: _NamedFile, accelerator: HWAccel | None) -> av.container.InputContainer:
     file.seek(0)
     options = {"protocol_whitelist": NO_PROTOCOL, "format_whitelist": ",".join(FORMATS)}
-    return av.open(file, "r", container_options=options, metadata_errors="ignore", buffer_size=READ_BLOCK)
+    return av.open(
+        file,
+        "r",
+        container_options=options,
+        metadata_errors="ignore",
+        buffer_size=READ_BLOCK,
+        hwaccel=accelerator,
+    )
 
 
 def _open_error(display_path: str, head: bytes, error: Exception) -> ItemError:

@@ -16,8 +16,9 @@ import av
 import numpy as np
 
 from cg_cli.errors import ItemError
-from cg_cli.media.clip import DecodeOptions
+from cg_cli.media.clip import NVDEC, DecodeOptions
 from cg_cli.media.decoding import decode_clip, probe_file, stated_duration
+from cg_cli.media.hardware import failure
 from cg_cli.media.opening import media_error
 from cg_cli.util.ipc import send, serve
 
@@ -56,10 +57,13 @@ def _serve(request: dict[str, Any], emit: Callable[[dict[str, Any], np.ndarray],
         return {"event": "done", **asdict(probe_file(path, display_path))}
     if request["task"] == "stated_duration":
         return {"event": "done", "seconds": stated_duration(path, display_path)}
-    return {
-        "event": "done",
-        **decode_clip(path, display_path, DecodeOptions(**request["options"]), emit, request["max_bytes"]),
-    }
+    options = DecodeOptions(**request["options"])
+    try:
+        return {"event": "done", **decode_clip(path, display_path, options, emit, request["max_bytes"])}
+    except MemoryError:
+        if options.decoder == NVDEC:
+            raise failure("the card's driver left too little memory") from None
+        raise
 
 
 def _error(request: dict[str, Any], kind: str, text: str) -> dict[str, Any]:
@@ -69,7 +73,8 @@ def _error(request: dict[str, Any], kind: str, text: str) -> dict[str, Any]:
 def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # elsewhere the limit is not enforced, or counts address space
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]  # a GPU's driver needs more than that (``hardware``)
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, most))
 
 
 if __name__ == "__main__":

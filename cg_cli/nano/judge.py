@@ -53,6 +53,7 @@ class Condition:
         parts: what of the clip is there at all; or one of SMALLER, which is no pruner but keeps to the budget of
             ``keep`` as far as whole rows, columns and grids can.
         merged: every dropped token merges into a kept one after the pruner has chosen (``Pruner.with_merging``).
+        reading: fields of ``DecodeOptions`` that the clip is read with instead of the defaults.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Condition:
     predictor: str | None = None
     parts: str = ALL_PARTS
     merged: bool = False
+    reading: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Outcome:
 
 
 Answers = dict[str, Outcome]  # by condition
+Encode = Callable[[tuple[tuple[str, Any], ...], str, float], Encoded]  # of reading, parts and keep
 
 
 class Judge:
@@ -94,9 +97,9 @@ class Judge:
     def clip(self, folder: Path, rows: list[dict], wanted: Iterable[str]) -> Answers:
         """The answers to ``rows``, lines of ``labelled.jsonl`` in ``folder`` about one clip, under the conditions of
         the ``wanted`` names."""
-        clip = self.worker.decode(str(folder / rows[0]["video"]), self.options)
-        whole = pipeline.encode(self.backbone, clip)
-        encode = lru_cache(maxsize=None)(lambda parts, keep: self._encode(whole, parts, keep))
+        video = str(folder / rows[0]["video"])
+        whole = lru_cache(maxsize=None)(lambda reading: self._read(video, reading))
+        encode = lru_cache(maxsize=None)(lambda reading, parts, keep: self._encode(whole(reading), parts, keep))
         names, questions = set(wanted), [row["question"] for row in rows]
         todo = [(condition, pruner) for condition, pruner in self.conditions if condition.name in names]
         out: Answers = {}
@@ -105,15 +108,17 @@ class Judge:
             prefilled = [self._prefill(encode, condition, pruner) for condition, pruner in batch]
             for (condition, _), answers in zip(batch, self._answers(prefilled, questions)):
                 hits = [right(row["category"], each.generation.text, row["answer"]) for row, each in zip(rows, answers)]
-                out[condition.name] = Outcome(
-                    hits, _media_tokens(answers[0].tokens) / max(_media_tokens(whole.tokens), 1)
-                )
+                full = _media_tokens(whole(condition.reading).tokens)
+                out[condition.name] = Outcome(hits, _media_tokens(answers[0].tokens) / max(full, 1))
         return out
 
-    def _prefill(self, encode: Callable[[str, float], Encoded], condition: Condition, pruner: Pruner) -> Prefilled:
-        if condition.parts in SMALLER:
-            return pipeline.prune_and_prefill(self.backbone, encode(condition.parts, condition.keep), pruner, 1.0)
-        return pipeline.prune_and_prefill(self.backbone, encode(condition.parts, 1.0), pruner, condition.keep)
+    def _read(self, video: str, reading: tuple[tuple[str, Any], ...]) -> Encoded:
+        return pipeline.encode(self.backbone, self.worker.decode(video, replace(self.options, **dict(reading))))
+
+    def _prefill(self, encode: Encode, condition: Condition, pruner: Pruner) -> Prefilled:
+        encoded = encode(condition.reading, condition.parts, condition.keep if condition.parts in SMALLER else 1.0)
+        keep = 1.0 if condition.parts in SMALLER else condition.keep
+        return pipeline.prune_and_prefill(self.backbone, encoded, pruner, keep)
 
     def _answers(self, prefilled: Sequence[Prefilled], questions: Sequence[str]) -> list[list[Decoded]]:
         """The answers to all ``questions`` on each of ``prefilled``: together, but for those that have no prefix."""

@@ -205,7 +205,7 @@ def questions(script: Script) -> list[Question]:
     large = [s.large[0] for s in scenes if s.large]
     if len(sound_kinds) == 1:
         ask("heard_kind", "what_sound", sound_kinds[0], AUDIBLE, *sounds)
-    if sound_kinds:
+    if 0 < len(sound_kinds) <= len(COUNTS):
         ask("heard_kind", "sounds", COUNTS[len(sound_kinds) - 1], COUNTS, *sounds)
     for scene in scenes:
         if scene.sound:

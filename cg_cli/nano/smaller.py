@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cg_cli.media.clip import Clip, DecodeOptions
+from cg_cli.media.grids import spread
 from cg_cli.pruning.budget import Budget
 
 STRETCH = 2.0  # times that a picture's sides may change their ratio, for a size that fits the budget better
@@ -30,14 +31,16 @@ def fewer_pixels(clip: Clip, budget: Budget, options: DecodeOptions) -> Clip:
 
 
 def fewer_frames(clip: Clip, budget: Budget, options: DecodeOptions) -> Clip:
-    """``clip`` with evenly spaced ones of its frames, as many as make no more than ``budget.video`` tokens; at least
-    one grid."""
+    """``clip`` with evenly spaced ones of its frames, or of its whole grids where it has some, as many as make no more
+    than ``budget.video`` tokens; at least one grid."""
     if clip.frames is None or clip.frame_times is None:
         return clip
     frames, height, width = clip.frames.shape[:3]
     of_a_grid = height * width // options.side_multiple**2
     count = min(frames, options.frame_multiple * max(1, budget.video // of_a_grid))
-    chosen = (2 * np.arange(count) + 1) * frames // (2 * count)  # the middle of each of ``count`` equal slots
+    if clip.grid_starts is not None:
+        return clip.with_grids(spread(len(clip.grid_starts), count // options.frame_multiple))
+    chosen = spread(frames, count)
     return replace(
         clip,
         frames=clip.frames[chosen],

@@ -140,12 +140,14 @@ def run(
     columns: Sequence[Condition],
     out: Path,
     workers: int | None = None,
+    joined: int = 1,
 ) -> None:
-    """Answer what ``out``/answers.jsonl does not have yet about ``count`` clips of world ``seed``."""
+    """Answer what ``out``/answers.jsonl does not have yet about ``count`` clips of world ``seed``, or about films of
+    ``joined`` clips each."""
     folder = out / f"seed-{seed}"
     labelled = folder / "labelled.jsonl"
     if not labelled.exists() or len(by_clip(labelled)) < count:
-        write_world(seed, count, folder, longest)  # those that are there already come out as they were
+        write_world(seed, count, folder, longest, joined)  # those that are there already come out as they were
     clips = dict(list(by_clip(labelled).items())[:count])
     done: dict[str, set[str]] = defaultdict(set)
     for line in read(out):

@@ -3,6 +3,9 @@
 DIR gets ``clip-0000.mp4`` ... (H.264 and AAC, 25 frames a second, 224 x 224) and ``labelled.jsonl``, one question a
 line: video (relative to the file), question, answer, choices, category, id. The same seed gives the same bytes on one
 machine. Training uses the seeds below 100; anything at or above is held out.
+
+``--joined N`` makes each file a film of N clips one after another, with questions that have one right answer over all
+of it (``joined``).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -17,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cg_cli.nano.joined import film_questions, join
 from cg_cli.nano.questions import CATEGORIES, Question, questions
 from cg_cli.nano.render import FPS, picture, soundtrack
 from cg_cli.nano.script import SECONDS, Script, write_script
@@ -25,6 +30,8 @@ from cg_cli.nano.things import FRAME
 
 HELD_OUT = 100  # first world seed that training never sees
 _AUDIO_FRAME = 1024  # samples of an AAC frame
+
+Ask = Callable[[Script], list[Question]]
 
 
 def write_clip(script: Script, path: Path) -> None:
@@ -51,16 +58,17 @@ def write_clip(script: Script, path: Path) -> None:
         file.mux(audio.encode(None))
 
 
-def sample_questions(script: Script) -> list[Question]:
-    """The questions of a clip that go into ``labelled.jsonl``: one of each category that it has, picked at random."""
+def sample_questions(script: Script, ask: Ask = questions) -> list[Question]:
+    """The questions of a clip that go into ``labelled.jsonl``: one of each category that ``ask`` has, picked at
+    random."""
     rng = np.random.default_rng([script.seed, script.index, 5])
-    pool = questions(script)
+    pool = ask(script)
     by_category = [[q for q in pool if q.category == name] for name in CATEGORIES]
     return [same[int(rng.integers(len(same)))] for same in by_category if same]
 
 
-def labels(script: Script, video: str) -> list[dict]:
-    """The lines of ``labelled.jsonl`` for one clip."""
+def labels(script: Script, video: str, ask: Ask = questions) -> list[dict]:
+    """The lines of ``labelled.jsonl`` for one clip, of what ``ask`` asks about it."""
     rng = np.random.default_rng([script.seed, script.index, 6])
     return [
         {
@@ -72,24 +80,25 @@ def labels(script: Script, video: str) -> list[dict]:
             "type": question.phrase,
             "id": f"{script.seed}-{script.index}-{question.category}",
         }
-        for question in sample_questions(script)
+        for question in sample_questions(script, ask)
     ]
 
 
-def _make(seed: int, out: Path, longest: int, index: int) -> list[dict]:
-    script = write_script(seed, index, longest)
+def _make(seed: int, out: Path, longest: int, joined: int, index: int) -> list[dict]:
+    parts = [write_script(seed, index * joined + part, longest) for part in range(joined)]
+    script, ask = (parts[0], questions) if joined == 1 else (join(parts, index), film_questions)
     name = f"clip-{index:04d}.mp4"
     write_clip(script, out / name)
-    return labels(script, name)
+    return labels(script, name, ask)
 
 
-def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1]) -> Path:
-    """Write ``count`` clips of world ``seed`` and their questions to ``out``; returns the path of
-    ``labelled.jsonl``."""
+def write_world(seed: int, count: int, out: Path, longest: int = SECONDS[1], joined: int = 1) -> Path:
+    """Write ``count`` clips of world ``seed``, or films of ``joined`` clips each, and their questions to ``out``;
+    returns the path of ``labelled.jsonl``."""
     out.mkdir(parents=True, exist_ok=True)
     # Not forked: this process may have threads of torch, whose locks a fork would copy as they are.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        lines = list(pool.map(partial(_make, seed, out, longest), range(count), chunksize=4))
+        lines = list(pool.map(partial(_make, seed, out, longest, joined), range(count), chunksize=4))
     labelled = out / "labelled.jsonl"
     labelled.write_text("".join(json.dumps(row) + "\n" for rows in lines for row in rows), encoding="utf-8")
     return labelled
@@ -103,8 +112,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True, help="clips")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    parser.add_argument("--joined", type=int, default=1, help="clips of a film, one after another")
     options = parser.parse_args()
-    print(write_world(options.seed, options.count, options.out, options.longest))
+    print(write_world(options.seed, options.count, options.out, options.longest, options.joined))
 
 
 if __name__ == "__main__":

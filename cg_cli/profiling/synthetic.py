@@ -29,8 +29,8 @@ def seconds(text: str) -> float:
 
 
 def clip(length_s: float, options: DecodeOptions) -> Clip:
-    """``length_s`` seconds, as ``media.decode`` would return them for a 1280 x 720 video with sound; the same in every
-    run."""
+    """``length_s`` seconds, as ``media.decode`` would return them for a 1280 x 720 video with sound and evenly spaced
+    frames; the same in every run."""
     rng = np.random.default_rng(0)
     count = frame_count(Fraction(length_s), options)
     width, height = fit_size(*SOURCE, options.frame_pixels(count), options.side_multiple)

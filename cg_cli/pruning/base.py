@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from cg_cli.pruning import identity, merging
+from cg_cli.pruning import copies, identity, merging
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import DROPPED, KEPT, Explanation
 from cg_cli.pruning.ops.indexing import evenly_spaced_index
@@ -40,6 +40,8 @@ class Pruner(ABC):
             as the mean over its layers, as methods count that take some tokens far and others nowhere.
         reasons: why a token is kept and why one is dropped, as far as that is the same for all.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
+        folds: whether tokens that repeat others (``TokenStream.same_as``) are left out before it ranks, and merged into
+            what becomes of those they repeat; not of one that must not look ahead, or acts between layers.
         merging: what becomes of dropped rows, where ``with_merging`` has set it: "nearest" folds each into the nearest
             kept one (``cg_cli.pruning.merging``), "none" folds none. It counts as an option then.
     """
@@ -53,6 +55,7 @@ class Pruner(ABC):
     reasons: ClassVar[tuple[str, str]] = (KEPT, DROPPED)
     predictor: ClassVar[A2VPredictor | None] = None
     merging: ClassVar[Literal["nearest", "none"] | None] = None
+    folds: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,7 +88,22 @@ class Pruner(ABC):
         return pruner
 
     def prune(self, stream: TokenStream, budget: Budget) -> Selection:
-        """What reaches the language model: ``select``, and what ``merging`` says of the dropped rows."""
+        """What reaches the language model: ``select`` of what does not repeat, and what ``merging`` says of the dropped
+        rows."""
+        if (folded := self._folded(stream, budget)) is not None:
+            return folded.unfold(self._merged(folded.stream, budget))
+        return self._merged(stream, budget)
+
+    def explanation(self, stream: TokenStream, budget: Budget, selection: Selection) -> Explanation:
+        """``explain`` for what ``prune(stream, budget)`` made."""
+        if (folded := self._folded(stream, budget)) is not None:
+            return folded.explained(self.explain(folded.stream, budget, folded.folded(selection)))
+        return self.explain(stream, budget, selection)
+
+    def _folded(self, stream: TokenStream, budget: Budget) -> copies.Folded | None:
+        return copies.fold(stream) if self.folds and budget.keep != 1 and stream.same_as is not None else None
+
+    def _merged(self, stream: TokenStream, budget: Budget) -> Selection:
         selection = self.select(stream, budget)
         if self.merging == "none":
             return Selection(selection.indices)

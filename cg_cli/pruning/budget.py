@@ -57,7 +57,14 @@ def wide(values: Tensor) -> Tensor:
 
 
 def plan(stream: TokenStream, keep: float) -> Budget:
-    """The budget of ``stream`` at ratio ``keep``. Reads three counts from the device at once."""
-    counts = torch.stack([(stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum(), stream.grid.max() + 1])
-    video, audio, grids = counts.tolist()
-    return split(video, audio, grids, keep)
+    """The budget of ``stream`` at ratio ``keep``: of all of its tokens, for those that repeat no other. Video that does
+    not take its part leaves it to the audio. Reads its counts from the device at once."""
+    counts = [(stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum(), stream.grid.max() + 1]
+    if stream.same_as is not None and keep < 1:
+        counts.append((stream.same_as != torch.arange(len(stream), device=stream.same_as.device)).sum())
+    video, audio, grids, *repeated = torch.stack(counts).tolist()
+    budget = split(video, audio, grids, keep)
+    if not repeated:
+        return budget
+    kept_video = min(budget.video, video - repeated[0])
+    return Budget(kept_video, min(audio, budget.count - kept_video), keep)

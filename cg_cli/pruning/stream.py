@@ -27,6 +27,8 @@ class TokenStream:
         next_position: first position of the question: last position of the *unpruned* prefix + 1.
         carry: rows [L, ...] that a backbone needs back for the kept tokens (deepstack features); merged like
             embeddings.
+        same_as: [L] int64, the row of which each one is a copy in all but its position, its own number for the others;
+            None where nothing is known to repeat.
         merge_size: [L] float32, how many tokens were merged into each row, itself included; None where nothing was
             merged. Its log is added to the row's attention logits (proportional attention: ToMe, arXiv 2210.09461,
             section 3).
@@ -42,6 +44,7 @@ class TokenStream:
     next_position: int | float
     carry: dict[str, Tensor] = field(default_factory=dict)
     merge_size: Tensor | None = None
+    same_as: Tensor | None = None
 
     def __len__(self) -> int:
         return self.embeddings.shape[0]
@@ -105,6 +108,7 @@ def apply(stream: TokenStream, selection: Selection) -> TokenStream:
         positions=stream.positions[:, kept],
         carry={name: gather(value) for name, value in stream.carry.items()},
         merge_size=merge_size,
+        same_as=None,
     )
 
 

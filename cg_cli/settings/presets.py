@@ -24,7 +24,7 @@ SUFFIXES = (".yaml", ".yml")
 MEDIA_SETTINGS = {
     setting.key: setting
     for setting in SETTINGS.values()
-    if setting.panel == MEDIA and setting.answer and setting.kind in (int, float)
+    if setting.panel == MEDIA and setting.answer and setting.kind is not bool
 }
 
 
@@ -142,6 +142,10 @@ def _check_types(data: dict[str, Any], source: str) -> None:
             raise UsageError(
                 f"preset {source}: unknown key '{short(str(key))}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}"
             )
+        if MEDIA_SETTINGS[key].kind is str:
+            if not isinstance(value, str):
+                raise UsageError(f"preset {source}: {key} must be text, not {short(repr(value))}")
+            continue
         whole = MEDIA_SETTINGS[key].kind is int
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or (whole and not isinstance(value, int)):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
-from cg_cli.settings import files, models, presets
+from cg_cli.settings import files, look_once, models, presets
 from cg_cli.settings.table import NO_PRUNER, SETTINGS, Resolved, Settings
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
     """What one value alone cannot tell."""
     registry.find(settings.pruner)
     models.check_name(settings.model)
+    look_once.levels(settings.look_once)
     where = f" (from {origin})" if (origin := _elsewhere(origins.get("keep", ""))) else ""
     if settings.pruner == NO_PRUNER and settings.keep != 1:
         raise UsageError(f"--pruner none keeps everything: it cannot go with --keep {settings.keep}{where}")
@@ -145,4 +146,7 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
         min_frames=settings.min_frames,
         video_pixels=settings.video_pixels,
         audio_track=settings.audio_track,
+        frames=settings.frames,
+        look_once=look_once.levels(settings.look_once),
+        decoder=settings.decoder,
     )

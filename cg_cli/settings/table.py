@@ -140,6 +140,18 @@ class Settings:
     )
     fps: float = _setting(defaults.FPS, "frames a second to look at", MEDIA, above=0, at_most=1000)
     max_frames: int = _setting(defaults.MAX_FRAMES, "frames at most, spread over the whole video", MEDIA, at_least=2)
+    frames: Literal["uniform", "pairs", "change"] = _setting(
+        "uniform",
+        "which, if max-frames leaves some out: uniform: evenly spaced; pairs: whole grids, evenly spread; "
+        "change: half of the grids where the picture changes",
+        MEDIA,
+    )
+    look_once: str = _setting(
+        "exact",
+        "do not encode frames again that repeat what was encoded: exact; LEVELS of 255 that they may differ; off",
+        MEDIA,
+        value="LEVELS",
+    )
     max_pixels: int = _setting(
         defaults.MAX_PIXELS, "pixels of a frame at most; one token takes 784", MEDIA, at_least=28 * 28
     )
@@ -158,6 +170,12 @@ class Settings:
     seed: int = _setting(0, "for sampling, and for pruners that draw", ANSWER, at_least=0, below=2**63)
     offline: bool = _setting(
         False, "use only what is on this machine", MODEL, answer=False, commands=(*EVERY_COMMAND, "fetch")
+    )
+    decoder: Literal["cpu", "nvdec"] = _setting(
+        "cpu",
+        "nvdec: on an NVIDIA GPU where that gives the same frames, else on the CPU, with a warning",
+        MEDIA,
+        answer=False,
     )
     decode_timeout: float = _setting(
         defaults.TIMEOUT_S, "give up on a file after so many seconds", MEDIA, above=0, answer=False, value="SECONDS"

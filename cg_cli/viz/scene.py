@@ -160,7 +160,7 @@ def make_result(
         depth: of a decoder pruner, the share of layers [K] that attend to each row of ``selection``; None for an input
             pruner.
     """
-    explanation = pruner.explain(stream, budget, selection)
+    explanation = pruner.explanation(stream, budget, selection)
     table = token_table(stream, selection, explanation, depth)
     index = np.full(
         len(table) + 1, -1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -336,3 +337,27 @@ def test_missing_weights_fail(name, family_dir, tmp_path):
             backbones.load(str(tmp_path), device="cpu", dtype="float32", offline=True)
         assert "\n" not in str(caught.value)
         shard.write_bytes(before)
+
+
+def test_a_grid_that_repeats_another_is_not_encoded(name, backbone):
+    clip = FAMILIES[name].clip()
+    of_a_grid = backbone.frame_multiple
+    frames = clip.frames.copy()
+    frames[of_a_grid : 2 * of_a_grid] = frames[:of_a_grid]  # the second grid is the first one again
+    looked, once = replace(clip, frames=frames), replace(clip, frames=frames, look_once=0)
+    shown = []
+    hook = backbone.model.model.visual.register_forward_pre_hook(lambda module, args: shown.append(len(args[0])))
+    whole, stream = backbone.encode(looked), backbone.encode(once)
+    hook.remove()
+    grids = len(frames) // of_a_grid
+    assert shown[1] == shown[0] * (grids - 1) // grids
+    torch.testing.assert_close(stream.embeddings, whole.embeddings, atol=1e-5, rtol=1e-5)
+    assert whole.same_as is None
+    video = (stream.modality == VIDEO).nonzero()[:, 0].view(grids, -1)
+    assert torch.equal(stream.same_as[video[1]], video[0])
+    others = torch.ones(len(stream), dtype=torch.bool).index_fill(0, video[1], False)
+    assert torch.equal(stream.same_as[others], torch.arange(len(stream))[others])
+    assert torch.equal(stream.embeddings[video[1]], stream.embeddings[video[0]])
+    for key, rows in stream.carry.items():
+        torch.testing.assert_close(rows, whole.carry[key], atol=1e-5, rtol=1e-5)
+    assert backbone.encode_flops(once)[0] * grids == backbone.encode_flops(looked)[0] * (grids - 1)

@@ -57,6 +57,14 @@ def test_mel_equals_the_official_features(extractor, samples):
     torch.testing.assert_close(ours, official_features["input_features"][0, :, :length], atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_a_spectrogram_in_pieces_is_the_whole_one(extractor, piece, monkeypatch):
+    audio = clip(None, seconds=1.0).audio
+    whole = qwen_inputs.log_mel(audio, extractor)
+    monkeypatch.setattr(qwen_inputs, "MEL_PIECE", piece)
+    torch.testing.assert_close(qwen_inputs.log_mel(audio, extractor), whole, atol=1e-6, rtol=0)
+
+
 def test_sound_beyond_300_s_is_not_cut(extractor):
     audio = np.zeros(301 * SAMPLE_RATE, dtype=np.float32)
     audio[-SAMPLE_RATE:] = clip(None, seconds=1.0).audio

@@ -61,6 +61,13 @@ def test_each_entry_of_an_input_changes_the_key(name):
     assert len(keys) == len(entries) + 1 and INPUTS.key not in keys
 
 
+def test_evenly_spaced_frames_leave_old_keys_as_they_are():
+    of = lambda frames: replace(INPUTS, media={**INPUTS.media, "frames": frames})
+    assert of("uniform").key == INPUTS.key
+    assert len({INPUTS.key, of("pairs").key, of("change").key}) == 3
+    assert describe_changes(conditions(of("uniform")), conditions(of("pairs"))) == "frames uniform, now pairs"
+
+
 def test_text_cannot_move_from_one_input_to_the_next():
     assert replace(INPUTS, video="ab", question="c").key != replace(INPUTS, video="a", question="bc").key
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from cg_cli.backbones import cost
 from cg_cli.engine import memory, pipeline
 from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
+from cg_cli.media.clip import Clip
 from cg_cli.pruning.methods.none import KeepAll
 from cg_cli.settings.resolve import resolve_settings
 
@@ -120,6 +122,18 @@ def test_without_a_pruner_only_frames_help(session, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
     with pytest.raises(ItemError, match="take a smaller model"):
         check()
+
+
+def test_fewer_frames_are_whole_grids_where_these_were_chosen():
+    pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 28, 28, 3), np.uint8)
+    even = Clip("a.mp4", pixels, np.arange(6) / 2, 0.5, None, "absent", 3.0, 28, 28)
+    for starts, frames in ((None, [0, 2, 4]), (np.array([0.5, 4, 9]), [0, 1, 4, 5])):
+        clip = replace(even, grid_starts=starts)
+        fewer, keep, words = memory.shrink_after_oom(clip, 1.0, KeepAll(), "encode")
+        assert fewer.frames[:, 0, 0, 0].tolist() == frames and keep == 1
+        assert words == f"{len(frames)} frames instead of 6"
+        assert fewer.seconds_per_frame == pytest.approx(3 / len(frames))
+    assert fewer.grid_starts.tolist() == [0.5, 9]
 
 
 def test_what_is_needed_is_the_pruned_stream_and_its_prefill_or_the_choice(session):

@@ -11,11 +11,13 @@ from helpers import SAMPLES
 from cg_cli.engine.session import Session
 from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
+from cg_cli.records import from_line, to_line
 from cg_cli.settings.resolve import resolve_settings
 
 pytestmark = pytest.mark.slow
 
 CLIP = str(SAMPLES / "drum.mp4")
+CHOICES = ("uniform", "pairs")
 QUESTIONS = ["What is happening?", "What do you hear?", "What colour is the drum?"]
 
 
@@ -183,6 +185,25 @@ def test_a_pruner_that_reads_the_question_pays_for_each(nano):
     assert [r.answer for r in together(everything)] == [r.answer for r in together(full)]
     total, parts = side[1].latency_s, side[1].latency_s
     assert total.total == pytest.approx(parts.prefill + parts.decode)
+
+
+def test_where_and_for_how_long_a_file_is_decoded_is_no_part_of_the_key(nano):
+    one, other, longer = (
+        replace(nano, decode_options=replace(nano.decode_options, **options)).inputs
+        for options in ({}, {"decoder": "nvdec", "timeout_s": 7.0}, {"max_frames": 4})
+    )
+    assert one.key == other.key != longer.key and "decoder" not in one.media
+
+
+def test_a_record_says_where_the_grids_stand(nano):
+    even, pairs = (
+        replace(nano, decode_options=replace(nano.decode_options, max_frames=4, frames=choice)) for choice in CHOICES
+    )
+    (one,), (other,) = even.answer(CLIP, QUESTIONS[:1]), pairs.answer(CLIP, QUESTIONS[:1])
+    assert (one.media.options["frames"], other.media.options["frames"]) == CHOICES
+    assert one.media.grid_starts is None and other.media.grid_starts == [1.5, 5.5]
+    assert (one.media.frames, one.media.fps) == (other.media.frames, other.media.fps) and one.key != other.key
+    assert from_line(to_line(other)) == other
 
 
 def test_a_clip_that_is_mostly_sound_for_want_of_frames_says_so(nano):

@@ -86,6 +86,42 @@ def _write_frames(output, video, times: list[float], size: tuple[int, int], pix_
     output.mux(video.encode(None))
 
 
+def film(
+    path,
+    codec="libx264",
+    times=None,
+    rate=25,
+    gop=40,
+    fine=True,
+    size=(160, 96),
+    pix_fmt="yuv420p",
+    rotation=0,
+    color_range=0,
+    **codec_options,
+):
+    """A film of a texture that moves under noise; ``fine`` times are stored in milliseconds, others in frames."""
+    width, height = size
+    draw = np.random.default_rng(0)
+    small = draw.integers(40, 216, (-(-height // 4), -(-width // 4), 3), dtype=np.uint8)
+    texture = small.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=rate, options={"preset": "fast"} | codec_options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, pix_fmt, gop
+        stream.codec_context.color_range = color_range
+        if fine:
+            stream.codec_context.time_base = TIME_BASE
+        if rotation:
+            stream.set_display_rotation(rotation)
+        time_base = stream.codec_context.time_base or Fraction(1, rate)
+        for number, time in enumerate(steady(4) if times is None else times):
+            moved = np.roll(texture, (number // 2, number * 3), axis=(0, 1)) + draw.integers(0, 20, texture.shape)
+            frame = av.VideoFrame.from_ndarray(moved.astype(np.uint8), format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = round(time / time_base), time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
 def write_sound(
     output, audio, sound: np.ndarray, start_s: float, rate: int, layout: str, gap: tuple[float, float] = (0.0, 0.0)
 ) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from helpers.media_files import cut_without_encoding, steady
+from helpers.media_files import cut_without_encoding, film, steady
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,29 +22,7 @@ from cg_cli.media.sizes import slot_centres
 from cg_cli.media.skipping import PROGRESSIVE, Skipping, can_skip, is_hidden
 
 properties = settings(derandomize=True, deadline=None, max_examples=300)
-SIZE = (160, 96)
 X265 = "log-level=none:pools=1:frame-threads=1:rc-lookahead=20"
-TIMES = steady(4)
-
-
-def film(path, codec="libx264", times=TIMES, rate=25, gop=40, fine=True, **codec_options):
-    """A film of a texture that moves under noise; ``fine`` times are stored in milliseconds, others in frames."""
-    width, height = SIZE
-    draw = np.random.default_rng(0)
-    texture = draw.integers(40, 216, (height // 4, width // 4, 3), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=rate, options={"preset": "fast"} | codec_options)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", gop
-        if fine:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        time_base = stream.codec_context.time_base or Fraction(1, rate)
-        for number, time in enumerate(times):
-            moved = np.roll(texture, (number // 2, number * 3), axis=(0, 1)) + draw.integers(0, 20, texture.shape)
-            frame = av.VideoFrame.from_ndarray(moved.astype(np.uint8), format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = round(time / time_base), time_base
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
 
 
 def x264(params: str = "", **more) -> dict:

@@ -25,6 +25,7 @@ CONDITIONS = [
     Condition("fewer", keep=0.25, parts=FEWER_FRAMES),
     Condition("silent", parts=NO_AUDIO),
     Condition("nothing", parts=NOTHING),
+    Condition("few pairs", reading=(("frames", "pairs"), ("max_frames", 4))),
 ]
 
 
@@ -58,7 +59,7 @@ def test_answers_are_those_of_each_condition_by_itself(judge: Judge, rows: list[
         hits = [right(row["category"], each.generation.text, row["answer"]) for row, each in zip(rows, alone)]
         assert answers[name].right == hits
     kept = {name: outcome.kept for name, outcome in answers.items()}
-    assert kept["full"] == 1 and kept["nothing"] == 0 and 0.6 < kept["silent"] < 0.8
+    assert kept["full"] == kept["few pairs"] == 1 and kept["nothing"] == 0 and 0.6 < kept["silent"] < 0.8
     assert kept["random"] == kept["random merged"] == kept["between layers"] == pytest.approx(0.25, abs=0.005)
     for name in ("smaller", "fewer"):
         assert 0.15 < kept[name] <= kept["random"]

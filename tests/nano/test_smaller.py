@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,13 @@ def test_fewer_frames_are_evenly_spaced_and_whole():
     assert few.frames[:, 0, 0, 0].tolist() == [1, 4, 7, 10] and few.frame_times.tolist() == [0.5, 2, 3.5, 5]
     assert few.seconds_per_frame == 1.5
     assert len(fewer_frames(clip(), Budget(3, 7), OPTIONS).frames) == 2  # one grid is the least
+
+
+def test_of_whole_grids_fewer_are_kept_whole():
+    uneven = replace(clip(), grid_starts=np.array([0.0, 1, 2, 3, 4.5, 5.5]))
+    few = fewer_frames(uneven, Budget(2 * 64, 7), OPTIONS)
+    assert few.frames[:, 0, 0, 0].tolist() == [2, 3, 8, 9] and few.grid_starts.tolist() == [1, 4.5]
+    assert few.frame_times.tolist() == [1, 1.5, 4, 4.5] and few.seconds_per_frame == 1.5
 
 
 def test_a_clip_without_a_picture_stays_as_it_is():

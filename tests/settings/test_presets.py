@@ -132,18 +132,23 @@ def test_loading_imports_no_torch():
 def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
 
     path = tmp_path / "mine.yaml"
-    path.write_text(GOOD + "media: {fps: 10, min-frames: 16, video-pixels: 1000000}\n", encoding="utf-8")
+    media = "media: {fps: 10, min-frames: 16, video-pixels: 1000000, frames: change}"
+    path.write_text(f"{GOOD}{media}\n", encoding="utf-8")
     settings = resolve_settings({"preset": str(path), "fps": 5.0})
+    assert settings.frames == "change" and resolve_settings({}, config_files=False).frames == "uniform"
     assert (settings.fps, settings.min_frames, settings.video_pixels, settings.max_frames) == (5.0, 16, 1_000_000, 128)
     for wrong, message in (
         ("{fsp: 3}", "unknown key 'fsp' in media, did you mean 'fps'"),
         ("{min-frames: 1.5}", "min-frames must be a whole number, not 1.5"),
         ("{fps: fast}", "fps must be a number, not 'fast'"),
+        ("{frames: 3}", "frames must be text, not 3"),
         ("[fps]", "media must be keys and values"),
     ):
         with pytest.raises(UsageError, match=message):
             presets.parse(GOOD + f"media: {wrong}\n", "x")
     path.write_text(GOOD + "media: {min-frames: 200}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="--frames all: give uniform, pairs or change"):
+        resolve_settings({"frames": "all"}, config_files=False)
     with pytest.raises(UsageError, match="min-frames must be between 0 and --max-frames 128, not 200"):
         resolve_settings({"preset": str(path)})
 

@@ -60,11 +60,11 @@ def prefix_layout(header: int, shape: MediaShape, rates: Rates = Rates()) -> Lay
     opening = len(delimiters(shape)[0])
     start = header + 1  # position of the first media token
     grid, row, column = raster(shape)
-    # In float32 like the original: a grid's time may fall just below a whole position.
-    seconds = grid.to(torch.float32) * torch.tensor(shape.seconds_per_grid, dtype=torch.float32)
-    time, sound = (seconds * rates.per_second).long(), torch.arange(shape.audio)
+    time, sound = (shape.starts()[grid] * rates.per_second).long(), torch.arange(shape.audio)
     positions = torch.cat([torch.stack([time, row, column]), sound.expand(3, -1)], dim=1) + start
-    chunk = torch.cat([_chunks(time, rates), _chunks(sound, rates)])
+    # Between grids that stand where something happens the original's rule would come late: each is in its own chunk.
+    of_grids = _chunks(time, rates) if shape.grid_starts is None else time // rates.per_chunk
+    chunk = torch.cat([of_grids, _chunks(sound, rates)])
     # Within a chunk the video comes first; a stable sort keeps each modality's own order.
     listed = chunk * 2 + (torch.arange(len(chunk)) >= shape.video)
     order = torch.argsort(listed, stable=True)

@@ -150,8 +150,7 @@ def prefix_layout(header: int, shape: MediaShape, per_second: int) -> Layout:
     """
     opening = len(nested(shape, VISION_DELIMITERS, AUDIO_DELIMITERS)[0])
     grid, row, column = raster(shape)
-    # In float32 like the original, where equal times decide the order.
-    seconds = grid.to(torch.float32) * torch.tensor(shape.seconds_per_grid, dtype=torch.float32)
+    seconds = shape.starts()[grid]  # in float32 like the original, where equal times decide the order
     sound = torch.arange(shape.audio)
     picture = torch.stack([seconds * per_second, row.to(torch.float32), column.to(torch.float32)])
     positions = torch.cat([picture, sound.to(torch.float32).expand(3, -1)], dim=1) + float(header + opening)

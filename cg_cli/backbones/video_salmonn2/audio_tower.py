@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from cg_cli.backbones import loading, qwen_inputs
+from cg_cli.backbones import loading
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.errors import UsageError
 from cg_cli.media.clip import SAMPLE_RATE
@@ -132,7 +132,8 @@ def log_mel(audio: np.ndarray, extractor: WhisperFeatureExtractor, device: torch
     """Log-mel spectrograms [S, bins, frames] float32 of mono sound at 16 kHz, a segment each, the last with silence
     after it; returned on the model's ``device``."""
     pieces = [audio[start : start + SEGMENT] for start in range(0, len(audio), SEGMENT)]
-    where = qwen_inputs.mel_device(device)
+    # The extractor returns them to the CPU in any case.
+    where = str(device) if torch.device(device).type == "cuda" else "cpu"
     each = (
         extractor(piece, sampling_rate=SAMPLE_RATE, padding="max_length", return_tensors="pt", device=where)
         for piece in pieces

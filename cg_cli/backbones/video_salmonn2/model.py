@@ -117,7 +117,7 @@ def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
     """Lay out ``header`` text tokens, the delimiters and the media.
 
     A grid's sound follows it: what starts before the next grid does, and after the last grid all that is left, the
-    silence that fills the last segment included.
+    silence that fills the last segment included. Sound before the first grid, if that does not start at 0, precedes it.
 
     Args:
         rule: TRAINING: pictures at (time, row, column), sound beside them at (time, 0, time), without pictures at
@@ -128,11 +128,11 @@ def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
     start = header + 1
     grid, row, column = raster(shape)
     sound = torch.arange(shape.audio)
-    ends = _clock(torch.arange(1, max(shape.grids, 1)), shape.seconds_per_grid)
-    listed = torch.cat([2 * grid, 2 * torch.searchsorted(ends, sound, right=True) + 1])
+    starts = (shape.starts() * PER_SECOND).long()
+    listed = torch.cat([2 * grid, 2 * torch.searchsorted(starts, sound, right=True) - 1])
     order = torch.argsort(listed, stable=True)
     if rule == TRAINING:
-        picture = torch.stack([_clock(grid, shape.seconds_per_grid), row, column])
+        picture = torch.stack([starts[grid], row, column])
         audio = torch.stack([sound, 0 * sound, sound] if shape.video else [sound, sound, 0 * sound])
         positions = torch.cat([picture, audio], dim=1)[:, order]
         reach = positions[0] if shape.audio else positions
@@ -148,9 +148,3 @@ def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:
         after=reach.max()[None] + start + 1,
         audio_s=sound * WINDOW_S,
     )
-
-
-def _clock(grid: Tensor, seconds_per_grid: float) -> Tensor:
-    """Positions of the starts of grids, by their numbers [n] int64."""
-    # In float32 like the original: a grid's time may fall just below a whole position.
-    return (grid.to(torch.float32) * torch.tensor(seconds_per_grid, dtype=torch.float32) * PER_SECOND).long()
