@@ -32,6 +32,7 @@ def figures(answers: Sequence[Answer]) -> list[list[Row]]:
     flop = lambda number: count(number, "FLOP")
     whole = (flops.vision if flops.vision_full is None else flops.vision_full) + flops.audio
     towers = flops.vision + flops.audio
+    part = share(towers, whole) if towers < whole else ""
     predictor = flop(flops.predictor) if flops.predictor else "-"
     read = prefills(answers)
     took = sum(a.latency_s.prefill for a in answers if not a.prefix_reused) or seconds.prefill
@@ -42,7 +43,7 @@ def figures(answers: Sequence[Answer]) -> list[list[Row]]:
     total = duration(sum(a.latency_s.total for a in answers))
     stages = [
         _row("read the file", "", "", "", duration(seconds.media)),
-        _row("encode", flop(whole), flop(towers), share(towers, whole), duration(seconds.encode)),
+        _row("encode", flop(whole), flop(towers), part, duration(seconds.encode)),
         _row("prune", "-", predictor, "", duration(seconds.prune)),
         _row("prefill", flop(flops.prefill_full), flop(read), share(read, flops.prefill_full), duration(took)),
         _row("clip", flop(clip_full), flop(clip_used), share(clip_used, clip_full), duration(clip_took)),
