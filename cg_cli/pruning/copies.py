@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cg_cli.pruning.explain import Explanation
-from cg_cli.pruning.stream import Merge, Selection, TokenStream
+from cg_cli.pruning.stream import Merge, Selection, TokenStream, apply
 
 REPEATED = "shown before"  # why a copy is dropped
 
@@ -69,16 +69,4 @@ def fold(stream: TokenStream) -> Folded:
     is_copy = stream.same_as != torch.arange(len(stream), device=stream.same_as.device)
     rows, copies = (~is_copy).nonzero()[:, 0], is_copy.nonzero()[:, 0]
     source = torch.searchsorted(rows, stream.same_as[copies])
-    rest = replace(
-        stream,
-        embeddings=stream.embeddings[rows],
-        modality=stream.modality[rows],
-        grid=stream.grid[rows],
-        row=stream.row[rows],
-        column=stream.column[rows],
-        time_s=stream.time_s[rows],
-        positions=stream.positions[:, rows],
-        carry={name: value[rows] for name, value in stream.carry.items()},
-        same_as=None,
-    )
-    return Folded(rest, rows, copies, source)
+    return Folded(apply(stream, Selection(rows)), rows, copies, source)
