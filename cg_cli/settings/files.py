@@ -140,7 +140,8 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
         if value is None and setting.optional:
             continue
         if type(value) is not setting.kind and not (setting.kind is float and type(value) is int):
-            raise UsageError(f"{where}: {key} must be {_WORDS[setting.kind]}, not {short(repr(value))}")
+            quote = " (put it in quotes)" if setting.kind is str and isinstance(value, bool | int | float) else ""
+            raise UsageError(f"{where}: {key} must be {_WORDS[setting.kind]}, not {short(repr(value))}{quote}")
         settings_data[name] = float(value) if isinstance(value, int) and setting.kind is float else value
     return settings_data
 
