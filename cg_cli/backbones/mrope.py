@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import cost, decoder_attention, fused, layerwise, loading, qwen_inputs
+from cg_cli.backbones import cost, decoder_attention, fused, layerwise, loading, qwen_inputs, vision
 from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
 from cg_cli.backbones.batch_cache import BatchCache
 from cg_cli.backbones.checkpoint import Checkpoint
@@ -170,7 +170,7 @@ class MRopeBackbone(Backbone):
         same_as = None
         if clip.frames is not None and shape.video:
             sources = self._sources(clip.frames, clip.look_once)
-            features, deepstack = self.encode_video(clip.frames, sources)
+            features, deepstack = vision.encode_video(self.model, clip.frames, sources, self._vision, self._norm)
             if (sources != np.arange(len(sources))).any():
                 same_as = torch.arange(len(layout.modality))
                 places = (layout.modality == VIDEO).nonzero()[:, 0].view(len(sources), -1)
@@ -288,42 +288,6 @@ class MRopeBackbone(Backbone):
         """The grid that each one of frames [N, H, W, 3] is encoded in [G]: itself, or an earlier one it repeats."""
         frames = qwen_inputs.even_frames(frames, self._vision.temporal_patch)
         return grid_sources(frames, self._vision.temporal_patch, look_once)
-
-    def encode_video(self, frames: np.ndarray, sources: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """Video features [V, D] of frames [N, H, W, 3] uint8, grid by grid in raster order, and deepstack rows [V,
-        layers, D] where the tower has some. Grids that repeat others, by ``sources`` [G], are not encoded: no attention
-        of the tower reaches across grids."""
-        sizes = self._vision
-        _, height, width = self._patch_grid(frames)
-        frames = qwen_inputs.even_frames(frames, sizes.temporal_patch)
-        by_grid = frames.reshape(-1, sizes.temporal_patch, *frames.shape[1:])
-        looked_at, place = np.unique(sources, return_inverse=True)
-        features, deepstack = [], []
-        for start, stop in qwen_inputs.grid_pieces(len(looked_at), height * width):
-            some = looked_at[start:stop]
-            # Side by side they are taken as they are; a list of numbers would copy.
-            whole = some[-1] - some[0] + 1 == len(some)
-            piece = by_grid[some[0] : some[-1] + 1] if whole else by_grid[some]
-            piece = piece.reshape(-1, *frames.shape[1:])
-            pixels = qwen_inputs.patchify(
-                torch.tensor(piece, device=self.device),
-                self._norm,
-                patch=sizes.patch,
-                merge=sizes.merge,
-                temporal=sizes.temporal_patch,
-            )
-            grid_thw = torch.tensor([[stop - start, height, width]], device=self.device)
-            output = self.model.get_video_features(pixels, grid_thw, return_dict=True)
-            features += output.pooler_output
-            if layers := getattr(output, "deepstack_features", None):
-                deepstack.append(torch.stack([rows for (rows,) in layers], dim=1))
-        index = None if len(looked_at) == len(sources) else torch.from_numpy(place).to(self.device)
-
-        def all_grids(rows: list[Tensor]) -> Tensor:
-            each = torch.cat(rows)
-            return each if index is None else each.unflatten(0, (len(looked_at), -1))[index].flatten(0, 1)
-
-        return all_grids(features), all_grids(deepstack) if deepstack else None
 
     def _decode(
         self,

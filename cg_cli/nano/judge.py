@@ -116,8 +116,9 @@ class Judge:
         return pipeline.encode(self.backbone, self.worker.decode(video, replace(self.options, **dict(reading))))
 
     def _prefill(self, encode: Encode, condition: Condition, pruner: Pruner) -> Prefilled:
-        encoded = encode(condition.reading, condition.parts, condition.keep if condition.parts in SMALLER else 1.0)
-        keep = 1.0 if condition.parts in SMALLER else condition.keep
+        # Either the clip is made smaller, or its tokens are pruned.
+        size, keep = (condition.keep, 1.0) if condition.parts in SMALLER else (1.0, condition.keep)
+        encoded = encode(condition.reading, condition.parts, size)
         return pipeline.prune_and_prefill(self.backbone, encoded, pruner, keep)
 
     def _answers(self, prefilled: Sequence[Prefilled], questions: Sequence[str]) -> list[list[Decoded]]:
