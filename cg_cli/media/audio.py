@@ -26,18 +26,23 @@ BLOCK = SAMPLE_RATE  # samples in a message: few enough to stay small, many enou
 
 
 def audio_blocks(
-    path: str, display_path: str, timeline: Timeline, origin: Fraction | None, errors: DecodeErrors
+    path: str,
+    display_path: str,
+    timeline: Timeline,
+    origin: Fraction | None,
+    errors: DecodeErrors,
+    stereo_gain: float = 0.5,
 ) -> Iterator[np.ndarray]:
     """[S] float32 blocks at SAMPLE_RATE, one after the other from ``origin`` on (seconds, file's clock; None: the first
     sample).
 
     A late start and gaps become silence, audio before the origin is left out; ``errors.notes`` tells both.
-    Raises as ``open_media``.
+    ``stereo_gain``: as in ``DecodeOptions``. Raises as ``open_media``.
     """
     with open_media(path, display_path) as container:
         stream = container.streams[timeline.stream_index]
         use_one_thread(stream)
-        aligner = _Aligner(origin, errors)
+        aligner = _Aligner(origin, errors, stereo_gain)
         for packet in timeline_packets(container, [timeline], errors):
             for frame in decode_packet(packet, "sound", errors):
                 time = None if frame.pts is None else frame.pts * stream.time_base
@@ -50,9 +55,10 @@ def audio_blocks(
 class _Aligner:
     """Places resampled frames by their timestamps: a run of frames is resampled as one, a jump starts a new run."""
 
-    def __init__(self, origin: Fraction | None, errors: DecodeErrors):
+    def __init__(self, origin: Fraction | None, errors: DecodeErrors, stereo_gain: float):
         self.origin = origin
         self.errors = errors
+        self.stereo_gain = stereo_gain
         self.resampler: av.AudioResampler | None = None
         self.input_format: tuple | None = None
         self.expected: Fraction | None = None  # where the next frame of the run should start, file's clock
@@ -125,7 +131,7 @@ class _Aligner:
         for frame in resampled:
             channels = frame.to_ndarray().reshape(frame.samples, -1)[self.skip :].T
             self.skip -= min(self.skip, frame.samples)
-            samples = self.downmixer.mix(channels, weights_of(frame.layout))
+            samples = self.downmixer.mix(channels, weights_of(frame.layout, self.stereo_gain))
             if not np.isfinite(samples).all():
                 self.errors.add_undecodable("sound")
                 samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)

@@ -17,7 +17,8 @@ SAMPLE_RATE = 16_000  # Hz, what every supported audio encoder reads
 CPU, NVDEC = DECODERS = ("cpu", "nvdec")  # values of ``DecodeOptions.decoder``
 ON_THE_CPU = "decoded on the CPU: "  # begins the warning that NVDEC was asked for in vain
 HARDWARE = "hardware"  # kind of an ItemError that has the file decoded again, on the CPU; it reaches nobody
-UNIFORM, PAIRS, CHANGE = FRAME_CHOICES = ("uniform", "pairs", "change")  # values of ``DecodeOptions.frames``
+# Values of ``DecodeOptions.frames``.
+UNIFORM, PAIRS, CHANGE, LINSPACE = FRAME_CHOICES = ("uniform", "pairs", "change", "linspace")
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,16 @@ class DecodeOptions:
         audio_track: which sound track, counted from 1; 0 for the one that the file presents first (libav's choice).
         frames: where they stand if ``max_frames`` leaves some out: UNIFORM, all equally far apart; PAIRS, whole grids
             of ``frame_multiple`` frames, ``1 / fps`` apart, evenly spread; CHANGE, such grids, about half of them
-            evenly spread and the others where the picture changes. As many frames in each case.
+            evenly spread and the others where the picture changes. As many frames in each case. LINSPACE: whatever
+            their number, by frame numbers from the first to the last (``linspace``), without ``frame_multiple``.
         look_once: a grid of frames is not encoded again if none of its values, 0..255, differs by more than so many
             from the one that was encoded last (``repeats.grid_sources``); None: all are encoded.
         decoder: CPU, or NVDEC: on an NVIDIA GPU what it decodes to the same frames, else on the CPU, with a warning.
+        spread_pixels: where fewer than ``max_frames`` are read, this share of ``max_frames * max_pixels`` is spread
+            over them, so that they may be larger than ``max_pixels``; 0: they may not.
+        audio_on_clock: the sound's sample 0 belongs to t = 0; False: it is its first one, whenever that is heard.
+        stereo_gain: of each of two channels in the downmix: 0.5 is their mean (librosa's ``to_mono``), sqrt(0.5) keeps
+            the power of unrelated channels (libswresample to floating point).
 
     UsageError for another word.
     """
@@ -58,16 +65,22 @@ class DecodeOptions:
     frames: str = UNIFORM
     look_once: int | None = 0
     decoder: str = CPU
+    spread_pixels: float = 0.0
+    audio_on_clock: bool = True
+    stereo_gain: float = 0.5
 
     def __post_init__(self) -> None:
         if self.frames not in FRAME_CHOICES:
-            raise UsageError(f"frames must be {UNIFORM}, {PAIRS} or {CHANGE}, not {self.frames}")
+            raise UsageError(f"frames must be {UNIFORM}, {PAIRS}, {CHANGE} or {LINSPACE}, not {self.frames}")
         if self.decoder not in DECODERS:
             raise UsageError(f"decoder must be {' or '.join(DECODERS)}, not {self.decoder}")
 
-    def frame_pixels(self, count: int) -> int:
+    def frame_pixels(self, count: int) -> float:
         """A frame's area, at most, where there are ``count`` of them."""
-        return min(self.max_pixels, self.video_pixels // count) if self.video_pixels else self.max_pixels
+        pixels: float = self.max_pixels
+        if self.spread_pixels and count < self.max_frames:
+            pixels *= self.spread_pixels * self.max_frames / count
+        return min(pixels, self.video_pixels // count) if self.video_pixels else pixels
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,8 @@ class Clip:
         frame_times: [N] float64, seconds, the PTS of each frame used; None for audio-only input.
         seconds_per_frame: the video's own length / N, seconds; 0 without frames. The width of a sampling slot, where
             frames are evenly spaced.
-        audio: [S] float32 mono at SAMPLE_RATE, sample 0 at t = 0; None unless ``audio_status`` is "used".
+        audio: [S] float32 mono at SAMPLE_RATE, sample 0 at t = 0 (see ``DecodeOptions.audio_on_clock``); None unless
+            ``audio_status`` is "used".
         audio_status: "used", "absent", "off" or "failed".
         duration_s: later end of video and audio on that clock, from what the file really holds.
         source_width, source_height: displayed size in pixels (rotation applied); 0 without video.

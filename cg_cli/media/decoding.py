@@ -3,7 +3,8 @@
 Rules of the clock. With video, t = 0 is its first frame and the sampled frames cover the video's own length: frame i
 stands for [i, i + 1) * seconds_per_frame, unless whole grids were chosen, which have starts of their own. Audio keeps
 its place on that clock: a late start becomes silence, what precedes the first frame is left out with a warning, and it
-may end before or after the video; ``duration_s`` is the later end. Without video, t = 0 is the first audio sample.
+may end before or after the video; ``duration_s`` is the later end. Without video, or where ``audio_on_clock`` says so,
+its clock begins with its first sample.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def decode_clip(
         elif scan.video_index is not None:
             errors.add_undecodable("video")
             errors.notes.append("no picture could be decoded: only the sound is used")
-    origin = timeline.start if timeline else None
+    origin = timeline.start if timeline and options.audio_on_clock else None
     status, samples = _emit_audio(path, display_path, scan, options, origin, errors, emit)
     if not frames and not samples:
         reason = " (sound was left out on request)" if status == "off" and scan.audio else ""
@@ -209,7 +210,7 @@ def _emit_audio(
         return "absent", 0
     samples = 0
     try:
-        for block in audio_blocks(path, display_path, scan.audio, origin, errors):
+        for block in audio_blocks(path, display_path, scan.audio, origin, errors, options.stereo_gain):
             block = block[: MAX_AUDIO_S * SAMPLE_RATE - samples]
             emit({"event": "audio"}, block)
             samples += len(block)

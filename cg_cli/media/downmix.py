@@ -17,11 +17,11 @@ CANCELLED = 0.1  # a mix with less of its loudest channel's power than this (-10
 AUDIBLE = 1e-6  # mean square (-60 dB): quieter sound cannot cancel
 
 
-def weights_of(layout: av.AudioLayout) -> np.ndarray:
-    """[C] float32: each channel's share in the mix; one channel is itself, two are the mean (as librosa's to_mono)."""
+def weights_of(layout: av.AudioLayout, stereo_gain: float) -> np.ndarray:
+    """[C] float32: each channel's share in the mix; one channel is itself, of two each has ``stereo_gain``."""
     count = layout.nb_channels
     if count <= 2:
-        return np.full(count, 1 / count, np.float32)
+        return np.full(count, stereo_gain if count == 2 else 1, np.float32)
     names = [channel.name for channel in layout.channels]
     if not set(names) & set(SHARES):
         if count not in USUAL:
@@ -44,7 +44,7 @@ class Downmixer:
         """[C, S] float32 with ``weights`` [C] to [S]."""
         if len(channels) == 1:
             return channels[0]
-        mixed = channels.mean(axis=0) if len(channels) == 2 else weights @ channels
+        mixed = channels.sum(axis=0) * weights[0] if len(channels) == 2 else weights @ channels
         if not channels.shape[1]:
             return mixed
         power = np.where(weights > 0, np.square(channels).mean(axis=1), 0)

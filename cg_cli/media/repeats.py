@@ -1,4 +1,4 @@
-"""Which grids of frames show what was shown before. Pure numpy."""
+"""Which grids of frames show, and which blocks of sound hold, what there was before. Pure numpy."""
 
 from __future__ import annotations
 
@@ -30,6 +30,32 @@ def grid_sources(frames: np.ndarray, of_a_grid: int, tolerance: int | None) -> n
     last = 0
     for number in range(1, len(grids)):
         if number - last < REFRESH and _same(grids[number], grids[last], tolerance):
+            sources[number] = last
+        else:
+            last = number
+    return sources
+
+
+def block_sources(samples: np.ndarray, block: int, overlap: int) -> np.ndarray:
+    """The block of sound in which each one was last listened to: its own number where it is listened to itself.
+
+    A block repeats the one that was listened to last if all of its samples are the same, and the ``overlap`` behind
+    it: in practice, digital silence.
+
+    Args:
+        samples: [S]; block b begins at ``b * block``. What is too short for a block and its overlap is none.
+
+    Returns:
+        [B] int64, never falling.
+    """
+    count = max(0, (len(samples) - overlap) // block)
+    sources, last = np.arange(count), 0
+    for number in range(1, count):
+        start, before = number * block, last * block
+        size = block + overlap
+        if samples[start] == samples[before] and np.array_equal(
+            samples[start : start + size], samples[before : before + size]
+        ):
             sources[number] = last
         else:
             last = number

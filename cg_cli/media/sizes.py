@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from cg_cli.media.clip import DecodeOptions
+from cg_cli.media.clip import LINSPACE, DecodeOptions
 
 MAX_PIXEL_ASPECT = 8  # a wider or narrower pixel than this is a damaged header, not a lens
 
 
-def fit_size(width: int, height: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+def fit_size(width: int, height: int, max_pixels: float, multiple: int) -> tuple[int, int]:
     """The (width, height) a frame is resized to: both multiples of ``multiple``, area at most ``max_pixels``.
 
     The arithmetic of ``smart_resize`` in transformers' ``image_processing_qwen2_vl``, without its lower bound and with
@@ -73,23 +73,37 @@ def frame_count(duration_s: Fraction, options: DecodeOptions) -> int:
     """How many frames stand for ``duration_s`` seconds: ``fps`` a second, a multiple of ``frame_multiple``.
 
     At least one multiple, and ``min_frames``; at most the last multiple not above ``max_frames`` (one multiple if there
-    is none).
+    is none). Of LINSPACE any number, and as many at most: a video with fewer frames gives those that it has.
     """
-    step = options.frame_multiple
+    step = _step(options)
     return max(step, min(uncapped_count(duration_s, options), options.max_frames // step * step))
 
 
 def counts_above_cap(duration_s: Fraction, options: DecodeOptions) -> range:
     """What ``frame_count`` could be with larger ``max_frames``; empty where these leave out nothing."""
-    step = options.frame_multiple
+    step = _step(options)
     return range(frame_count(duration_s, options) + step, uncapped_count(duration_s, options) + 1, step)
 
 
 def uncapped_count(duration_s: Fraction, options: DecodeOptions) -> int:
     """``frame_count`` without ``max_frames``."""
-    step = options.frame_multiple
+    step = _step(options)
+    if options.frames == LINSPACE:
+        # In floating point, halves to the even number, as the code that has this rule: 1.65 s are 16 frames of 0.1 s.
+        return max(step, options.min_frames, round(float(duration_s) / (1 / options.fps)))
     wished = max(options.min_frames, math.floor(duration_s * Fraction(options.fps) + Fraction(1, 2)))
     return (2 * wished + step) // (2 * step) * step
+
+
+def _step(options: DecodeOptions) -> int:
+    return 1 if options.frames == LINSPACE else options.frame_multiple
+
+
+def linspace(total: int, count: int) -> list[int]:
+    """``count`` of the numbers 0..``total`` - 1, evenly from the first to the last, cut to whole ones; ascending, each
+    once, so that there are fewer where ``total`` is smaller."""
+    numbers: list[int] = np.unique(np.linspace(0, total - 1, count, dtype=int)).tolist()
+    return numbers
 
 
 def slot_centres(duration_s: Fraction, count: int) -> list[Fraction]:

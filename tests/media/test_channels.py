@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import av
@@ -133,3 +134,42 @@ def test_a_film_read_thinly_says_so(worker, folder):
     (line,) = worker.decode(path, DecodeOptions(max_frames=100)).warnings
     assert "one frame in 6.0 s" in line
     assert worker.decode(path, DecodeOptions(max_frames=200)).warnings == ()
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "5.1", "7.1"])
+def test_with_the_power_kept_the_mix_is_libswresamples(worker, folder, layout):
+    count = av.AudioLayout(layout).nb_channels
+    samples = np.stack([tone(200 + 130 * channel, amplitude=0.1) for channel in range(count)])
+    path = recording(folder / f"mixed_{layout}.mka", (layout, samples))
+    resampler, mixed = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE), []
+    with av.open(str(path)) as container:
+        for frame in [*container.decode(audio=0), None]:
+            mixed += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    clip = worker.decode(path, DecodeOptions(stereo_gain=math.sqrt(0.5)))
+    assert clip.audio == pytest.approx(np.concatenate(mixed), abs=1e-4)
+    usual = worker.decode(path).audio
+    assert usual == pytest.approx(clip.audio * (math.sqrt(0.5) if layout == "stereo" else 1), abs=1e-6)
+
+
+def test_a_quarter_on_both_channels(worker, folder):
+    path = recording(folder / "quarters.mka", ("stereo", np.full((2, RATE), 0.25, np.float32)))
+    for options, wanted in ((DecodeOptions(), 0.25), (DecodeOptions(stereo_gain=math.sqrt(0.5)), 0.3536)):
+        middle = worker.decode(path, options).audio[2000:-2000]
+        assert middle == pytest.approx(np.full(len(middle), wanted), abs=1e-4)
+
+
+@pytest.mark.parametrize(("picture_s", "sound_s"), [(0, 1.5), (1.5, 0), (0, 0)])
+def test_off_the_clock_the_sound_begins_with_its_first_sample(worker, folder, picture_s, sound_s):
+    times = steady(4, start_s=picture_s)
+    sound = np.concatenate([tone(440, 0.5), np.zeros(RATE, np.float32), tone(880, 1)])
+    path = write(folder / f"off_{picture_s}_{sound_s}.mkv", times=times, sound=sound, sound_start_s=sound_s)
+    own, shared = (worker.decode(path, DecodeOptions(audio_on_clock=on)) for on in (False, True))
+    assert own.audio_s == pytest.approx(2.5, abs=0.05) and not own.warnings
+    assert level(own.audio[:8000]) > 0.3 > 0.01 > level(own.audio[10_000:22_000]) and own.audio_status == "used"
+    late = sound_s - picture_s
+    assert shared.audio_s == pytest.approx(2.5 + late, abs=0.05) and own.duration_s == pytest.approx(4, abs=0.05)
+    start = round(abs(late) * SAMPLE_RATE)
+    one, other = (own.audio, shared.audio[start:]) if late >= 0 else (own.audio[start:], shared.audio)
+    assert len(one) == pytest.approx(len(other), abs=2000)
+    # In whole milliseconds, as Matroska has times.
+    assert np.abs(one[4000:-4000]).mean() == pytest.approx(np.abs(other[4000 : len(one) - 4000]).mean(), rel=0.02)

@@ -12,7 +12,7 @@ from test_frames import every_frame
 
 from cg_cli.errors import UsageError
 from cg_cli.media import DecodeOptions, pictures
-from cg_cli.media.clip import CHANGE, FRAME_CHOICES, PAIRS, UNIFORM
+from cg_cli.media.clip import CHANGE, PAIRS, UNIFORM
 from cg_cli.media.decoding import decode_clip
 from cg_cli.media.sizes import uncapped_count
 
@@ -96,6 +96,14 @@ def test_a_second_pass_gives_the_same_frames(cuts, monkeypatch):
     assert (np.stack(repeated) == np.stack(frames)).all()
 
 
+def test_frames_wait_as_they_were_decoded_or_resized_and_are_the_same(cuts, monkeypatch):
+    as_decoded = read(cuts, max_frames=FEW, frames=CHANGE)
+    monkeypatch.setattr(pictures, "MAX_DECODED_BYTES", 0)
+    resized = read(cuts, max_frames=FEW, frames=CHANGE)
+    assert as_decoded[0] == resized[0] and as_decoded[2] == resized[2]
+    assert (np.stack(as_decoded[1]) == np.stack(resized[1])).all()
+
+
 ODD = {
     "slow.mp4": dict(times=steady(40, fps=1)),
     "odd.gif": dict(times=steady(12, fps=1), codec="gif", pix_fmt="rgb8"),
@@ -124,7 +132,7 @@ def test_any_file_gives_as_many_frames_in_each_case(worker, folder, name):
             middle = len(data) // 2
             data[middle : middle + 600] = bytes(600)
         path.write_bytes(data)
-    clips = [worker.decode(path, DecodeOptions(max_frames=FEW, frames=choice)) for choice in FRAME_CHOICES]
+    clips = [worker.decode(path, DecodeOptions(max_frames=FEW, frames=choice)) for choice in (UNIFORM, PAIRS, CHANGE)]
     if clips[0].frames is None:
         assert all(clip.frames is None and clip.grid_starts is None for clip in clips)
         return
@@ -142,7 +150,7 @@ def test_candidates_are_bounded_and_all_may_be_chosen(cuts, monkeypatch):
 
 
 def test_another_word_is_refused():
-    with pytest.raises(UsageError, match="frames must be uniform, pairs or change, not every"):
+    with pytest.raises(UsageError, match="frames must be uniform, pairs, change or linspace, not every"):
         DecodeOptions(frames="every")
 
 

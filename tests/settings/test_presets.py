@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from cg_cli.errors import UsageError
+from cg_cli.media import DecodeOptions
+from cg_cli.media.sizes import fit_size, frame_count, linspace
 from cg_cli.pruning import registry
 from cg_cli.settings import presets
-from cg_cli.settings.resolve import resolve_settings
+from cg_cli.settings.resolve import decode_options, resolve_settings
 
 KEEPS = {
     "full": 1.0,
@@ -20,6 +26,7 @@ KEEPS = {
     "strong": 0.25,
     "extreme": 0.10,
     "online": 0.45,
+    "qwen-omni": 0.45,
     "video-salmonn2": 0.45,
 }
 GOOD = "name: mine\nkeep: 0.5\npruner: random\noptions: {seed: 3}\n"
@@ -91,7 +98,7 @@ def test_a_wrong_preset_is_one_line_that_names_the_file(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("papr", "no preset 'papr', did you mean 'paper'.*extreme, full, light, online, paper, strong"),
+        ("papr", "no preset 'papr', did you mean 'paper'.*extreme, full, light, online, paper, qwen-omni, strong"),
         ("../presets/paper", "no preset"),
         ("", "no preset"),
         ("nowhere/mine.yaml", "nowhere/mine.yaml: No such file.*extreme, full"),
@@ -147,21 +154,87 @@ def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
         with pytest.raises(UsageError, match=message):
             presets.parse(GOOD + f"media: {wrong}\n", "x")
     path.write_text(GOOD + "media: {min-frames: 200}\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="--frames all: give uniform, pairs or change"):
+    with pytest.raises(UsageError, match="--frames all: give uniform, pairs, change or linspace"):
         resolve_settings({"frames": "all"}, config_files=False)
     with pytest.raises(UsageError, match="min-frames must be between 0 and --max-frames 128, not 200"):
         resolve_settings({"preset": str(path)})
 
 
-@pytest.mark.parametrize(("seconds", "frames", "tokens"), [(0.5, 16, 28_000), (10, 100, 28_000), (3600, 768, 28_000)])
-def test_the_frame_policy_of_video_salmonn2_is_a_constant_budget(seconds: float, frames: int, tokens: int):
-    from fractions import Fraction
+# (seconds, frames of the file a second): few frames, halves of a frame of 0.1 s, and around the cap.
+LENGTHS = [
+    (0.5, 24), (1, 25), (1.6, 25), (1.65, 20), (1.75, 24), (3.3, Fraction(30000, 1001)), (10, 25), (10, 6), (76.6, 10),
+    (76.7, 30), (76.8, 25), (77, 24), (90, 8), (300, Fraction(24000, 1001)), (3600, 25),
+]  # fmt: skip
+SHAPES = [(1920, 1080), (1440, 1080), (1080, 1920), (3840, 2160), (320, 240), (96, 64)]
 
-    from cg_cli.media.clip import DecodeOptions
-    from cg_cli.media.sizes import fit_size, frame_count
 
-    s = resolve_settings({"preset": "video-salmonn2"})
-    options = DecodeOptions(s.fps, s.max_frames, s.max_pixels, min_frames=s.min_frames, video_pixels=s.video_pixels)
-    count = frame_count(Fraction(seconds), options)
-    width, height = fit_size(3840, 2160, options.frame_pixels(count), 28)
-    assert count == frames and count / 2 * width * height / 784 == pytest.approx(tokens, rel=0.12)
+def reading(preset: str) -> DecodeOptions:
+    """How a family of 28 x 28 patches and grids of two frames reads a file with ``preset``."""
+    family = SimpleNamespace(side_multiple=28, frame_multiple=2, audio_on_clock=True, stereo_gain=0.5)
+    return decode_options(resolve_settings({"preset": preset}, config_files=False), family)
+
+
+def smart_resize(width: int, height: int, max_pixels: float) -> tuple[int, int]:
+    """(width, height) by the rule of the Qwen families, for frames that are not enlarged."""
+    fitted = round(width / 28) * 28, round(height / 28) * 28
+    if fitted[0] * fitted[1] <= max_pixels:
+        return fitted
+    shrink = math.sqrt(width * height / max_pixels)
+    return math.floor(width / shrink / 28) * 28, math.floor(height / shrink / 28) * 28
+
+
+@pytest.mark.parametrize(("seconds", "fps"), LENGTHS)
+def test_video_salmonn2_reads_the_frames_that_its_authors_do(seconds: float, fps: Fraction):
+    options, total = reading("video-salmonn2"), round(seconds * fps)
+    wanted = min(max(round(seconds / 0.1), 16), 768)
+    step = Fraction(total - 1, max(1, wanted - 1))
+    exact = sorted({math.floor(number * step) for number in range(wanted)})
+    numbers = linspace(total, frame_count(Fraction(str(seconds)), options))
+    assert numbers == np.unique(np.linspace(0, total - 1, wanted, dtype=int)).tolist() and len(numbers) == len(exact)
+    # In floating point a product may fall just below a whole number.
+    assert all(one in (other, other - 1) for one, other in zip(numbers, exact))
+    count = len(numbers)
+    pixels = 61250 if count == 768 else 0.95 * 768 / count * 61250
+    for width, height in SHAPES:
+        size = fit_size(width, height, options.frame_pixels(count), options.side_multiple)
+        assert size == smart_resize(width, height, pixels), (width, height)
+
+
+def test_the_frames_of_video_salmonn2_follow_the_options():
+    settings = resolve_settings({"preset": "video-salmonn2", "max_frames": 100, "max_pixels": 50_000})
+    family = SimpleNamespace(side_multiple=28, frame_multiple=2, audio_on_clock=False, stereo_gain=1.0)
+    options = decode_options(settings, family)
+    assert (frame_count(Fraction(77), options), options.frame_pixels(100)) == (100, 50_000)
+    assert options.frame_pixels(50) == pytest.approx(95_000) and options.frame_pixels(101) == 50_000
+    assert (options.audio_on_clock, options.stereo_gain) == (False, 1.0)
+
+
+@pytest.mark.parametrize(("seconds", "fps"), LENGTHS)
+def test_qwen_omni_reads_as_many_frames_of_the_size_that_qwens_code_does(seconds: float, fps: Fraction):
+    options, total = reading("qwen-omni"), round(seconds * fps)
+    theirs = math.floor(min(max(2 * seconds, 4), 768, total) / 2) * 2
+    count = frame_count(Fraction(str(seconds)), options)
+    assert count % 2 == 0 and theirs <= count <= theirs + 2
+    pixels = min(768 * 784, 128_000 * 784 * 0.9 / count * 2)
+    for width, height in SHAPES:
+        size = fit_size(width, height, options.frame_pixels(count), options.side_multiple)
+        assert size == smart_resize(width, height, pixels), (width, height)
+
+
+def test_a_preset_may_say_how_the_model_is_run(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(GOOD + "positions: inference\nrepetition-penalty: 1.05\nadapter: someone/lora\n")
+    settings = resolve_settings({"preset": str(path)}, config_files=False)
+    assert (settings.positions, settings.repetition_penalty, settings.adapter) == ("inference", 1.05, "someone/lora")
+    over = resolve_settings({"preset": str(path), "positions": "auto"}, config_files=False)
+    assert (over.positions, over.repetition_penalty) == ("auto", 1.05)
+    for line, message in [
+        ("positions: nowhere", "--positions nowhere: give auto, training or inference"),
+        ("repetition-penalty: 0", "--repetition-penalty must be above 0, not 0 "),
+        ("repetition-penalty: much", "repetition-penalty must be a number, not 'much'"),
+        ("repetition_penalty: 1.1", "unknown key 'repetition_penalty', did you mean 'repetition-penalty'"),
+        ("adapter: 3", "adapter must be text, not 3"),
+    ]:
+        path.write_text(f"{GOOD}{line}\n")
+        with pytest.raises(UsageError, match=message):
+            resolve_settings({"preset": str(path)}, config_files=False)
