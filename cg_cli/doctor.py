@@ -22,7 +22,7 @@ from cg_cli.settings.resolve import resolve_settings
 from cg_cli.util.format import size
 
 LIBRARIES = ("torch", "transformers", "huggingface_hub", "tokenizers", "safetensors", "av", "numpy", "typer", "rich")
-EXTRAS = ("ray", "pyarrow", "bitsandbytes", "flash-attn")
+EXTRAS = ("ray", "pyarrow", "bitsandbytes", "peft", "flash-attn")
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "HF_HOME",

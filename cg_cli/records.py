@@ -59,6 +59,10 @@ class Model(_Model):
     """Of the weights."""
     quantize: Literal["none", "int8", "int4"] = "none"
     """What the language model's linear layers were quantized to."""
+    adapter: Text | None = None
+    """The LoRA adapter that was merged into it; its hash or commit is part of ``revision``."""
+    generation_config: dict[str, bool | int | float] = {}
+    """What the checkpoint's generation_config.json says of penalty and sampling; ``sampling`` has what was done."""
 
 
 class Pruning(_Model):
@@ -153,7 +157,9 @@ class Flops(_Model):
     vision_full: NonNegativeInt | None = None
     """Of the vision tower for all frames, those included that repeat others."""
     audio: NonNegativeInt
-    """Of the audio tower."""
+    """Of the audio tower, for what it was given."""
+    audio_full: NonNegativeInt | None = None
+    """Of the audio tower for all sound, that included which repeats other."""
     predictor: NonNegativeInt
     """Of the audio-to-visual predictor."""
     prefill: NonNegativeInt
@@ -201,6 +207,8 @@ class Sampling(_Model):
     """0: greedy."""
     seed: NonNegativeInt
     """Of what was drawn."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divisor of the logits of tokens that prompt or answer had already; 1: none."""
 
 
 class Rules(_Model):
@@ -214,6 +222,8 @@ class Rules(_Model):
     """How dropped tokens merge into kept ones."""
     decode: int
     """How logits become text."""
+    positions: Text | None = None
+    """Which of the family's sets of rotary positions; null where it has one."""
 
 
 class Error(_Model):

@@ -31,6 +31,8 @@ ANSWER: dict[str, Any] = {
         "device_name": "cpu",
         "dtype": "float32",
         "quantize": "none",
+        "adapter": "someone/lora",
+        "generation_config": {"do_sample": True, "temperature": 0.7},
     },
     "pruner": {
         "name": "random",
@@ -76,6 +78,7 @@ ANSWER: dict[str, Any] = {
         "vision": 1,
         "vision_full": 4,
         "audio": 2,
+        "audio_full": 3,
         "predictor": 0,
         "prefill": 10**13,
         "prefill_full": 10**14,
@@ -91,8 +94,8 @@ ANSWER: dict[str, Any] = {
         "first_token": 0.05,
     },
     "memory": {"peak_bytes": 1, "kv_bytes": 2},
-    "sampling": {"max_new_tokens": 256, "temperature": 0.0, "seed": 0},
-    "rules": {"prompt": "qwen-chat/1", "media": 1, "merge": 1, "decode": 1},
+    "sampling": {"max_new_tokens": 256, "temperature": 0.0, "seed": 0, "repetition_penalty": 1.05},
+    "rules": {"prompt": "qwen-chat/1", "media": 1, "merge": 1, "decode": 1, "positions": "training"},
     "cg": "0.1.0",
     "created": "2026-11-27T12:00:00+00:00",
     "prefix_reused": True,
@@ -117,6 +120,7 @@ WITH_DEFAULT = {
     "media.grids_encoded",
     "media.grid_starts",
     "flops.vision_full",
+    "flops.audio_full",
     "schema",
     "ok",
     "id",
@@ -127,6 +131,10 @@ WITH_DEFAULT = {
     "warnings",
     "tokens.counted",
     "model.quantize",
+    "model.adapter",
+    "model.generation_config",
+    "sampling.repetition_penalty",
+    "rules.positions",
     "pruner.requested_keep",
     "pruner.version",
     "pruner.implementation",
@@ -156,7 +164,7 @@ def leaves(record: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
     for name, value in record.items():
         found.append(prefix + name)
-        if isinstance(value, dict) and name != "options":
+        if isinstance(value, dict) and name not in ("options", "generation_config"):
             found += leaves(value, f"{prefix}{name}.")
     return found
 

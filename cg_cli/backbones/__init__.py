@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def load(
-    path_or_id: str, *, device: str, dtype: str, offline: bool, revision: str | None = None, quantize: str = "none"
+    path_or_id: str,
+    *,
+    device: str,
+    dtype: str,
+    offline: bool,
+    revision: str | None = None,
+    quantize: str = "none",
+    positions: str = "auto",
+    adapter: str | None = None,
 ) -> Backbone:
     """Load a model.
 
@@ -30,32 +38,51 @@ def load(
         offline: use only what is on this machine.
         revision: hub branch, tag or commit.
         quantize: "none", or "int8" or "int4" for the language model's weights (bitsandbytes).
+        positions: one of ``Family.positions``, or "auto" for the family's usual set.
+        adapter: a LoRA adapter to merge into it: a directory, or ``owner/name`` on the hub (peft).
 
     Raises:
         UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what
             cannot work is refused before weights are fetched.
     """
+    from cg_cli.backbones import adapter as adapters
     from cg_cli.backbones import checkpoint
 
+    adapters.check(adapter, quantize)
     check(device, dtype, quantize)
+    merged = None if adapter is None else adapters.find(adapter, offline=offline)
     files = checkpoint.find(
-        path_or_id, offline=offline, revision=revision, check=lambda family: _check_quantizable(family, quantize)
+        path_or_id, offline=offline, revision=revision, check=lambda family: _check(family, quantize, positions)
     )
     from cg_cli.backbones.loading import quiet_transformers
 
+    family = registry.match(files.config)
+    files = files.with_adapter(merged) if merged else files
     with quiet_transformers():
-        return registry.match(files.config).load_class().load(files, device=device, dtype=dtype, quantize=quantize)
+        backbone = family.load_class().load(files, device=device, dtype=dtype, quantize=quantize)
+    backbone.positions = family.choose_positions(positions)
+    if merged:
+        if backbone.adapter is None:
+            raise UsageError(f"--adapter: {family.name} merges no adapters; use a checkpoint that has it merged")
+        backbone.warnings = (*backbone.warnings, *merged.warnings(path_or_id))
+    return backbone
 
 
-def fetch(path_or_id: str, *, quantize: str, tell: Callable[[str], None]) -> None:
+def fetch(
+    path_or_id: str, *, quantize: str, tell: Callable[[str], None], positions: str = "auto", adapter: str | None = None
+) -> None:
     """Have what ``load`` needs on this machine; imports no torch. UsageError as for ``load``, and for want of room.
 
     Args:
         tell: told how much is downloaded, and to where, before that begins.
     """
+    from cg_cli.backbones import adapter as adapters
     from cg_cli.backbones import checkpoint
 
-    checkpoint.fetch(path_or_id, check=lambda family: _check_quantizable(family, quantize), tell=tell)
+    adapters.check(adapter, quantize)
+    if adapter is not None:
+        adapters.find(adapter, offline=False)
+    checkpoint.fetch(path_or_id, check=lambda family: _check(family, quantize, positions), tell=tell)
 
 
 def check(device: str, dtype: str, quantize: str) -> None:
@@ -66,10 +93,11 @@ def check(device: str, dtype: str, quantize: str) -> None:
     check_quantize(quantize, device)
 
 
-def _check_quantizable(family: Family, quantize: str) -> None:
-    """UsageError where ``quantize`` is nothing for ``family``."""
+def _check(family: Family, quantize: str, positions: str) -> None:
+    """UsageError where ``quantize`` or ``positions`` is nothing for ``family``."""
     if quantize != "none" and family.not_quantizable:
         raise UsageError(f"--quantize {quantize}: {family.not_quantizable}; leave it out")
+    family.choose_positions(positions)
 
 
 def find_class(path_or_id: str, *, offline: bool) -> type[Backbone]:
@@ -79,15 +107,40 @@ def find_class(path_or_id: str, *, offline: bool) -> type[Backbone]:
     return registry.match(checkpoint.find_config(path_or_id, offline=offline)).load_class()
 
 
-def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = None) -> tuple[type[Backbone], str]:
-    """The class and the revision of a model, from its config.json alone. UsageError as for ``load``."""
+def inspect_config(
+    path_or_id: str, *, offline: bool, revision: str | None = None, adapter: str | None = None
+) -> tuple[type[Backbone], str]:
+    """The class and the revision of a model with ``adapter``, from its config.json alone. UsageError as for
+    ``load``."""
+    from cg_cli.backbones import adapter as adapters
     from cg_cli.backbones import checkpoint
 
     config, commit = checkpoint.inspect_config(path_or_id, offline=offline, revision=revision)
+    if adapter is not None:
+        commit = checkpoint.joint_revision(commit, adapters.find(adapter, offline=offline))
     return registry.match(config).load_class(), commit
 
 
-def random_init(family: str, size: str, layers: int | None, *, device: str, dtype: str, tokenizer: Path) -> Backbone:
+def inspect_answering(path_or_id: str, *, offline: bool, positions: str) -> tuple[float, str | None]:
+    """The repetition penalty that a model answers with, and which set of positions "auto" or another name of one means
+    for it; no weights are read. UsageError as for ``load``."""
+    from cg_cli.backbones import checkpoint
+
+    family = registry.match(checkpoint.find_config(path_or_id, offline=offline))
+    settings = checkpoint.inspect_generation(path_or_id, offline=offline)
+    return settings.repetition_penalty, family.choose_positions(positions)
+
+
+def random_init(
+    family: str,
+    size: str,
+    layers: int | None,
+    *,
+    device: str,
+    dtype: str,
+    tokenizer: Path,
+    positions: str = "auto",
+) -> Backbone:
     """A model of ``family`` in a built-in size with random weights, with at most ``layers`` layers in each part.
 
     Args:
@@ -99,8 +152,10 @@ def random_init(family: str, size: str, layers: int | None, *, device: str, dtyp
     from cg_cli.backbones.loading import quiet_transformers
 
     with quiet_transformers():
-        backbone_class = registry.find(family).load_class()
+        found = registry.find(family)
+        chosen, backbone_class = found.choose_positions(positions), found.load_class()
         backbone = backbone_class.random_init(size, layers, device=device, dtype=dtype, tokenizer=tokenizer)
+    backbone.positions = chosen
     backbone.id = f"random {family} {size}"
     backbone.revision = f"random-{family}-{size}-{layers or 'all'}"
     return backbone

@@ -16,6 +16,7 @@ from torch import Tensor
 from cg_cli.backbones import batching, decoding
 from cg_cli.backbones.batch_cache import BatchCache
 from cg_cli.backbones.decoding import Generation
+from cg_cli.backbones.generation import GenerationSettings
 from cg_cli.media.clip import Clip
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.decoder import DecoderPruner
@@ -34,12 +35,14 @@ class Prefix:
         length: tokens in the cache, text included.
         next_position: rotary position of the question's first token.
         kv_bytes: bytes of keys and values.
+        prompt_ids: ``TokenStream.prompt_ids``.
     """
 
     cache: Any
     length: int
     next_position: int | float
     kv_bytes: int
+    prompt_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class LayerwisePrefill:
         next_position: rotary position of the answer's first token.
         kv_bytes: bytes of keys and values.
         seconds: that the prefill took.
+        prompt_ids: ``TokenStream.prompt_ids``.
     """
 
     cache: Any
@@ -65,6 +69,7 @@ class LayerwisePrefill:
     next_position: int | float
     kv_bytes: int
     seconds: float
+    prompt_ids: frozenset[int] = frozenset()
 
 
 class Backbone(ABC):
@@ -74,6 +79,7 @@ class Backbone(ABC):
         family: name of the family, as records give it.
         side_multiple: of a frame's height and width in pixels.
         frame_multiple: frames of a grid.
+        audio_on_clock, stereo_gain: how it wants its sound, as in ``DecodeOptions``.
         prompt_version: changes whenever the words or special tokens around clip and question do, as answers then may.
         id: the model's name: what it was loaded by.
         revision: the hub's commit hash, or a short content hash of a local directory.
@@ -81,6 +87,9 @@ class Backbone(ABC):
         context_length: positions the model was made for; sound and pictures take some a second however much is pruned.
         hidden_size: width of a token embedding.
         warnings: one line each about how the model was loaded, for the record.
+        generation: what the checkpoint says about choosing tokens.
+        positions: of ``Family.positions``, the set in use; None for a family with one.
+        adapter: the LoRA adapter that was merged into it; its hash or commit is part of ``revision``.
         graphs: whether ``batch_step`` is recorded as a CUDA graph: on a CUDA device, and not where what is computed
             depends on data.
     """
@@ -88,6 +97,8 @@ class Backbone(ABC):
     family: ClassVar[str]
     side_multiple: ClassVar[int]
     frame_multiple: ClassVar[int]
+    audio_on_clock: ClassVar[bool] = True
+    stereo_gain: ClassVar[float] = 0.5
     prompt_version: ClassVar[str]
 
     id: str
@@ -97,6 +108,9 @@ class Backbone(ABC):
     context_length: int
     hidden_size: int
     warnings: tuple[str, ...] = ()
+    generation: GenerationSettings = GenerationSettings()
+    positions: str | None = None
+    adapter: str | None = None
     graphs: bool = False
 
     @classmethod
@@ -171,6 +185,11 @@ class Backbone(ABC):
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer."""
 
+    @property
+    def repetition_penalty(self) -> float:
+        """What answers are generated with unless something else is asked for; 1 is none."""
+        return self.generation.repetition_penalty
+
     @abstractmethod
     def question_ids(self, question: str) -> list[int]:
         """Tokens after the prefix: the question, special tokens in it as plain text, and the start of the answer's
@@ -205,6 +224,7 @@ class Backbone(ABC):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        repetition_penalty: float | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
         """Answer one question; the prefix stays as it is.
@@ -214,10 +234,11 @@ class Backbone(ABC):
             question: plain text.
             max_new_tokens: at least 1.
             temperature: 0 is greedy; above, tokens are sampled with ``seed``.
+            repetition_penalty: above 0; 1 is off, None is what the checkpoint says.
             on_text: called with every new piece of text; pieces never hold half a character and join to the text.
 
         Raises:
-            UsageError: ``max_new_tokens`` or ``temperature`` makes no sense.
+            UsageError: ``max_new_tokens``, ``temperature`` or ``repetition_penalty`` makes no sense.
             ItemError: stage "decode", when the logits are not finite.
         """
         ((_, generation, _),) = batching.answer_batch(
@@ -227,17 +248,32 @@ class Backbone(ABC):
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
+            repetition_penalty=repetition_penalty,
             on_text=on_text,
         )
         return generation
 
     def answer_all(
-        self, prefix: Prefix, questions: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+        self,
+        prefix: Prefix,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        repetition_penalty: float | None = None,
     ) -> list[Generation]:
         """Answer several questions side by side: what ``answer`` says to each, in fewer and larger steps. Raises as
         ``answer``."""
         asked = [(0, question) for question in questions]
-        answers = self.answer_batch([prefix], asked, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        answers = self.answer_batch(
+            [prefix],
+            asked,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            repetition_penalty=repetition_penalty,
+        )
         by_number = {number: generation for number, generation, _ in answers}
         return [by_number[number] for number in range(len(questions))]
 
@@ -249,6 +285,7 @@ class Backbone(ABC):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        repetition_penalty: float | None = None,
     ) -> Iterator[tuple[int, Generation, float]]:
         """Answer questions on several clips together.
 
@@ -260,7 +297,13 @@ class Backbone(ABC):
             The number of a question, its answer, and its share of the seconds, as each is done. Raises as ``answer``.
         """
         yield from batching.answer_batch(
-            self, prefixes, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            self,
+            prefixes,
+            questions,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            repetition_penalty=repetition_penalty,
         )
 
     def answer_layerwise(
@@ -271,20 +314,26 @@ class Backbone(ABC):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        repetition_penalty: float | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
         """Answer the question that ``prefilled`` holds, as ``answer`` does; its cache grows and cannot be reused."""
-        decoding.check(max_new_tokens, temperature)
+        penalty = self.repetition_penalty if repetition_penalty is None else repetition_penalty
+        decoding.check(max_new_tokens, temperature, penalty)
         started = time.perf_counter()
+        asked = self.question_ids(question)
+        repetition = decoding.RepetitionPenalty(penalty, [{*prefilled.prompt_ids, *asked}])
         state = decoding.DecodeState(
             decoding.make_sampler(temperature, seed), decoding.TextStream(self.tokenizer, on_text)
         )
-        state.append(prefilled.logits, self.stop_ids, max_new_tokens)
+
+        def append(logits: Tensor) -> None:
+            newest = state.tokens[-1] if state.tokens else None
+            state.append(repetition.apply(logits[None], [0], [newest])[0], self.stop_ids, max_new_tokens)
+
+        append(prefilled.logits)
         first_s, position = time.perf_counter() - started, prefilled.next_position
         while not state.finish:
-            logits = self.extend(state.tokens[-1:], position, prefilled.cache)
-            state.append(logits, self.stop_ids, max_new_tokens)
+            append(self.extend(state.tokens[-1:], position, prefilled.cache))
             position += 1
-        return Generation(
-            state.text.close(), tuple(state.tokens), state.finish, len(self.question_ids(question)), first_s
-        )
+        return Generation(state.text.close(), tuple(state.tokens), state.finish, len(asked), first_s)

@@ -53,6 +53,7 @@ def answer_batch(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    repetition_penalty: float | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[int, Generation, float]]:
     """See ``Backbone.answer_batch``.
@@ -60,7 +61,8 @@ def answer_batch(
     Args:
         on_text: told each piece of text as it is generated, of whichever question.
     """
-    decoding.check(max_new_tokens, temperature)
+    penalty = backbone.repetition_penalty if repetition_penalty is None else repetition_penalty
+    decoding.check(max_new_tokens, temperature, penalty)
     if not questions:
         return
     began = last = time.perf_counter()
@@ -70,6 +72,7 @@ def answer_batch(
             decoding.make_sampler(temperature, seed), decoding.TextStream(backbone.tokenizer, on_text)
         )
         active.append(_Question(number, row, backbone.question_ids(text), prefixes[row].next_position, state))
+    repetition = decoding.RepetitionPenalty(penalty, [{*prefixes[q.row].prompt_ids, *q.ids} for q in active])
     rows = range(len(prefixes))
     cache = BatchCache(
         [prefix.cache for prefix in prefixes],
@@ -99,6 +102,8 @@ def answer_batch(
         cache.advance(width)
         at = {flat: number for number, flat in enumerate(chosen)}
         logits = logits[[at[place[question.number]] for question in fed]]
+        newest = [question.state.tokens[-1] if question.state.tokens else None for question in fed]
+        logits = repetition.apply(logits, [question.number for question in fed], newest)
         _append(fed, logits, temperature, backbone.stop_ids, max_new_tokens)
         now = time.perf_counter()
         share, last = (now - last) / len(active), now

@@ -13,12 +13,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cg_cli.backbones import registry
+from cg_cli.backbones import generation, registry
 from cg_cli.backbones.family import Family
+from cg_cli.backbones.generation import GENERATION, GenerationSettings
 from cg_cli.errors import UsageError
 from cg_cli.util.atomic import atomic_path, write_atomic
 from cg_cli.util.bounded import read_json
@@ -26,11 +27,14 @@ from cg_cli.util.folders import cache_dir
 from cg_cli.util.hashing import cached_sha256
 from cg_cli.util.hub import hub_errors, quiet_hub
 
+if TYPE_CHECKING:
+    from cg_cli.backbones.adapter import Adapter
+
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 OPTIONAL_FILES = (  # which of them a checkpoint has depends on the transformers release that saved it
-    "generation_config.json",
+    GENERATION,
     "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -50,12 +54,23 @@ GB = 10**9  # as downloads are given
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's files. ``revision`` is a commit hash or, for a local directory, ``local-`` and a content hash."""
+    """A model's files. ``revision`` is a commit hash or, for a local directory, ``local-`` and a content hash; with an
+    adapter that is to be merged, ``+`` and that of the adapter."""
 
     id: str
     directory: Path
     config: Mapping[str, Any]
     revision: str
+    adapter: Adapter | None = None
+
+    def with_adapter(self, adapter: Adapter) -> Checkpoint:
+        """The same with an adapter to merge."""
+        return replace(self, adapter=adapter, revision=joint_revision(self.revision, adapter))
+
+
+def joint_revision(revision: str, adapter: Adapter) -> str:
+    """Tells a model with an adapter merged from the model and from others."""
+    return f"{revision}+{adapter.revision}"
 
 
 def find(path_or_id: str, *, offline: bool, revision: str | None = None, check: Callable[[Family], None]) -> Checkpoint:
@@ -121,6 +136,25 @@ def inspect_config(path_or_id: str, *, offline: bool, revision: str | None = Non
     return read_config(hub.fetch(CONFIG)), hub.commit
 
 
+def inspect_generation(path_or_id: str, *, offline: bool, revision: str | None = None) -> GenerationSettings:
+    """What a checkpoint says about choosing tokens; no weights are fetched. UsageError as for ``find``."""
+    directory = _local_directory(path_or_id, revision)
+    if directory:
+        return checkpoint_generation(directory, _local_config(path_or_id, directory), path_or_id)
+    hub = _Hub(path_or_id, revision, offline)
+    config = read_config(hub.fetch(CONFIG))
+    try:
+        return checkpoint_generation(hub.fetch(GENERATION).parent, config, path_or_id)
+    except FileNotFoundError:
+        return GenerationSettings()
+
+
+def checkpoint_generation(directory: Path, config: Mapping[str, Any], name: str) -> GenerationSettings:
+    """What generation_config.json in ``directory`` says, if there is one. UsageError as ``generation.read``."""
+    path = directory / GENERATION
+    return generation.read(config, read_config(path) if path.exists() else {}, name)
+
+
 def _local_directory(path_or_id: str, revision: str | None) -> Path | None:
     """The directory that a name means; None for a model on the hub. UsageError if it can be neither."""
     directory = Path(os.path.expanduser(path_or_id))  # of nobody's home, or too long: no directory, and no error
@@ -139,7 +173,8 @@ def adapter_error(name: str) -> UsageError:
     """The error for LoRA weights that are not merged into their model."""
     merged = [repository for family in registry.families() for repository in family.merged_checkpoints]
     return UsageError(
-        f"{name} is a LoRA adapter, not a whole model: use a merged checkpoint, such as {' or '.join(merged)}"
+        f"{name} is a LoRA adapter, not a whole model: use a merged checkpoint, such as {' or '.join(merged)}, or name "
+        f"the model that it was made for with --model and this one with --adapter"
     )
 
 

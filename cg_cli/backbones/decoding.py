@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cg_cli.errors import ItemError, UsageError
 
-DECODE_VERSION = 1  # part of a record's key: raised when the same logits become another text
+DECODE_VERSION = 2  # part of a record's key: raised when the same logits become another text
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Generation:
     seconds_to_first_token: float
 
 
-def check(max_new_tokens: int, temperature: float) -> None:
-    """UsageError for a limit or a temperature that makes no sense."""
+def check(max_new_tokens: int, temperature: float, repetition_penalty: float = 1.0) -> None:
+    """UsageError for a limit, a temperature or a penalty that makes no sense."""
     if max_new_tokens < 1 or not 0 <= temperature < float("inf"):
         raise UsageError(f"need max_new_tokens >= 1 and temperature >= 0, not {max_new_tokens} and {temperature}")
+    if not 0 < repetition_penalty < float("inf"):
+        raise UsageError(f"need repetition_penalty > 0, not {repetition_penalty}")
 
 
 def finite(logit: float, token: int) -> int:
@@ -67,6 +69,42 @@ def make_sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
         return int(torch.multinomial(probabilities, 1, generator=generator))
 
     return sample
+
+
+class RepetitionPenalty:
+    """The repetition penalty (CTRL, arXiv 1909.05858, section 4.1) as transformers' ``generate`` has it: of tokens that
+    are in the prompt or the answer already, positive logits are divided by it, negative ones multiplied.
+
+    Args:
+        penalty: above 0; 1 changes nothing.
+        prompts: the tokens of each question's whole prompt, those included that stand for pictures and sound.
+    """
+
+    def __init__(self, penalty: float, prompts: Sequence[Iterable[int]]):
+        self._penalty, self._prompts = penalty, prompts
+        self._seen: Tensor | None = None  # [questions, vocabulary]
+
+    def apply(self, logits: Tensor, questions: Sequence[int], newest: Sequence[int | None]) -> Tensor:
+        """Logits [m, vocabulary] of ``questions``, by number, after the penalty, in float32; as they are where it is 1.
+
+        Args:
+            newest: of each question, the token that was chosen last; None before the first.
+        """
+        if self._penalty == 1:
+            return logits
+        if self._seen is None:
+            self._seen = torch.zeros(len(self._prompts), logits.shape[-1], dtype=torch.bool, device=logits.device)
+            self._mark([(row, token) for row, prompt in enumerate(self._prompts) for token in prompt])
+        self._mark([(row, token) for row, token in zip(questions, newest) if token is not None])
+        scores = logits.to(torch.float32)
+        penalized = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+        return torch.where(self._seen[list(questions)], penalized, scores)
+
+    def _mark(self, places: Sequence[tuple[int, int]]) -> None:
+        assert self._seen is not None
+        if places:
+            rows, tokens = torch.tensor(places, device=self._seen.device).unbind(1)
+            self._seen[rows, tokens] = True
 
 
 class TextStream:

@@ -25,7 +25,8 @@ class Family:
         backbone: its ``Backbone`` class, ``module:Class``.
         weights_prefix: of the keys of the weights that are run, in a checkpoint that holds more; "" runs all.
         not_quantizable: why bitsandbytes cannot quantize it, or None.
-        merged_checkpoints: hub ids to use instead of its LoRA adapters, which are not loaded.
+        merged_checkpoints: hub ids to use instead of its LoRA adapters.
+        positions: names of the sets of rotary positions that it can use, the usual one first; () where it has one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Family:
     weights_prefix: str = ""
     not_quantizable: str | None = None
     merged_checkpoints: tuple[str, ...] = ()
+    positions: tuple[str, ...] = ()
 
     def matches(self, config: Mapping[str, Any]) -> bool:
         """Whether config.json is of a checkpoint of this family."""
@@ -45,6 +47,17 @@ class Family:
         """What it matches, for messages."""
         types = ", ".join(self.model_types)
         return f"{types} with {self.sound_key}" if self.sound_key else types
+
+    def choose_positions(self, asked: str) -> str | None:
+        """The set of positions that ``asked`` means, "auto" the usual one; None where there is one, which is that of
+        training and of inference. UsageError for a set that a family with several has not."""
+        if not self.positions:
+            return None
+        if asked == "auto":
+            return self.positions[0]
+        if asked not in self.positions:
+            raise UsageError(f"--positions {asked}: {self.name} has {' and '.join(self.positions)}")
+        return asked
 
     def load_class(self) -> type[Backbone]:
         """Import its ``Backbone``. UsageError when that fails."""

@@ -86,6 +86,7 @@ def prefill(
         next_position=stream.next_position + len(question_rows),
         kv_bytes=cache_bytes(cache),
         seconds=time.perf_counter() - started,
+        prompt_ids=stream.prompt_ids,
     )
 
 

@@ -12,17 +12,19 @@ from typing import Any, TypeVar
 import torch
 from huggingface_hub import utils as hub_utils
 from safetensors import safe_open
-from transformers import AutoTokenizer, BitsAndBytesConfig, WhisperFeatureExtractor
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, WhisperFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from cg_cli.backbones import qwen_inputs
-from cg_cli.backbones.checkpoint import Checkpoint, adapter_error, read_config
+from cg_cli.backbones.checkpoint import Checkpoint, adapter_error, checkpoint_generation, read_config
 from cg_cli.backbones.device import INT8, NONE, resolve_device, resolve_dtype
+from cg_cli.backbones.generation import GenerationSettings, is_whole
 from cg_cli.errors import CgError, UsageError
 from cg_cli.media.clip import SAMPLE_RATE
 from cg_cli.util.text import first_line
 
 PREPROCESSOR = "preprocessor_config.json"
+META = "meta"  # torch's device of tensors that have a shape alone
 Loaded = TypeVar("Loaded")
 
 
@@ -163,6 +165,14 @@ def pixel_norm(checkpoint: Checkpoint, usual: qwen_inputs.PixelNorm) -> tuple[qw
     return qwen_inputs.PixelNorm(mean, std), ()
 
 
+def generation_settings(checkpoint: Checkpoint, model: Any) -> GenerationSettings:
+    """What ``checkpoint`` says about choosing tokens. ``model`` is left with the ``generation_config`` that it has
+    inside of its own whole model."""
+    if is_whole(checkpoint.config):
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+    return checkpoint_generation(checkpoint.directory, checkpoint.config, checkpoint.id)
+
+
 def mel_extractor(checkpoint: Checkpoint, mel_bins: int) -> WhisperFeatureExtractor:
     """The extractor of preprocessor_config.json; without one, that of the Qwen omni models. UsageError if it does not
     fit."""
@@ -192,7 +202,7 @@ def random_init(
     Args:
         special_tokens: special tokens that the tokenizer has to know.
     """
-    torch_device = resolve_device(device)
+    torch_device = torch.device(device) if device == META else resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     checkpoint = Checkpoint("random", tokenizer, {}, "random")
     tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True, trust_remote_code=False)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cg_cli.backbones import cost, decoder_attention, fused, layerwise, loading, qwen_inputs, vision
+from cg_cli.backbones import cost, decoder_attention, fused, layerwise, loading, lora, qwen_inputs, repeated, vision
 from cg_cli.backbones.base import Backbone, LayerwisePrefill, Prefix
 from cg_cli.backbones.batch_cache import BatchCache
 from cg_cli.backbones.checkpoint import Checkpoint
@@ -32,7 +32,6 @@ B = TypeVar("B", bound="MRopeBackbone")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
@@ -59,6 +58,7 @@ class MRopeBackbone(Backbone):
         special_tokens: special tokens that the layout needs, beside those of the turns.
         norm: of pixels, where the checkpoint does not say.
         not_quantized: full paths of the modules that quantization leaves as they are.
+        stop_tokens: that end an answer, where the checkpoint names none.
         recordable: whether a step makes the same calls whatever its tokens are.
     """
 
@@ -69,11 +69,13 @@ class MRopeBackbone(Backbone):
     special_tokens: ClassVar[tuple[str, ...]]
     norm: ClassVar[qwen_inputs.PixelNorm] = qwen_inputs.PixelNorm()
     not_quantized: ClassVar[tuple[str, ...]] = ("lm_head", "model.visual")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("<|im_end|>", "<|endoftext|>")
     recordable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint, model: Any, tokenizer: Any):
         self.id = checkpoint.id
         self.revision = checkpoint.revision
+        self.adapter = checkpoint.adapter.id if checkpoint.adapter else None
         self.model = model.eval()
         self.device, self.dtype = model.device, model.dtype
         config = model.config
@@ -82,17 +84,21 @@ class MRopeBackbone(Backbone):
         self._tokenizer = tokenizer
         self._text = cost.TextSizes.from_config(config.text_config)
         self._vision = cost.VisionSizes.from_config(config.vision_config)
+        self.generation = loading.generation_settings(checkpoint, model)
         self._stop_ids = self._find_stop_ids()
         self.graphs = self.recordable and self.device.type == "cuda" and not getattr(model, "is_quantized", False)
         decoder_attention.use_in_decoder(model)
         if self.device.type == "cuda":
             fused.use_in_model(model)
-        self._norm, self.warnings = loading.pixel_norm(checkpoint, self.norm)
+        self._norm, warnings = loading.pixel_norm(checkpoint, self.norm)
+        self.warnings = (*warnings, *self.generation.warnings)
         self._check()
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Self:
         model, tokenizer = cls._load_model(checkpoint, device=device, dtype=dtype, quantize=quantize)
+        if checkpoint.adapter:
+            lora.merge(model, checkpoint.adapter, lora.qwen_name)
         return cls(checkpoint, model, tokenizer)
 
     @classmethod
@@ -131,13 +137,24 @@ class MRopeBackbone(Backbone):
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         """The prefix: ``header`` tokens of text, the opening delimiters, the media, the closing ones."""
 
+    @property
+    def sound_block(self) -> int:
+        """Samples of a block of sound, which the tower encodes without a look at the others; 0 where there is none."""
+        return 0
+
+    def sound_sources(self, audio: np.ndarray) -> np.ndarray:
+        """The block that each whole block of ``audio`` repeats exactly [B] (``repeated``); B is 0 where there is
+        none."""
+        return np.arange(0)
+
     @abstractmethod
-    def encode_audio(self, audio: np.ndarray) -> Tensor:
-        """Audio features [A, D] of mono sound [S] float32 at 16 kHz."""
+    def encode_audio(self, audio: np.ndarray, sources: np.ndarray) -> Tensor:
+        """Audio features [A, D] of mono sound [S] float32 at 16 kHz, without those of blocks that repeat others by
+        ``sources``."""
 
     @abstractmethod
     def _audio_flops(self, samples: int) -> int:
-        """Operations of ``encode_audio`` for ``samples`` > 0 samples."""
+        """Operations of the audio tower for ``samples`` > 0 samples."""
 
     @property
     def tokenizer(self) -> Any:
@@ -167,20 +184,21 @@ class MRopeBackbone(Backbone):
         embeddings = torch.empty(len(layout.modality), self.hidden_size, device=self.device, dtype=self.dtype)
         embeddings[text] = self._embed(header + opening + closing)
         carry: dict[str, Tensor] = {}
-        same_as = None
+        blocks: dict[int, tuple[np.ndarray, int]] = {}
         if clip.frames is not None and shape.video:
-            sources = self._sources(clip.frames, clip.look_once)
+            sources = self._grid_sources(clip.frames, clip.look_once)
+            blocks[VIDEO] = sources, shape.rows * shape.columns
             features, deepstack = vision.encode_video(self.model, clip.frames, sources, self._vision, self._norm)
-            if (sources != np.arange(len(sources))).any():
-                same_as = torch.arange(len(layout.modality))
-                places = (layout.modality == VIDEO).nonzero()[:, 0].view(len(sources), -1)
-                same_as[places] = places[torch.from_numpy(sources)]
             embeddings[video] = features.to(self.dtype)
             if deepstack is not None:
                 carry[DEEPSTACK] = deepstack.new_zeros(len(embeddings), *deepstack.shape[1:], dtype=self.dtype)
                 carry[DEEPSTACK][video] = deepstack.to(self.dtype)
         if clip.audio is not None and shape.audio:
-            embeddings[audio] = self.encode_audio(clip.audio).to(self.dtype)
+            sources, tokens = self._block_sources(clip.audio, clip.look_once), self._audio_tokens(self.sound_block)
+            blocks[AUDIO] = sources, tokens
+            features = repeated.expand(self.encode_audio(clip.audio, sources), sources, tokens)
+            embeddings[audio] = features.to(self.dtype)
+        same_as = repeated.same_rows(layout.modality, blocks)
         return TokenStream(
             embeddings=embeddings,
             modality=layout.modality.to(self.device),
@@ -192,6 +210,7 @@ class MRopeBackbone(Backbone):
             next_position=layout.next_position,
             carry=carry,
             same_as=None if same_as is None else same_as.to(self.device),
+            prompt_ids=self._prompt_ids(shape, {*header, *opening, *closing}),
         )
 
     @inference
@@ -204,7 +223,7 @@ class MRopeBackbone(Backbone):
             cache,
             deepstack=None if deepstack is None else (stream.modality == VIDEO, deepstack),
         )
-        return Prefix(cache, len(stream), stream.next_position, cache_bytes(cache))
+        return Prefix(cache, len(stream), stream.next_position, cache_bytes(cache), stream.prompt_ids)
 
     @inference
     def prefill_layerwise(
@@ -238,12 +257,16 @@ class MRopeBackbone(Backbone):
         return ids + self._ids(self.question_end)
 
     def encode_flops(self, clip: Clip) -> tuple[int, int]:
-        vision = 0
+        pixels, sound = 0, 0
         if clip.frames is not None:
             _, height, width = self._patch_grid(clip.frames)
-            looked_at = len(np.unique(self._sources(clip.frames, clip.look_once)))
-            vision = cost.vision_flops(self._vision, looked_at, height, width)
-        return vision, 0 if clip.audio is None else self._audio_flops(len(clip.audio))
+            encoded = len(np.unique(self._grid_sources(clip.frames, clip.look_once)))
+            pixels = cost.vision_flops(self._vision, encoded, height, width)
+        if clip.audio is not None:
+            sources = self._block_sources(clip.audio, clip.look_once)
+            copies = len(sources) - len(np.unique(sources))
+            sound = self._audio_flops(len(clip.audio) - copies * self.sound_block)
+        return pixels, sound
 
     def prefill_bytes(self, tokens: int) -> int:
         return cost.prefill_bytes(self._text, tokens, self.dtype.itemsize)
@@ -284,10 +307,14 @@ class MRopeBackbone(Backbone):
         count, height, width, _ = frames.shape
         return -(-count // self._vision.temporal_patch), height // self._vision.patch, width // self._vision.patch
 
-    def _sources(self, frames: np.ndarray, look_once: int | None) -> np.ndarray:
+    def _grid_sources(self, frames: np.ndarray, look_once: int | None) -> np.ndarray:
         """The grid that each one of frames [N, H, W, 3] is encoded in [G]: itself, or an earlier one it repeats."""
         frames = qwen_inputs.even_frames(frames, self._vision.temporal_patch)
         return grid_sources(frames, self._vision.temporal_patch, look_once)
+
+    def _block_sources(self, audio: np.ndarray, look_once: int | None) -> np.ndarray:
+        """The same of the blocks of sound; none where everything is encoded."""
+        return np.arange(0) if look_once is None else self.sound_sources(audio)
 
     def _decode(
         self,
@@ -322,6 +349,16 @@ class MRopeBackbone(Backbone):
         """The mask of ``WeightedCache.mask`` as the family's decoder takes it."""
         return by_kind
 
+    def _prompt_ids(self, shape: MediaShape, text: set[int]) -> frozenset[int]:
+        """The tokens of the prefix: ``text``, and those that stand for what there is of pictures and sound."""
+        marks = zip(self._placeholders(), (shape.video, shape.audio))
+        return frozenset({*text, *(token for token, count in marks if count and token is not None)})
+
+    def _placeholders(self) -> tuple[int | None, int | None]:
+        """The tokens that stand for pictures and for sound in the prompt of the published code; None for a tokenizer of
+        another model, with random weights."""
+        return self.model.config.video_token_id, self.model.config.audio_token_id
+
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device))
 
@@ -330,10 +367,12 @@ class MRopeBackbone(Backbone):
         return self._tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
 
     def _find_stop_ids(self) -> frozenset[int]:
+        """The end tokens of the checkpoint; those of the chat format, where it names none."""
         eos = self.model.generation_config.eos_token_id
-        eos_ids = [] if eos is None else [eos] if isinstance(eos, int) else eos
+        if eos is not None:
+            return frozenset([eos] if isinstance(eos, int) else eos)
         vocabulary = self._tokenizer.get_vocab()
-        return frozenset({*eos_ids, *(vocabulary[token] for token in STOP_TOKENS if token in vocabulary)})
+        return frozenset(vocabulary[token] for token in self.stop_tokens if token in vocabulary)
 
     def _check(self) -> None:
         """UsageError for a tokenizer without the special tokens of the layout, or towers of another geometry."""

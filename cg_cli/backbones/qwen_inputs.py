@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cg_cli.media.repeats import block_sources
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # RGB, of values 0..1: what the tower was trained with
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HOP = 160  # samples a mel frame: 10 ms
@@ -88,14 +90,10 @@ def log_mel(audio: np.ndarray, extractor: Any, device: torch.device | str = "cpu
         extractor: transformers ``WhisperFeatureExtractor``, for its filters.
         device: of the model, where it is computed.
     """
-    samples = max(len(audio), N_FFT) + N_FFT
-    padded = np.zeros(samples + N_FFT, dtype=np.float32)
-    half = N_FFT // 2
-    padded[half : half + len(audio)] = audio
-    padded[:half] = padded[2 * half : half : -1]  # the start is mirrored; what mirrors the zeros at the end is zero
+    padded = _padded(audio)
     window = torch.hann_window(N_FFT, device=device)
     filters = torch.from_numpy(extractor.mel_filters).to(device, torch.float32).T
-    total, pieces = samples // HOP, []
+    total, pieces = (len(padded) - N_FFT) // HOP, []
     for start in range(0, total, MEL_PIECE):
         stop = min(start + MEL_PIECE, total)
         sound = torch.from_numpy(padded[start * HOP : (stop - 1) * HOP + N_FFT]).to(device)
@@ -104,6 +102,22 @@ def log_mel(audio: np.ndarray, extractor: Any, device: torch.device | str = "cpu
     mel = torch.cat(pieces, dim=1)
     mel = torch.maximum(mel, mel.max() - 8.0)
     return ((mel + 4.0) / 4.0)[:, : mel_frame_count(len(audio))]
+
+
+def _padded(audio: np.ndarray) -> np.ndarray:
+    """The samples that the frames of ``log_mel`` see: frame f those from ``f * HOP`` on, N_FFT of them."""
+    padded = np.zeros(max(len(audio), N_FFT) + 2 * N_FFT, dtype=np.float32)
+    half = N_FFT // 2
+    padded[half : half + len(audio)] = audio
+    padded[:half] = padded[2 * half : half : -1]  # the start is mirrored; what mirrors the zeros at the end is zero
+    return padded
+
+
+def sound_sources(audio: np.ndarray, block: int) -> np.ndarray:
+    """Of sound as for ``log_mel``, in whole blocks of ``block`` mel frames, the block that each one repeats, sample for
+    sample, or its own number [B] int64."""
+    whole = mel_frame_count(len(audio)) // block
+    return block_sources(_padded(audio), block * HOP, N_FFT - HOP)[:whole]
 
 
 def mel_pieces(frames: int, n_window: int) -> list[tuple[int, int]]:

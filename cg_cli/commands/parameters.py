@@ -117,7 +117,7 @@ def help_text(setting: Setting) -> str:
     facts = [bounds] if bounds else []
     if setting.choices:
         facts.append(f"{', '.join(setting.choices[:-1])} or {setting.choices[-1]}")
-    if not setting.negated and not setting.optional and setting.kind is not bool:
+    if setting.show_default or not (setting.negated or setting.optional or setting.kind is bool):
         default = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
         facts.append(f"default: {setting.show_default or default}")
     text = setting.help

@@ -89,6 +89,8 @@ def answer(
             device_name=metrics.device_name(backbone.device),
             dtype=inputs.dtype,
             quantize=inputs.quantize,  # type: ignore[arg-type]  # the record checks it
+            adapter=backbone.adapter,
+            generation_config=dict(backbone.generation.said),
         ),
         pruner=records.Pruning(
             name=pruner.name,
@@ -147,6 +149,7 @@ def answer(
             media=inputs.media_version,
             merge=inputs.merge_version,
             decode=inputs.decode_version,
+            positions=inputs.positions,
         ),
         cg=__version__,
         created=utc_now(),

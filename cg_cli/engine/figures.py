@@ -30,7 +30,9 @@ def figures(answers: Sequence[Answer]) -> list[list[Row]]:
         _row("audio in them", share(tokens.audio, full), share(tokens.audio_kept, used)),
     ]
     flop = lambda number: count(number, "FLOP")
-    whole = (flops.vision if flops.vision_full is None else flops.vision_full) + flops.audio
+    whole = (flops.vision if flops.vision_full is None else flops.vision_full) + (
+        flops.audio if flops.audio_full is None else flops.audio_full
+    )
     towers = flops.vision + flops.audio
     part = share(towers, whole) if towers < whole else ""
     predictor = flop(flops.predictor) if flops.predictor else "-"

@@ -16,16 +16,24 @@ KEY_BYTES = 16
 UNREAD = "unread:"
 # Options of reading that came later, at the value that reads as before: it is no part of the key, so that answers of
 # before keep theirs.
-LATER_MEDIA = {"frames": "uniform", "look_once": None}
+LATER_MEDIA = {
+    "frames": "uniform", "look_once": None, "spread_pixels": 0.0, "audio_on_clock": True, "stereo_gain": 0.5
+}  # fmt: skip
+
+
+LATER_SAMPLING = {"repetition_penalty": 1.0}  # the same of choosing tokens ...
+LATER_POSITIONS = (None, "training")  # ... and of the set of positions
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the tokens of an answer are chosen: greedy at temperature 0, else sampled with ``seed``."""
+    """How the tokens of an answer are chosen: greedy at temperature 0, else sampled with ``seed``; a repetition penalty
+    of None is the checkpoint's own."""
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class AnswerInputs:
         media: how the file is sampled (``DecodeOptions`` without the time limit).
         media_version, merge_version, decode_version: of the rules that turn a file into a Clip, fold dropped tokens
             into kept ones, and turn logits into text.
-        sampling: ``Sampling`` as a mapping.
+        sampling: ``Sampling`` as a mapping, with the penalty in force.
+        positions: the set of rotary positions, of a family with several.
     """
 
     video: str
@@ -66,12 +75,17 @@ class AnswerInputs:
     merge_version: int
     decode_version: int
     sampling: Mapping[str, Any]
+    positions: str | None = None
 
     @property
     def key(self) -> str:
         """32 hex digits, the same in every process and for every spelling of a number. ValueError for a NaN."""
-        media = {name: value for name, value in self.media.items() if LATER_MEDIA.get(name) != value}
-        values = _plain(asdict(self) | {"media": media})
+        values = asdict(self)
+        for name, later in (("media", LATER_MEDIA), ("sampling", LATER_SAMPLING)):
+            values[name] = {key: value for key, value in values[name].items() if later.get(key) != value}
+        if self.positions in LATER_POSITIONS:
+            del values["positions"]
+        values = _plain(values)
         canonical = json.dumps(values, sort_keys=True, allow_nan=False)  # ASCII, lone surrogates included
         return hashlib.blake2b(canonical.encode("ascii"), digest_size=KEY_BYTES).hexdigest()
 
@@ -117,6 +131,7 @@ def conditions(inputs: AnswerInputs) -> dict[str, Any]:
         "media version": inputs.media_version,
         "merge version": inputs.merge_version,
         "decode version": inputs.decode_version,
+        "positions": inputs.positions,
     }
     return _plain({**named, **_options(inputs.media), **_options(inputs.sampling)})
 
@@ -139,9 +154,11 @@ def conditions_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
             "media version": rules["media"],
             "merge version": rules["merge"],
             "decode version": rules["decode"],
+            "positions": rules.get("positions"),
         }
         media = {**LATER_MEDIA, **record["media"]["options"]}
-        return _plain({**named, **_options(media), **_options(record["sampling"])})
+        sampling = {**LATER_SAMPLING, **record["sampling"]}
+        return _plain({**named, **_options(media), **_options(sampling)})
     except (KeyError, TypeError, AttributeError):
         return None
 

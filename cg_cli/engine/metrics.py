@@ -24,17 +24,18 @@ def token_counts(stream: TokenStream) -> dict[str, int]:
 
 
 def repeated_tokens(stream: TokenStream) -> int:
-    """Tokens that are copies of others."""
+    """Video tokens that are copies of others."""
     if stream.same_as is None:
         return 0
-    return int((stream.same_as != torch.arange(len(stream), device=stream.same_as.device)).sum())
+    is_copy = stream.same_as != torch.arange(len(stream), device=stream.same_as.device)
+    return int((is_copy & (stream.modality == VIDEO)).sum())
 
 
 def clip_flops(backbone: Backbone, pruned: Pruned) -> dict[str, int]:
     """Operations up to prefill, as in ``records.Flops``."""
     encoded, budget = pruned.encoded, pruned.budget
     vision, audio = backbone.encode_flops(encoded.clip)
-    vision_full, _ = backbone.encode_flops(replace(encoded.clip, look_once=None))
+    vision_full, audio_full = backbone.encode_flops(replace(encoded.clip, look_once=None))
     selection, tokens = 0, encoded.tokens
     if budget.count < tokens["video"] + tokens["audio"]:
         grids = int(encoded.stream.grid.max()) + 1
@@ -43,6 +44,7 @@ def clip_flops(backbone: Backbone, pruned: Pruned) -> dict[str, int]:
         "vision": vision,
         "vision_full": vision_full,
         "audio": audio,
+        "audio_full": audio_full,
         "predictor": selection,
         "prefill": backbone.decoder_flops(len(pruned.stream), 0, 0),
         "prefill_full": backbone.decoder_flops(len(encoded.stream), 0, 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,14 @@ from cg_cli.settings.look_once import EXACT, levels
 
 
 def load(
-    model: str, *, device: str = "auto", dtype: str = "auto", quantize: str = "none", offline: bool = False
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    offline: bool = False,
+    positions: str = "auto",
+    adapter: str | None = None,
 ) -> Model:
     """Load a model.
 
@@ -37,13 +44,24 @@ def load(
         dtype: "auto" (bfloat16 on a GPU, float32 on the CPU), "float32", "bfloat16" or "float16".
         quantize: "none", or "int8" or "int4" for the language model's linear layers.
         offline: use only what is on this machine.
+        positions: "training" or "inference", of a family that has both; "auto" takes its usual one.
+        adapter: a LoRA adapter to merge into it: a folder, or OWNER/NAME on the hub.
 
     Raises:
         UsageError: no such model, or one that cannot be loaded here.
     """
     models.check_name(model)
     name = models.choose(model, device)
-    return Model(models.load(name, device=device, dtype=dtype, offline=offline, quantize=quantize), quantize, offline)
+    backbone = models.load(
+        name,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        quantize=quantize,
+        positions=positions,
+        adapter=adapter,
+    )
+    return Model(backbone, quantize, offline)
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class Model:
         audio: bool = True,
         audio_track: int = 0,
         frames: str = UNIFORM,
+        spread_pixels: float = 0.0,
         look_once: str = EXACT,
         timeout_s: float = defaults.TIMEOUT_S,
         decoder: str = CPU,
@@ -89,6 +108,9 @@ class Model:
             frames=frames,
             look_once=levels(look_once),
             decoder=decoder,
+            spread_pixels=spread_pixels,
+            audio_on_clock=self.backbone.audio_on_clock,
+            stereo_gain=self.backbone.stereo_gain,
         )
         content = video_content(video)
         return replace(decode(str(video), options), content=content, options=options)
@@ -146,6 +168,7 @@ class Context:
         max_new_tokens: int = Sampling.max_new_tokens,
         temperature: float = Sampling.temperature,
         seed: int = Sampling.seed,
+        repetition_penalty: float | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> records.Answer:
         """Answer a question: the record ``cg.answer/1``, whose ``answer`` is the text.
@@ -153,12 +176,13 @@ class Context:
         Args:
             max_new_tokens: length of the answer at most.
             temperature: 0 is greedy; above, tokens are sampled with ``seed``.
+            repetition_penalty: above 0; 1 is off, None is what the checkpoint says.
             on_text: called with each piece of text as it is generated.
 
         Raises:
             ItemError: stage "prefill" or "decode": there is no answer.
         """
-        sampling = Sampling(max_new_tokens, temperature, seed)
+        sampling = Sampling(max_new_tokens, temperature, seed, repetition_penalty)
         (decoded,) = pipeline.decode(self.session.backbone, self.prefilled, [question], sampling, on_text)
         return self._record(question, decoded, sampling)
 
@@ -169,10 +193,11 @@ class Context:
         max_new_tokens: int = Sampling.max_new_tokens,
         temperature: float = Sampling.temperature,
         seed: int = Sampling.seed,
+        repetition_penalty: float | None = None,
     ) -> list[records.Answer]:
         """Answer several questions side by side, in fewer and larger steps: the answers of ``ask``. Raises as
         ``ask``."""
-        sampling = Sampling(max_new_tokens, temperature, seed)
+        sampling = Sampling(max_new_tokens, temperature, seed, repetition_penalty)
         answers = pipeline.decode(self.session.backbone, self.prefilled, questions, sampling)
         return [self._record(question, decoded, sampling) for question, decoded in zip(questions, answers)]
 
@@ -195,7 +220,7 @@ class Context:
 
     def _record(self, question: str, decoded: pipeline.Decoded, sampling: Sampling) -> records.Answer:
         session, clip = replace(self.session, sampling=sampling), self.prefilled.pruned.encoded.clip
-        inputs: AnswerInputs = replace(session.inputs, video=clip.content, sampling=asdict(sampling))
+        inputs: AnswerInputs = replace(session.inputs, video=clip.content)
         identity = answer.identity(inputs, clip.path, question)
         record = session.record(identity, inputs, self.prefilled, decoded, media_seconds=0.0, reused=False)
         if isinstance(record, records.Failure):

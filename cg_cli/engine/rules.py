@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.decoding import DECODE_VERSION
@@ -23,12 +23,16 @@ def answer_inputs(
     predictor: str | None,
     decode_options: DecodeOptions,
     sampling: Sampling,
+    repetition_penalty: float,
+    positions: str | None,
 ) -> AnswerInputs:
     """What answers depend on; video and question are left empty. It can be told before the model is loaded.
 
     Args:
         model, weights: its name, and the commit or hash of its weights.
         predictor: SHA-256 of the predictor's weights; None without one.
+        repetition_penalty: of the checkpoint, where ``sampling`` has none.
+        positions: the family's set of rotary positions, where it has several.
     """
     media = asdict(decode_options)
     del media["timeout_s"]  # may prevent an answer, but not change it
@@ -50,5 +54,12 @@ def answer_inputs(
         media_version=MEDIA_VERSION,
         merge_version=MERGE_VERSION,
         decode_version=DECODE_VERSION,
-        sampling=asdict(sampling),
+        sampling=asdict(_in_force(sampling, repetition_penalty)),
+        positions=positions,
     )
+
+
+def _in_force(sampling: Sampling, repetition_penalty: float) -> Sampling:
+    if sampling.repetition_penalty is not None:
+        return sampling
+    return replace(sampling, repetition_penalty=repetition_penalty)

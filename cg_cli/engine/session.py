@@ -102,6 +102,8 @@ class Session:
             predictor,
             self.decode_options,
             self.sampling,
+            self.backbone.repetition_penalty,
+            self.backbone.positions,
         )
 
     def read(self, video: str, decode: Callable[[str, DecodeOptions], Clip] = media.decode) -> Reading:

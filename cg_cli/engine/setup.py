@@ -47,7 +47,7 @@ def make_pruner(settings: Settings) -> Pruner:
 
 def sampling(settings: Settings) -> Sampling:
     """How the tokens of an answer are chosen."""
-    return Sampling(settings.max_new_tokens, settings.temperature, settings.seed)
+    return Sampling(settings.max_new_tokens, settings.temperature, settings.seed, settings.repetition_penalty)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def expect(settings: Settings) -> Expected:
     """
     pruner = make_pruner(settings)
     name = models.choose(settings.model, settings.device)
-    backbone, revision = backbones.inspect_config(models.source(name), offline=settings.offline)
+    source, offline = models.source(name), settings.offline
+    backbone, revision = backbones.inspect_config(source, offline=offline, adapter=settings.adapter)
     predictor = None
     if pruner.needs_predictor:
         predictor = lookup.locate_predictor(settings.predictor, name, revision, offline=settings.offline)
@@ -85,6 +86,7 @@ def expect(settings: Settings) -> Expected:
         predictor.sha256 if predictor else None,
         options,
         sampling(settings),
+        *backbones.inspect_answering(source, offline=offline, positions=settings.positions),
     )
     return Expected(backbone, pruner, options, inputs)
 
@@ -116,7 +118,13 @@ def open_session(settings: Settings) -> Session:
     name = models.choose(settings.model, settings.device)
     known = models.KNOWN.get(name.lower())
     backbone = models.load(
-        name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
+        name,
+        device=settings.device,
+        dtype=settings.dtype,
+        offline=settings.offline,
+        quantize=settings.quantize,
+        positions=settings.positions,
+        adapter=settings.adapter,
     )
     if known and known.warning:
         warnings.append(known.warning)

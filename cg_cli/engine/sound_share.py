@@ -13,7 +13,7 @@ from fractions import Fraction
 from cg_cli.backbones.base import Backbone
 from cg_cli.engine.pipeline import Pruned
 from cg_cli.media.clip import Clip, DecodeOptions
-from cg_cli.media.sizes import counts_above_cap, fit_size
+from cg_cli.media.sizes import counts_above_cap, fit_size, frame_count
 from cg_cli.pruning.budget import Budget, split
 from cg_cli.util.format import duration
 
@@ -28,8 +28,9 @@ def warning(backbone: Backbone, pruned: Pruned, options: DecodeOptions) -> str |
     clip, kept = pruned.encoded.clip, pruned.budget
     if clip.frames is None or clip.audio is None or pruned.pruner.stage != "input" or not _mostly_sound(kept):
         return None
-    counts = counts_above_cap(Fraction(clip.seconds_per_frame) * len(clip.frames), options)
-    if not counts:
+    length = Fraction(clip.seconds_per_frame) * len(clip.frames)
+    counts = counts_above_cap(length, options)
+    if not counts or len(clip.frames) < frame_count(length, options):  # all that there are
         return None
     budget_of = lambda count: _budget(backbone, clip, options, count, pruned.keep)
     at = bisect.bisect_left(counts, True, key=lambda count: not _mostly_sound(budget_of(count)))

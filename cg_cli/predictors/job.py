@@ -85,7 +85,14 @@ def train_predictor(
     # 1. the videos, and the model whose tokens the predictor is to read
     paths = check(videos, out, shuffled=shuffled, publish_to=publish_to)
     name = models.choose(settings.model, settings.device)
-    backbone = models.load(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+    backbone = models.load(
+        name,
+        device=settings.device,
+        dtype=settings.dtype,
+        offline=settings.offline,
+        positions=settings.positions,
+        adapter=settings.adapter,
+    )
 
     # 2. encode: each clip once
     clips = []

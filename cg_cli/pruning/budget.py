@@ -58,13 +58,16 @@ def wide(values: Tensor) -> Tensor:
 
 def plan(stream: TokenStream, keep: float) -> Budget:
     """The budget of ``stream`` at ratio ``keep``: of all of its tokens, for those that repeat no other. Video that does
-    not take its part leaves it to the audio. Reads its counts from the device at once."""
-    counts = [(stream.modality == VIDEO).sum(), (stream.modality == AUDIO).sum(), stream.grid.max() + 1]
+    not take its part leaves it to the audio, and the other way round. Reads its counts from the device at once."""
+    kinds = [stream.modality == VIDEO, stream.modality == AUDIO]
+    counts = [*(kind.sum() for kind in kinds), stream.grid.max() + 1]
     if stream.same_as is not None and keep < 1:
-        counts.append((stream.same_as != torch.arange(len(stream), device=stream.same_as.device)).sum())
-    video, audio, grids, *repeated = torch.stack(counts).tolist()
+        is_copy = stream.same_as != torch.arange(len(stream), device=stream.same_as.device)
+        counts += [(kind & is_copy).sum() for kind in kinds]
+    video, audio, grids, *copies = torch.stack(counts).tolist()
     budget = split(video, audio, grids, keep)
-    if not repeated:
+    if not copies:
         return budget
-    kept_video = min(budget.video, video - repeated[0])
-    return Budget(kept_video, min(audio, budget.count - kept_video), keep)
+    fresh_video, fresh_audio = video - copies[0], audio - copies[1]
+    kept_audio = min(fresh_audio, budget.count - min(budget.video, fresh_video))
+    return Budget(min(fresh_video, budget.count - kept_audio), kept_audio, keep)

@@ -10,7 +10,7 @@ from torch import Tensor
 from cg_cli.pruning.explain import Explanation
 from cg_cli.pruning.stream import Merge, Selection, TokenStream, apply
 
-REPEATED = "shown before"  # why a copy is dropped
+REPEATED = "repeated"  # why a copy is dropped
 
 
 @dataclass(frozen=True)

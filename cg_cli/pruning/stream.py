@@ -32,6 +32,8 @@ class TokenStream:
         merge_size: [L] float32, how many tokens were merged into each row, itself included; None where nothing was
             merged. Its log is added to the row's attention logits (proportional attention: ToMe, arXiv 2210.09461,
             section 3).
+        prompt_ids: the tokens of the unpruned prefix as the published code writes it, those included that stand for
+            pictures and sound; a repetition penalty counts them.
     """
 
     embeddings: Tensor
@@ -45,6 +47,7 @@ class TokenStream:
     carry: dict[str, Tensor] = field(default_factory=dict)
     merge_size: Tensor | None = None
     same_as: Tensor | None = None
+    prompt_ids: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return self.embeddings.shape[0]

@@ -98,19 +98,42 @@ def fetch(settings: Settings, tell: Callable[[str], None], *, import_torch: bool
     check_machine(settings)
     name = choose(settings.model, settings.device)
     if not settings.offline:
-        backbones.fetch(source(name), quantize=settings.quantize, tell=tell)
+        backbones.fetch(
+            source(name),
+            quantize=settings.quantize,
+            tell=tell,
+            positions=settings.positions,
+            adapter=settings.adapter,
+        )
 
 
-def load(name: str, *, device: str, dtype: str, offline: bool, quantize: str = "none") -> Backbone:
+def load(
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    offline: bool,
+    quantize: str = "none",
+    positions: str = "auto",
+    adapter: str | None = None,
+) -> Backbone:
     """The model ``name``, loaded; that name is its id. UsageError as for ``backbones.load``."""
     from cg_cli import backbones
 
-    backbone = backbones.load(source(name), device=device, dtype=dtype, offline=offline, quantize=quantize)
+    backbone = backbones.load(
+        source(name),
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        quantize=quantize,
+        positions=positions,
+        adapter=adapter,
+    )
     backbone.id = name
     return backbone
 
 
-def random_init(name: str, layers: int | None, *, device: str, dtype: str) -> Backbone:
+def random_init(name: str, layers: int | None, *, device: str, dtype: str, positions: str = "auto") -> Backbone:
     """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing
     is downloaded. It costs what ``name`` costs, and says nothing that means anything.
 
@@ -124,7 +147,15 @@ def random_init(name: str, layers: int | None, *, device: str, dtype: str) -> Ba
         shaped = ", ".join(key for key, model in KNOWN.items() if model.shape)
         raise UsageError(f"--weights random: the shape of {name} is not built in; there are {shaped}")
     family, _, shape = known.shape.partition("/")
-    return backbones.random_init(family, shape, layers, device=device, dtype=dtype, tokenizer=Path(NANO.source))
+    return backbones.random_init(
+        family,
+        shape,
+        layers,
+        device=device,
+        dtype=dtype,
+        tokenizer=Path(NANO.source),
+        positions=positions,
+    )
 
 
 def choose(name: str, device: str) -> str:

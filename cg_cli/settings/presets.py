@@ -41,6 +41,7 @@ class Preset:
         options: of the pruner; checked when it is made.
         media: how the video is read, for a model that was made for other frames than most; long options, see
             MEDIA_SETTINGS. Their ranges are checked with the settings.
+        positions, repetition_penalty, adapter: as the settings, for a model that was made for others than the usual.
     """
 
     name: str
@@ -50,6 +51,15 @@ class Preset:
     merge: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     media: Mapping[str, Any] = field(default_factory=dict)
+    positions: str | None = None
+    repetition_penalty: float | None = None
+    adapter: str | None = None
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Of the last three, those that it sets."""
+        values = {name: getattr(self, name) for name in ("positions", "repetition_penalty", "adapter")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def names() -> list[str]:
@@ -98,7 +108,8 @@ def parse(text: str, source: str) -> Preset:
         raise UsageError(f"preset {source}: {error}") from error
     SETTINGS["merge"].check(data.get("merge", "auto"), f"preset {source}")
     media = {key.replace("-", "_"): value for key, value in data.get("media", {}).items()}
-    return Preset(**{**data, "keep": float(keep), "media": media})
+    values = {_field(key): value for key, value in data.items()}
+    return Preset(**{**values, "keep": float(keep), "media": media})
 
 
 def known(what: str) -> Any:
@@ -112,8 +123,12 @@ def _folder() -> Path:
     return bundled_folder(FOLDERS, "presets")
 
 
+def _field(key: str) -> str:
+    return key.replace("-", "_")
+
+
 def _check_keys(data: dict[Any, Any], source: str) -> None:
-    known = [entry.name for entry in fields(Preset)]
+    known = [entry.name.replace("_", "-") for entry in fields(Preset)]
     for key in data:
         if key not in known:
             hint = closest(str(key), known)
@@ -125,8 +140,12 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
 
 
 def _check_types(data: dict[str, Any], source: str) -> None:
-    expected: dict[str, Any] = {"keep": (int, float), "options": dict, "media": dict}
-    words = {"keep": "a number", "options": "keys and values", "media": "keys and values"}
+    expected: dict[str, Any] = {
+        "keep": (int, float), "options": dict, "media": dict, "repetition-penalty": (int, float)
+    }  # fmt: skip
+    words = {
+        "keep": "a number", "options": "keys and values", "media": "keys and values", "repetition-penalty": "a number"
+    }  # fmt: skip
     for key, value in data.items():
         # A bool is an int to Python, but "keep: yes" is no number.
         if not isinstance(value, expected.get(key, str)) or isinstance(value, bool):

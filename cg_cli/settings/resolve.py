@@ -67,6 +67,15 @@ def resolve_with_sources(levels: Sequence[Level], config: Path | None = None, *,
     return replace(resolved, skipped=files.skipped_files()) if config_files else resolved
 
 
+def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """``settings`` with other ``values``, by name. UsageError as for ``resolve_settings``."""
+    for name, value in values.items():
+        SETTINGS[name].check(value)
+    out = replace(settings, **values)
+    _check_together(out, {})
+    return out
+
+
 def defaults() -> dict[str, Any]:
     """Every setting as it is when nothing is said about it."""
     settings = asdict(resolve_settings({}, config_files=False))
@@ -95,7 +104,7 @@ def _combine(levels: Sequence[Level]) -> Resolved:
 
 def _apply_preset(preset: presets.Preset, values: dict[str, Any], origins: dict[str, str]) -> None:
     pruning = {"keep": preset.keep, "pruner": preset.pruner, "merge": preset.merge}
-    data = {**pruning, "pruner_options": dict(preset.options), **preset.media}
+    data = {**pruning, "pruner_options": dict(preset.options), **preset.media, **preset.model_settings}
     values.update(data)
     origins.update(dict.fromkeys(data, f"{PRESET} {preset.name}"))
 
@@ -149,4 +158,7 @@ def decode_options(settings: Settings, backbone: Backbone | type[Backbone]) -> D
         frames=settings.frames,
         look_once=look_once.levels(settings.look_once),
         decoder=settings.decoder,
+        spread_pixels=settings.spread_pixels,
+        audio_on_clock=backbone.audio_on_clock,
+        stereo_gain=backbone.stereo_gain,
     )

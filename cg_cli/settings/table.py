@@ -87,8 +87,8 @@ class Settings:
     """What one run does. Made by ``settings.resolve``: the preset sets ``keep``, ``pruner``, ``merge`` and
     ``pruner_options``.
 
-    Field names are the long options' names; ``min_frames`` and ``video_pixels`` have no option, presets and config
-    files set them.
+    Field names are the long options' names; ``min_frames``, ``video_pixels`` and ``spread_pixels`` have no option,
+    presets and config files set them.
     """
 
     model: str = _setting(
@@ -132,6 +132,17 @@ class Settings:
         "auto: the model's default", PRUNING, commands=QUESTIONS, complete="predictors",
     )  # fmt: skip
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1 ... or mps", MODEL, answer=False, complete="devices")
+    positions: Literal["auto", "training", "inference"] = _setting(
+        "auto",
+        "of a family with two published sets of rotary positions (video-SALMONN 2+): which; auto: its usual one",
+        MODEL,
+    )
+    adapter: str | None = _setting(
+        None,
+        "LoRA adapter to merge into the model: a folder, or OWNER/NAME on the hub (needs cg-cli[lora])",
+        MODEL,
+        value="FOLDER",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
         "auto", "of the weights; auto: bfloat16 on a GPU, float32 on a CPU", MODEL
     )
@@ -140,10 +151,10 @@ class Settings:
     )
     fps: float = _setting(defaults.FPS, "frames a second to look at", MEDIA, above=0, at_most=1000)
     max_frames: int = _setting(defaults.MAX_FRAMES, "frames at most, spread over the whole video", MEDIA, at_least=2)
-    frames: Literal["uniform", "pairs", "change"] = _setting(
+    frames: Literal["uniform", "pairs", "change", "linspace"] = _setting(
         "uniform",
         "which, if max-frames leaves some out: uniform: evenly spaced; pairs: whole grids, evenly spread; "
-        "change: half of the grids where the picture changes",
+        "change: half of the grids where the picture changes; linspace: always by number, from the first to the last",
         MEDIA,
     )
     look_once: str = _setting(
@@ -166,6 +177,14 @@ class Settings:
     max_new_tokens: int = _setting(256, "length of an answer at most", ANSWER, at_least=1, commands=QUESTIONS)
     temperature: float = _setting(
         0.0, "0: greedy; above: sample", ANSWER, at_least=0, below=100, commands=("ask", "batch")
+    )
+    repetition_penalty: float | None = _setting(
+        None,
+        "divides the logits of tokens that prompt or answer have already, multiplies negative ones; 1: off",
+        ANSWER,
+        above=0,
+        commands=("ask", "batch"),
+        show_default="the checkpoint's",
     )
     seed: int = _setting(0, "for sampling, and for pruners that draw", ANSWER, at_least=0, below=2**63)
     offline: bool = _setting(
@@ -193,6 +212,15 @@ class Settings:
     )
     video_pixels: int = _setting(
         0, "pixels of all frames together at most; 0: no such limit", MEDIA, flag=None, at_least=0
+    )
+    spread_pixels: float = _setting(
+        0.0,
+        "where fewer than max-frames are read: this share of max-frames x max-pixels is spread over them; "
+        "0: max-pixels each",
+        MEDIA,
+        flag=None,
+        at_least=0,
+        at_most=1,
     )
     pruner_options: Mapping[str, Any] = field(default_factory=dict)  # of the preset's pruner
 

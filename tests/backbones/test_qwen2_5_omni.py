@@ -214,8 +214,9 @@ def test_generation_says_how_it_ended(backbone, monkeypatch):
     assert (silent.text, silent.token_ids, silent.finish) == ("", (), "stop")
 
 
-def test_stop_tokens_are_the_turn_and_text_ends(backbone):
-    assert sorted(backbone.tokenizer.convert_ids_to_tokens(list(backbone.stop_ids))) == ["<|endoftext|>", "<|im_end|>"]
+def test_stop_tokens_are_those_of_the_checkpoint(backbone):
+    assert backbone.stop_ids == {backbone.model.generation_config.eos_token_id}
+    assert backbone.tokenizer.convert_ids_to_tokens(list(backbone.stop_ids)) == ["<|im_end|>"]
 
 
 def test_broken_output_is_an_error_not_an_answer(backbone):

@@ -13,7 +13,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from helpers import official, tiny, tiny_video_salmonn2
+from helpers import SAMPLES, official, tiny, tiny_video_salmonn2
 from helpers.official import generate, logits_of
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
@@ -22,12 +22,14 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cg_cli import backbones
+from cg_cli.backbones import registry
 from cg_cli.backbones.layout import MediaShape
 from cg_cli.backbones.video_salmonn2 import audio_tower
 from cg_cli.backbones.video_salmonn2 import model as video_salmonn2
 from cg_cli.backbones.video_salmonn2.model import INFERENCE, TRAINING, prefix_layout
 from cg_cli.errors import UsageError
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO
+from cg_cli.settings.resolve import decode_options, resolve_settings
 
 pytestmark = pytest.mark.slow
 
@@ -52,8 +54,8 @@ def copied(family_dir, tmp_path):
     return shutil.copytree(family_dir("video_salmonn2"), tmp_path / "copy")
 
 
-def load(source):
-    return backbones.load(str(source), device="cpu", dtype="float32", offline=True)
+def load(source, **options):
+    return backbones.load(str(source), device="cpu", dtype="float32", offline=True, **options)
 
 
 def rewrite(directory, **changes):
@@ -228,15 +230,24 @@ def test_rows_tell_grid_place_and_time(backbone):
     assert floor(stream.next_position) == stream.next_position
 
 
-def test_the_published_inference_positions_are_a_line_in_the_config(backbone, copied):
-    rewrite(copied, positions=INFERENCE)
-    other = load(copied)
+@pytest.mark.parametrize(("asked", "rule"), [("auto", TRAINING), ("training", TRAINING), ("inference", INFERENCE)])
+def test_the_set_of_positions_is_an_option(backbone, family_dir, asked, rule):
+    other = load(family_dir("video_salmonn2"), positions=asked)
     clip = tiny.clip(6, 28, 56, 8.0)
     ours, theirs = backbone.encode(clip), other.encode(clip)
-    assert torch.equal(ours.embeddings, theirs.embeddings) and not torch.equal(ours.positions, theirs.positions)
-    assert other.revision != backbone.revision  # so that answers are not taken for each other's
-    rewrite(copied, positions="random")
-    with pytest.raises(UsageError, match='positions "random": use training or inference'):
+    assert torch.equal(ours.embeddings, theirs.embeddings) and other.revision == backbone.revision
+    assert torch.equal(ours.positions, theirs.positions) == (rule == TRAINING)
+    shape, header = (
+        MediaShape(grids=3, rows=1, columns=2, audio=60, seconds_per_grid=1.0),
+        len(other._ids(other.header)),
+    )
+    assert torch.equal(theirs.positions, prefix_layout(header, shape, rule).positions)
+    assert (other.positions, other.encode(clip).next_position) == (rule, theirs.next_position)
+
+
+def test_the_line_in_the_config_that_it_was_before_is_refused(copied):
+    rewrite(copied, positions=INFERENCE)
+    with pytest.raises(UsageError, match='has "positions": take it out, and give --positions instead'):
         load(copied)
 
 
@@ -325,3 +336,24 @@ def test_the_model_notices_wrong_rows_and_positions(backbone):
     right = logits_of(backbone, backbone.prefill(stream), QUESTION, tokens)
     for wrong in (replace(stream, positions=later), replace(stream, embeddings=swapped)):
         assert (logits_of(backbone, backbone.prefill(wrong), QUESTION, tokens) - right).abs().max() > 10 * TOLERANCE
+
+
+def test_the_preset_reads_frames_and_sound_as_its_own_code_does(backbone, family_dir, cg):
+    options = ("--preset", "video-salmonn2", "--pruner", "none", "--max-frames", "33", "--max-pixels", "5000")
+    model = ("--model", str(family_dir("video_salmonn2")), "--offline", "--json", "-q", "--max-new-tokens", "3")
+    code, out, err = cg("ask", str(SAMPLES / "dog.mp4"), "What is happening?", *options, *model)
+    assert code == 0, err
+    record = json.loads(out)
+    media, tokens = record["media"], record["tokens"]
+    assert media["frames"] == 33 and media["width"] * media["height"] <= 5000
+    samples = round(media["audio_s"] * 16_000)
+    grids, video, audio = type(backbone).media_tokens(33, media["height"], media["width"], samples)
+    assert (grids, video, audio) == (17, tokens["video_kept"], tokens["audio_kept"])
+    assert (media["options"]["frames"], media["options"]["audio_on_clock"]) == ("linspace", False)
+    assert media["options"]["stereo_gain"] == pytest.approx(0.7071, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_omni", "qwen3_omni"])
+def test_the_other_families_keep_sound_on_the_clock(name):
+    options = decode_options(resolve_settings({}, config_files=False), registry.find(name).load_class())
+    assert (options.audio_on_clock, options.stereo_gain, options.frames) == (True, 0.5, "uniform")

@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "media": {"fps": 2.0, "max_frames": 128, "audio": False},
     "sampling": {"max_new_tokens": 64, "temperature": 0.0, "seed": 1},
     "predictor": None,
+    "positions": "inference",
 }
 
 
@@ -59,6 +60,14 @@ def test_each_entry_of_an_input_changes_the_key(name):
     entries = getattr(INPUTS, name)
     keys = {replace(INPUTS, **{name: {**entries, entry: "another"}}).key for entry in (*entries, "one more")}
     assert len(keys) == len(entries) + 1 and INPUTS.key not in keys
+
+
+def test_no_penalty_and_the_usual_positions_leave_old_keys_as_they_are():
+    of = lambda penalty, positions: replace(
+        INPUTS, sampling={**INPUTS.sampling, "repetition_penalty": penalty}, positions=positions
+    )
+    assert of(1.0, None).key == of(1, "training").key == INPUTS.key
+    assert len({INPUTS.key, of(1.05, None).key, of(1.1, None).key, of(1.0, "inference").key}) == 4
 
 
 def test_evenly_spaced_frames_leave_old_keys_as_they_are():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs, qwen_shapes
+from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs, qwen_shapes, repeated
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape
 from cg_cli.backbones.qwen2_5_omni import FAMILY, layout
@@ -51,8 +51,16 @@ class Qwen25Omni(mrope.MRopeBackbone):
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return layout.prefix_layout(header, shape, self._rates)
 
-    def encode_audio(self, audio: np.ndarray) -> Tensor:
+    @property
+    def sound_block(self) -> int:
+        return 2 * self._audio.n_window * qwen_inputs.HOP
+
+    def sound_sources(self, audio: np.ndarray) -> np.ndarray:
+        return qwen_inputs.sound_sources(audio, 2 * self._audio.n_window)
+
+    def encode_audio(self, audio: np.ndarray, sources: np.ndarray) -> Tensor:
         mel = qwen_inputs.log_mel(audio, self._extractor, self.device)
+        mel = repeated.compact(mel, sources, 2 * self._audio.n_window)
         features = []
         for start, stop in qwen_inputs.mel_pieces(mel.shape[1], self._audio.n_window):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen3OmniMoeThinkerConfig, Qwen3OmniMoeThinkerForConditionalGeneration
 
-from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs
+from cg_cli.backbones import cost, grouped_attention, loading, mrope, qwen_inputs, repeated
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape, compose, nested, raster
 from cg_cli.backbones.qwen3_omni import FAMILY
@@ -69,6 +69,7 @@ class Qwen3Omni(mrope.MRopeBackbone):
     header = "<|im_start|>user\n"
     special_tokens = (*VISION_DELIMITERS, *AUDIO_DELIMITERS)
     norm = qwen_inputs.PixelNorm((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    stop_tokens = ("<|im_end|>",)  # as its own generate has it
     recordable = False  # which experts compute depends on the tokens
 
     @classmethod
@@ -92,8 +93,16 @@ class Qwen3Omni(mrope.MRopeBackbone):
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
         return prefix_layout(header, shape, self.model.config.position_id_per_seconds)
 
-    def encode_audio(self, audio: np.ndarray) -> Tensor:
+    @property
+    def sound_block(self) -> int:
+        return self._audio.n_window_infer * qwen_inputs.HOP
+
+    def sound_sources(self, audio: np.ndarray) -> np.ndarray:
+        return qwen_inputs.sound_sources(audio, self._audio.n_window_infer)
+
+    def encode_audio(self, audio: np.ndarray, sources: np.ndarray) -> Tensor:
         mel = qwen_inputs.log_mel(audio, self._extractor, self.device).to(self.dtype)
+        mel = repeated.compact(mel, sources, self._audio.n_window_infer)
         features = []
         for start, stop in mel_pieces(mel.shape[1]):
             mask = torch.ones(1, stop - start, dtype=torch.long, device=self.device)

@@ -7,5 +7,6 @@ FAMILY = Family(
     model_types=("qwen2_5_vl",),
     sound_key="audio_config",
     backbone="cg_cli.backbones.video_salmonn2.model:VideoSalmonn2",
+    positions=("training", "inference"),
     merged_checkpoints=("tsinghua-ee/video-SALMONN2_plus_3B_full", "tsinghua-ee/video-SALMONN2_plus_7B_full"),
 )

@@ -26,6 +26,7 @@ WINDOW_S = 0.5  # of a token
 SEGMENT_TOKENS = round(SEGMENT_S / WINDOW_S)
 SEGMENTS = 4  # encoded at a time, to bound activations
 ROOT = "audio."  # of the tower's weights
+PARTS = ("encoder.", "qformer.encoder.", "qformer.layernorm.", "q_tokens", "audio_proj.")  # by names of ``AudioTower``
 # What audio_config in config.json need not say, since it is the code's default: Whisper large v3 and a small, wide
 # Q-Former.
 ENCODER_LAYERS, QFORMER_LAYERS = 32, 2

@@ -7,30 +7,33 @@
 
 Two sets of positions are published. The model was trained on one in which picture and sound run on the clip's clock;
 the published inference code loses the sound's length and the frames' times on the way and computes another
-(``run_test`` in dataset.py and ``get_rope_index`` in modeling_qwen2_5_vl.py of bytedance/video-SALMONN-2). Here the
-trained ones are used, unless config.json says ``"positions": "inference"``.
+(``run_test`` in dataset.py and ``get_rope_index`` in modeling_qwen2_5_vl.py of bytedance/video-SALMONN-2). Which are
+used is the backbone's ``positions``.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from cg_cli.backbones import grouped_attention, loading, mrope, qwen_shapes
+from cg_cli.backbones import grouped_attention, loading, lora, mrope, qwen_shapes, repeated
 from cg_cli.backbones.checkpoint import Checkpoint
 from cg_cli.backbones.layout import Layout, MediaShape, compose, raster
 from cg_cli.backbones.video_salmonn2 import FAMILY, audio_tower
 from cg_cli.backbones.video_salmonn2.audio_tower import SEGMENT_TOKENS, WINDOW_S, AudioTower
 from cg_cli.errors import UsageError
+from cg_cli.media.repeats import block_sources
 
+AUDIO_TOKEN = "<|audio_pad|>"  # stands for sound in the prompt of its own code
 DELIMITERS = ("<|vision_start|>", "<|vision_end|>")
 PER_SECOND = 2  # positions, and audio tokens
-TRAINING, INFERENCE = "training", "inference"  # values of "positions" in config.json
+TRAINING, INFERENCE = FAMILY.positions
 POSITIONS = 128_000
 TIED = {"3b": True, "7b": False}  # whether the head is the embedding
 
@@ -60,6 +63,10 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     model_class = Qwen2_5_VLForConditionalGeneration
     side_multiple = 28  # pixels of a merged patch: 2 x 2 patches of 14
     frame_multiple = 2  # of a grid
+    # Its own code reads sound alone, from the first sample on, and libswresample mixes it (``process_audio`` in
+    # dataset.py, by torchcodec's AudioDecoder with one channel).
+    audio_on_clock = False
+    stereo_gain = math.sqrt(0.5)
     prompt_version = "video-salmonn2-chat/1"
     header = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     question_start = "\n"
@@ -68,11 +75,10 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     def __init__(self, checkpoint: Checkpoint, model: Any, tower: AudioTower, tokenizer: Any):
         self._tower = tower.eval().requires_grad_(False)
         super().__init__(checkpoint, model, tokenizer)
-        self._positions = checkpoint.config.get("positions", TRAINING)
-        if self._positions not in (TRAINING, INFERENCE):
-            raise UsageError(
-                f'config.json of {self.id} has positions "{self._positions}": use {TRAINING} or {INFERENCE}'
-            )
+        if "positions" in checkpoint.config:
+            raise UsageError(f'config.json of {self.id} has "positions": take it out, and give --positions instead')
+        self.positions = TRAINING
+        self._audio_token = checkpoint.config.get("audio_token_id", tokenizer.get_vocab().get(AUDIO_TOKEN))
         self._extractor = audio_tower.extractor(self._tower.sizes["num_mel_bins"])
         grouped_attention.use_in_towers(model)
 
@@ -80,6 +86,8 @@ class VideoSalmonn2(mrope.MRopeBackbone):
     def load(cls, checkpoint: Checkpoint, *, device: str, dtype: str, quantize: str) -> Self:
         model, tokenizer = cls._load_model(checkpoint, device=device, dtype=dtype, quantize=quantize)
         tower = audio_tower.load(checkpoint, model.config.text_config.hidden_size, model.device, model.dtype)
+        if checkpoint.adapter:
+            lora.merge(nn.ModuleDict({"rest": model, "audio": tower}), checkpoint.adapter, _name_with_tower)
         return cls(checkpoint, model, tower, tokenizer)
 
     @classmethod
@@ -103,14 +111,33 @@ class VideoSalmonn2(mrope.MRopeBackbone):
         return DELIMITERS[:1], DELIMITERS[1:]
 
     def build_layout(self, header: int, shape: MediaShape) -> Layout:
-        return prefix_layout(header, shape, self._positions)
+        return prefix_layout(header, shape, self.positions or TRAINING)
 
-    def encode_audio(self, audio: np.ndarray) -> Tensor:
-        mel = audio_tower.log_mel(audio, self._extractor, self.device).to(self.dtype)
+    def _placeholders(self) -> tuple[int | None, int | None]:
+        return self.model.config.video_token_id, self._audio_token
+
+    @property
+    def sound_block(self) -> int:
+        return audio_tower.SEGMENT
+
+    def sound_sources(self, audio: np.ndarray) -> np.ndarray:
+        return block_sources(audio, audio_tower.SEGMENT, 0)
+
+    def encode_audio(self, audio: np.ndarray, sources: np.ndarray) -> Tensor:
+        fresh = repeated.compact(torch.from_numpy(audio), sources, audio_tower.SEGMENT).numpy()
+        mel = audio_tower.log_mel(fresh, self._extractor, self.device).to(self.dtype)
         return torch.cat([self._tower(piece) for piece in mel.split(audio_tower.SEGMENTS)])
 
     def _audio_flops(self, samples: int) -> int:
         return self._tower.flops(audio_tower.segment_count(samples))
+
+
+def _name_with_tower(name: str) -> str | None:
+    """Where a weight of the published names is, in the transformers model (``rest``) or the tower (``audio``)."""
+    if name.startswith(audio_tower.ROOT):
+        inside = audio_tower.rename(name)
+        return f"audio.{inside}" if inside.startswith(audio_tower.PARTS) else None
+    return f"rest.{lora.qwen_name(name)}"
 
 
 def prefix_layout(header: int, shape: MediaShape, rule: str) -> Layout:

@@ -24,6 +24,8 @@ SETUP = (
     "max_frames",
     "max_pixels",
     "video_pixels",
+    "spread_pixels",
+    "frames",
     "audio",
     "max_new_tokens",
     "temperature",
