@@ -34,6 +34,15 @@ def profile(
         str,
         option("--merge", metavar="LIST", help="what becomes of dropped tokens: auto, nearest, none (cg ask --help)"),
     ] = "auto",
+    reading: Annotated[
+        list[str] | None,
+        option(
+            "--reading",
+            metavar="SETTING=VALUE",
+            help="read the clips so, too, for every pruner and ratio: max-frames=32, look-once=8+max-pixels=50176 ...; "
+            "repeat it for more",
+        ),
+    ] = None,
     repeat: Annotated[
         int, option("--repeat", metavar="N", help="timed rounds, in which all cells take turns", min=1)
     ] = 3,
@@ -72,6 +81,7 @@ def profile(
     \b
     cg profile labelled.jsonl --model nano --quick
     cg profile videos/*.mp4 --pruner contextguard,random -o profile-7b
+    cg profile labelled.jsonl --reading max-frames=32 --reading max-pixels=50176
     cg profile --benchmark worldsense --data ~/WorldSense
     cg profile --synthetic 60s --model qwen2.5-omni-7b --weights random
 
@@ -94,11 +104,12 @@ def profile(
         raise UsageError(f"--benchmark {benchmark} brings its own videos: leave out {' '.join(inputs)}")
     if not inputs and not benchmark and synthetic is None:
         raise UsageError("nothing to measure on: give a labelled manifest, clips, a --benchmark, or --synthetic 60s")
-    from cg_cli.profiling import cells, report, sweep
+    from cg_cli.profiling import cells, readings, report, sweep
     from cg_cli.profiling import synthetic as synthetic_clip
 
     names = pruner.split(",") if pruner else list(registry.known())
-    chosen = cells.cells(names, keep or (QUICK_KEEPS if quick else KEEPS), merge)
+    ways = readings.readings(reading or (), settings)
+    chosen = cells.cells(names, keep or (QUICK_KEEPS if quick else KEEPS), merge, ways)
     synthetic_s = synthetic_clip.seconds(synthetic) if synthetic else None
     if benchmark:
         from cg_cli.evals import benchmarks
@@ -123,6 +134,7 @@ def profile(
             settings=settings,
             items=collected.items[:QUICK_CLIPS] if quick else collected.items,
             cells=chosen,
+            readings=ways,
             out=out,
             repeat=1 if quick else repeat,
             synthetic_s=synthetic_s,

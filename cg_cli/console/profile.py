@@ -17,13 +17,24 @@ from rich.status import Status
 from rich.table import Table
 
 from cg_cli.console.reporter import Reporter
+from cg_cli.profiling.readings import OWN
 from cg_cli.profiling.report import row
 from cg_cli.util.format import rough_duration
 from cg_cli.util.text import printable
 
 LINE_EVERY_S = 30.0  # without a terminal
 LEAST_SHARE = 0.005  # that is said
-NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "e2e", "right", "against whole")
+ACCURACY = ("right", "against whole")
+NAMES = ("pruner", "keep", "FLOPs", "prefill", "eff.", "sel.", "e2e", *ACCURACY)
+WITH_READINGS = ("pruner", "keep", "tokens", "FLOPs", "prefill", "e2e")
+WITH_BOTH = ("pruner", "keep", "tokens", "FLOPs", "e2e", *ACCURACY)  # 80 columns hold no more
+EXPLAINED = {
+    "tokens": "share of the whole clip's that enter",
+    "prefill": "selection and prefill against the prefill of the whole clip in the same round",
+    "eff.": "that against what the FLOPs promise",
+    "sel.": "selection against that prefill",
+    "e2e": "from the file to the end of an answer, against the whole clip",
+}
 
 
 @contextmanager
@@ -104,19 +115,29 @@ def table(summary: Mapping[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
     )
     rows = [row(cell) for cell in summary["cells"]]
-    names = NAMES if any(r["accuracy"] is not None for r in rows) else NAMES[:-2]
+    read_otherwise = any(r["reading"] != OWN for r in rows)
+    uncut = any(r["uncut_total_flops_share"] is not None for r in rows)
+    labelled = any(r["accuracy"] is not None for r in rows)
+    names: Sequence[str] = WITH_BOTH if labelled else WITH_READINGS
+    if not read_otherwise:
+        names = NAMES if labelled else NAMES[: -len(ACCURACY)]
     for name in names:
         out.add_column(name, justify="left" if name == "pruner" else "right", overflow="fold")
-    previous = rows[0]["pruner"]
+    previous = rows[0]
     for r in rows:
-        if r["pruner"] != previous:
+        if r["reading"] != previous["reading"]:
             out.add_section()
-        previous = r["pruner"]
-        out.add_row(*_cells(r)[: len(names)])
+            out.add_row(f"[bold]{escape(printable(r['reading']).replace('+', f'{chr(10)}+'))}[/bold]")
+        elif r["pruner"] != previous["pruner"] and not read_otherwise:
+            out.add_section()
+        previous = r
+        cells = _cells(r, read_otherwise, uncut)
+        out.add_row(*(cells[name] for name in names))
+    parts = "of the towers, of the prefill, then of both" if read_otherwise else "of the prefill, then with encoders"
+    depth = " with all layers of the model" if uncut else ""
+    explained = EXPLAINED | {"FLOPs": f"{parts} and selection, against the whole clip{depth}"}
     out.caption = (
-        "FLOPs: of the prefill, then with encoders and selection, against the whole clip; prefill: selection and "
-        "prefill against the prefill of the whole clip in the same round; eff.: that against what the FLOPs promise; "
-        "sel.: selection against that prefill; e2e: from the file to the end of an answer, against the whole clip"
+        "; ".join(f"{name}: {explained[name]}" for name in names if name in explained)
         + _shares(summary["cells"][0].get("shares"))
         + _unreadable(rows)
         + "; in brackets 95 % intervals. More in profile.csv and report.html"
@@ -133,12 +154,10 @@ def _shares(shares: Mapping[str, float] | None) -> str:
     return f", of whose time are {', '.join(parts)}"
 
 
-def _flops(prefill: float | None, end_to_end_speedup: float | None) -> str:
-    """Shares of the prefill's FLOPs and of all up to there, once where they are the same."""
-    if prefill is None or end_to_end_speedup is None:
-        return ""
-    shares = (f"{100 * prefill:.0f}", f"{100 / end_to_end_speedup:.0f}")
-    return f"{'/'.join(dict.fromkeys(shares))}%"
+def _flops(shares: Sequence[float | None]) -> str:
+    """Shares of FLOPs, once where they are the same."""
+    texts = [f"{100 * share:.0f}" for share in shares if share is not None]
+    return f"{'/'.join(texts if len(set(texts)) > 1 else texts[:1])}%" if len(texts) == len(shares) else ""
 
 
 def _unreadable(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -147,7 +166,13 @@ def _unreadable(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"; of {rows[0]['questions']:,} answers up to {most:,} are unreadable (give no choice)" if most else ""
 
 
-def _cells(r: Mapping[str, Any]) -> list[str]:
+def _cells(r: Mapping[str, Any], towers: bool, uncut: bool) -> dict[str, str]:
+    """The texts of a row by column.
+
+    Args:
+        towers: FLOPs of the towers as well.
+        uncut: FLOPs of the model with all of its layers.
+    """
     number = lambda value, spec: "" if value is None else format(value, spec)
     times = lambda value: f"{value:.2f}x" if value else ""
     right = against = ""
@@ -156,14 +181,16 @@ def _cells(r: Mapping[str, Any]) -> list[str]:
         against = (
             f"{100 * r['against_whole']:+.1f} [{100 * r['against_whole_low']:.0f},{100 * r['against_whole_high']:.0f}]"
         )
-    return [
-        escape(printable(r["pruner"])),
-        f"{r['keep']:g}",
-        _flops(r["kept_prefill_flops"], r["promised_end_to_end_speedup"]),
-        times(r["prefill_speedup"]),
-        number(r["efficiency"], ".2f"),
-        number(r["selection_share"], ".0%"),
-        times(r["end_to_end_speedup"]),
-        right,
-        against,
-    ]
+    parts = ("towers", "prefill", "total") if towers else ("prefill", "total")
+    return {
+        "pruner": escape(printable(r["pruner"])),
+        "keep": f"{r['keep']:g}",
+        "tokens": number(r["kept_input_of_baseline"], ".0%"),
+        "FLOPs": _flops([r[f"{'uncut_' if uncut else ''}{part}_flops_share"] for part in parts]),
+        "prefill": times(r["prefill_speedup"]),
+        "eff.": number(r["efficiency"], ".2f"),
+        "sel.": number(r["selection_share"], ".0%"),
+        "e2e": times(r["end_to_end_speedup"]),
+        "right": right,
+        "against whole": against,
+    }

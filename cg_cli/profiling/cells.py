@@ -1,19 +1,22 @@
-"""The cells of a sweep, pruner x keep ratio, from the options of the command line."""
+"""The cells of a sweep, reading x pruner x keep ratio, from the options of the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cg_cli.errors import UsageError
 from cg_cli.profiling.measure import BASELINE, Cell
+from cg_cli.profiling.readings import OWN
 from cg_cli.pruning import registry
 from cg_cli.settings.table import NO_PRUNER, SETTINGS
 
 
-def cells(pruners: Sequence[str], keeps: str, merges: str = "auto") -> list[Cell]:
+def cells(pruners: Sequence[str], keeps: str, merges: str = "auto", readings: Iterable[str] = (OWN,)) -> list[Cell]:
     """Every one of ``pruners`` at every ratio of ``keeps`` with every way of ``merges``, comma-separated lists; ratio 1
-    is the whole clip. Pruners between layers, which cannot merge, have "auto" alone.
+    is the whole clip. Pruners between layers, which cannot merge, have "auto" alone. All that, with the whole clip,
+    once for each of ``readings``, by name.
 
     Raises:
         UsageError: an unknown pruner, a text that is no ratio, or no way to merge.
@@ -42,4 +45,4 @@ def cells(pruners: Sequence[str], keeps: str, merges: str = "auto") -> list[Cell
         for ratio in ratios
         if ratio < 1
     ]
-    return list(dict.fromkeys([BASELINE, *pruned]))
+    return list(dict.fromkeys(replace(cell, reading=name) for name in readings for cell in [BASELINE, *pruned]))

@@ -16,6 +16,7 @@ from cg_cli.media.clip import DecodeOptions
 from cg_cli.profiling import decoding, synthetic
 from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
 from cg_cli.profiling.random_predictor import random_predictor
+from cg_cli.profiling.readings import OWN
 from cg_cli.profiling.summary import summarise
 from cg_cli.pruning import registry
 from cg_cli.pruning.base import Pruner
@@ -58,9 +59,9 @@ def prefill(backbone: Backbone, length_s: float, repeat: int, figures: Figures) 
     for name in PRUNERS:  # one after another, so that what is broken off has whole pruners
         pruner, cells = make_pruner(name, backbone), [BASELINE, *(Cell(name, keep) for keep in KEEPS)]
         pruners = dict.fromkeys(cells, pruner) | {BASELINE: registry.make(BASELINE.pruner)}
-        measured = Bench(backbone, pruners, TOKENS).clip(clip, [Ask(decoding.QUESTION)], repeat)
+        measured = Bench(backbone, pruners, TOKENS).clip({OWN: clip}, [Ask(decoding.QUESTION)], repeat)
         cells = [cell for cell in cells if cell.name in measured["cells"]]
-        summaries = summarise(cells, [[{"media_s": None, **measured}]])["cells"]
+        summaries = summarise(cells, [[{"media_s": {OWN: None}, **measured}]])["cells"]
         before = figures.get("cells", [])
         figures.update(  # in one step, as an alarm may come after any
             tokens=summaries[0]["tokens"],

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cg_cli.errors import CgError, UsageError
 from cg_cli.profiling.plots import lines
+from cg_cli.profiling.readings import OWN
 from cg_cli.profiling.summary import QUESTIONS, SHARES
 from cg_cli.settings.table import NO_PRUNER
 from cg_cli.util.atomic import write_atomic
@@ -23,7 +24,8 @@ from cg_cli.util.outputs import check_output
 SCHEMA = "cg.profile/1"
 MEASUREMENTS = "measurements.jsonl"
 PAGES = "pages"  # folder in the folder of a profile
-NAMES = ("profile.json", "profile.csv", "accuracy.svg", "prefill.svg", "pareto.svg", "report.html", MEASUREMENTS)
+PLOTS = ("accuracy", "prefill", "pareto", "flops")
+NAMES = ("profile.json", "profile.csv", *(f"{name}.svg" for name in PLOTS), "report.html", MEASUREMENTS)
 
 
 def check_folder(out: Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -75,9 +77,11 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
     accuracy, difference = cell.get("accuracy", {}), cell.get("against_whole", {})
     low, high = accuracy.get("interval", (None, None))
     worst, best = difference.get("interval", (None, None))
+    uncut = cell.get("uncut", {})
     return {
         "pruner": cell["pruner"],
         "keep": cell["keep"],
+        "reading": cell.get("reading", OWN),
         "video_tokens": tokens.get("video"),
         "video_kept": tokens.get("video_kept"),
         "audio_tokens": tokens.get("audio"),
@@ -86,6 +90,10 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "kept_layer_average": kept.get("layer_average"),
         "kept_last_layer": kept.get("last_layer"),
         "kept_prefill_flops": kept.get("prefill_flops"),
+        "kept_input_of_baseline": kept.get("input_of_baseline"),
+        **_flops(cell),
+        **{f"uncut_{name}": value for name, value in _flops(uncut).items()},
+        "uncut_promised_end_to_end_speedup": uncut.get("promised_end_to_end"),
         "promised_speedup": cell.get("promised"),
         "promised_end_to_end_speedup": cell.get("promised_end_to_end"),
         "prefill_speedup": spread["prefill"].get("median"),
@@ -117,6 +125,17 @@ def row(cell: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _flops(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """FLOPs of the towers, the prefill and all up to there, and each as a share of the baseline's."""
+    flops, share = figures.get("flops") or {}, figures.get("flops_share", {})
+    towers = flops["vision"] + flops["audio"] if flops else None
+    total = towers + flops["predictor"] + flops["prefill"] if flops else None
+    sums = {"towers": towers, "prefill": flops.get("prefill"), "total": total}
+    return {f"{name}_flops": value for name, value in sums.items()} | {
+        f"{name}_flops_share": share.get(name) for name in sums
+    }
+
+
 def table(summary: Mapping[str, Any]) -> str:
     """CSV, a line a cell."""
     rows = [row(cell) for cell in summary["cells"]]
@@ -129,46 +148,56 @@ def table(summary: Mapping[str, Any]) -> str:
 
 def plots(summary: Mapping[str, Any]) -> dict[str, str]:
     """SVG texts by name: what there is to draw."""
-    rows = [row(cell) for cell in summary["cells"]]
+    rows = [row(cell) | {"share": _share(cell, summary["cells"][0])} for cell in summary["cells"]]
     subject = f"{summary['model']['id']}, {summary['compared_clips']} clips, {summary['device_name']}"
+    right, kept, fast = "right answers, %", "share of audio and video tokens kept", "times as fast as the whole clip"
+    read_otherwise = any(r["reading"] != OWN for r in rows)
+    accuracy = "accuracy", ("accuracy_low", "accuracy_high"), 100
     out = {}
     if any(r["accuracy"] is not None for r in rows):
-        points = _curves(rows, "keep", "accuracy", ("accuracy_low", "accuracy_high"), 100)
-        out["accuracy"] = lines(
-            points, f"Accuracy: {subject}", "share of audio and video tokens kept", "right answers, %"
-        )
+        points = _curves(rows, "share", *accuracy)
+        out["accuracy"] = lines(points, f"Accuracy: {subject}", kept, right, _tenths(points) if read_otherwise else ())
+        if read_otherwise:
+            points = _curves(rows, "total_flops_share", *accuracy)
+            flops = "FLOPs of towers, selection and prefill, as a share of the whole clip's"
+            out["flops"] = lines(points, f"Accuracy against FLOPs: {subject}", flops, right, _tenths(points))
     if any(r["prefill_speedup"] for r in rows):
-        points = _curves(rows, "keep", "prefill_speedup", ("prefill_speedup_min", "prefill_speedup_max"))
-        out["prefill"] = lines(
-            points,
-            f"Selection and prefill: {subject}",
-            "share of audio and video tokens kept",
-            "times as fast as the whole clip",
-        )
-    if len(out) == 2:
-        points = _curves(rows, "prefill_speedup", "accuracy", ("accuracy_low", "accuracy_high"), 100)
-        ticks = range(1, 1 + int(max(r["prefill_speedup"] for r in rows if r["prefill_speedup"])))
-        out["pareto"] = lines(
-            points,
-            f"Accuracy against speed: {subject}",
-            "selection and prefill, times as fast as the whole clip",
-            "right answers, %",
-            ticks,
-        )
-    return out
+        points = _curves(rows, "share", "prefill_speedup", ("prefill_speedup_min", "prefill_speedup_max"))
+        ticks = _tenths(points) if read_otherwise else ()
+        out["prefill"] = lines(points, f"Selection and prefill: {subject}", kept, fast, ticks)
+        if "accuracy" in out:
+            points = _curves(rows, "prefill_speedup", *accuracy)
+            whole_numbers = range(1, 1 + int(max(r["prefill_speedup"] for r in rows if r["prefill_speedup"])))
+            speed = f"selection and prefill, {fast}"
+            out["pareto"] = lines(points, f"Accuracy against speed: {subject}", speed, right, whole_numbers)
+    return {name: out[name] for name in PLOTS if name in out}
 
 
 def _curves(
     rows: Sequence[Mapping[str, Any]], x: str, y: str, ends: tuple[str, str], scale: float = 1
 ) -> dict[str, list[tuple[float, ...]]]:
-    """A curve a pruner, each from the whole clip on."""
-    out: dict[str, list[tuple[float, ...]]] = {}
+    """A curve for each pruner and reading, from the whole clip read so on."""
     point = lambda r: (r[x], *(scale * r[name] for name in (y, *ends)))
-    whole = [point(r) for r in rows if r["pruner"] == NO_PRUNER and r[y] is not None and r[x] is not None]
-    for r in rows:
-        if r["pruner"] != NO_PRUNER and r[y] is not None and r[x] is not None:
-            out.setdefault(r["pruner"], list(whole)).append(point(r))
-    return out or {NO_PRUNER: whole}
+    drawn = [r for r in rows if r[y] is not None and r[x] is not None]
+    whole = {r["reading"]: point(r) for r in drawn if r["pruner"] == NO_PRUNER}
+    out: dict[str, list[tuple[float, ...]]] = {}
+    for r in drawn:
+        if r["pruner"] != NO_PRUNER:
+            start = [whole[r["reading"]]] if r["reading"] in whole else []
+            out.setdefault(f"{r['pruner']} {r['reading']}".strip(), start).append(point(r))
+    return out or {NO_PRUNER: list(whole.values())}
+
+
+def _share(cell: Mapping[str, Any], baseline: Mapping[str, Any]) -> float:
+    """The share of the baseline's tokens that a cell is to keep."""
+    media = lambda tokens: tokens.get("video", 0) + tokens.get("audio", 0)
+    return cell["keep"] * (media(cell["tokens"]) / media(baseline["tokens"]) if media(baseline["tokens"]) else 1)
+
+
+def _tenths(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> list[float]:
+    """Round shares between the least and the greatest x."""
+    xs = [point[0] for curve in curves.values() for point in curve]
+    return [tenth / 10 for tenth in range(11) if min(xs) <= tenth / 10 <= max(xs)]
 
 
 def page(summary: Mapping[str, Any], svgs: Mapping[str, str]) -> str:

@@ -1,4 +1,5 @@
-"""From measurements to figures: sums over clips, ratios to the whole clip in the same round, with their spread."""
+"""From measurements to figures: sums over clips, ratios to the baseline in the same round, with their spread. The
+baseline is the whole clip, read as the settings say."""
 
 from __future__ import annotations
 
@@ -25,24 +26,51 @@ def summarise(cells: Sequence[Cell], clips: Sequence[Lines]) -> dict[str, Any]:
 
 def _cell(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
     own = [_line(lines, cell) for lines in clips]
-    measured = [line["cells"][cell.name] for line in own]
-    tokens = {name: sum(m["tokens"][name] for m in measured) for name in measured[0]["tokens"]} if measured else {}
-    flops = {name: sum(m["flops"][name] for m in measured) for name in measured[0]["flops"]} if measured else {}
+    tokens, base = (_sums(own, of, "tokens") for of in (cell, BASELINE))
+    flops = _sums(own, cell, "flops")
+    out: dict[str, Any] = {
+        "pruner": cell.method,
+        "keep": cell.keep,
+        "reading": cell.reading,
+        "tokens": tokens,
+        "flops": flops,
+    }
     media = tokens.get("video", 0) + tokens.get("audio", 0)
-    out: dict[str, Any] = {"pruner": cell.method, "keep": cell.keep, "tokens": tokens, "flops": flops}
     if media:
         # Papers count in any of these ways; for a method before the language model the first three are the same.
-        share = flops["prefill"] / flops["prefill_full"]
         out["kept"] = {
             "input": tokens["entered"] / media,
             "layer_average": tokens["layer_mean"] / media,
             "last_layer": tokens["last_layer"] / media,
-            "prefill_flops": share,
+            "prefill_flops": flops["prefill"] / flops["prefill_full"],
+            "input_of_baseline": tokens["entered"] / (base["video"] + base["audio"]),
         }
-        before, pruned = flops["vision"] + flops["audio"], flops["prefill"] + flops["predictor"]
-        out["promised"] = flops["prefill_full"] / pruned
-        out["promised_end_to_end"] = (before + flops["prefill_full"]) / (before + pruned)
+        out |= _promise(flops, _sums(own, BASELINE, "flops"))
+        if uncut := _sums(own, cell, "uncut_flops"):
+            out["uncut"] = {"flops": uncut, **_promise(uncut, _sums(own, BASELINE, "uncut_flops"))}
     return out | _times(cell, own, out.get("promised")) | _accuracy(cell, clips)
+
+
+def _sums(lines: Lines, cell: Cell, kind: str) -> dict[str, float]:
+    """The counts ``kind`` of a cell over all clips, by name; none where it has no such counts."""
+    counts = [line["cells"][cell.name][kind] or {} for line in lines]
+    return {name: sum(each[name] for each in counts) for name in counts[0]} if counts else {}
+
+
+def _promise(flops: Mapping[str, float], base: Mapping[str, float]) -> dict[str, Any]:
+    """What FLOPs promise: their shares of the baseline's, and the speed-ups that they come to."""
+    towers, base_towers = (f["vision"] + f["audio"] for f in (flops, base))
+    prefill = flops["prefill_baseline"]  # with the question where the cell's own has it
+    total, base_total = towers + flops["predictor"] + flops["prefill"], base_towers + prefill
+    return {
+        "flops_share": {
+            "towers": towers / base_towers,
+            "prefill": flops["prefill"] / prefill,
+            "total": total / base_total,
+        },
+        "promised": prefill / (flops["prefill"] + flops["predictor"]),
+        "promised_end_to_end": base_total / total,
+    }
 
 
 def _line(lines: Lines, cell: Cell) -> dict[str, Any]:
@@ -52,7 +80,7 @@ def _line(lines: Lines, cell: Cell) -> dict[str, Any]:
 
 
 def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
-    """Medians over rounds of the sums over timed clips; ratios are to the whole clip in the same round."""
+    """Medians over rounds of the sums over timed clips; ratios are to the baseline in the same round."""
     timed = [line for line in lines if line["cells"][cell.name]["times"]]
     rounds = min((len(line["cells"][cell.name]["times"]) for line in timed), default=0)
     if not rounds:
@@ -67,10 +95,10 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         for b, t in zip(base, totals)
     ]
     # From the file to the end of an answer: decoding of the file and the encoders, too, which no pruner shortens.
-    media_s = sum(line["media_s"] or 0.0 for line in timed)
-    encode_s = sum(statistics.median(line["encode_s"]) for line in timed)
-    whole_s = lambda total: media_s + encode_s + sum(total[stage] for stage in STAGES)
-    end_to_end = [whole_s(b) / whole_s(t) for b, t in zip(base, totals)]
+    media_s, encode_s = _before(timed, cell)
+    base_before, before = sum(_before(timed, BASELINE)), media_s + encode_s
+    stages = lambda total: sum(total[stage] for stage in STAGES)
+    end_to_end = [(base_before + stages(b)) / (before + stages(t)) for b, t in zip(base, totals)]
     prefills = QUESTIONS if any(line["cells"][cell.name]["reads_question"] for line in timed) else 1
     several = [
         (b["prefill_s"] + QUESTIONS * b["first_token_s"])
@@ -82,7 +110,7 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
     return {
         "timed_clips": len(timed),
         "seconds": median,  # of all timed clips together
-        "media_s": media_s if any(line["media_s"] is not None for line in timed) else None,
+        "media_s": media_s if any(line["media_s"][cell.reading] is not None for line in timed) else None,
         "encode_s": encode_s,
         "shares": _shares(media_s, encode_s, median),
         "selection_share": statistics.median(t["select_s"] / b["prefill_s"] for t, b in zip(totals, base)),
@@ -95,6 +123,12 @@ def _times(cell: Cell, lines: Lines, promised: float | None) -> dict[str, Any]:
         "kv_bytes": max(time["kv_bytes"] for time in all_times),
         "peak_bytes": max(peaks) if peaks else None,
     }
+
+
+def _before(timed: Lines, cell: Cell) -> tuple[float, float]:
+    """Seconds of decoding the files and of the towers, as the cell reads them."""
+    media_s = sum(line["media_s"][cell.reading] or 0.0 for line in timed)
+    return media_s, sum(statistics.median(line["encode_s"][cell.reading]) for line in timed)
 
 
 def _shares(media_s: float, encode_s: float, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -114,7 +148,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _accuracy(cell: Cell, clips: Sequence[Lines]) -> dict[str, Any]:
-    """Right answers with a 95 % interval, against the whole clip question by question, and by category; and how many
+    """Right answers with a 95 % interval, against the baseline question by question, and by category; and how many
     give no choice."""
     right: list[bool] = []
     unreadable: list[bool] = []

@@ -6,30 +6,33 @@ are timed on the first TIMED clips, whose times add up to the figures; answers a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from cg_cli import __version__
 from cg_cli.backbones.base import Backbone
+from cg_cli.backbones.loading import META
 from cg_cli.engine.inputs import video_content
 from cg_cli.engine.metrics import device_name
 from cg_cli.engine.setup import make_pruner
 from cg_cli.errors import CgError, ItemError, UsageError
 from cg_cli.evals import matching
 from cg_cli.media import DecodeWorker
-from cg_cli.media.clip import Clip
+from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.predictors import lookup
 from cg_cli.profiling import synthetic
 from cg_cli.profiling.measure import BASELINE, Ask, Bench, Cell
 from cg_cli.profiling.random_predictor import random_predictor
+from cg_cli.profiling.readings import OWN, sampling
 from cg_cli.profiling.report import MEASUREMENTS, SCHEMA
 from cg_cli.profiling.roofline import roofline
 from cg_cli.profiling.summary import summarise
@@ -43,9 +46,9 @@ from cg_cli.settings.table import Settings
 
 TIMED = 16
 QUESTION = "What is happening?"
-FORM = 5  # version of a line there; lines of another version are not used
+FORM = 6  # version of a line there; lines of another version are not used
 
-Read = Callable[[Backbone], tuple[Clip, float | None]]  # a clip, and the seconds of decoding if a file was decoded
+Read = Callable[[DecodeOptions], tuple[Clip, float | None]]  # a clip, and the seconds of decoding if a file was decoded
 
 
 class Listener(Protocol):
@@ -68,6 +71,7 @@ class Profile:
         items: clips with their questions.
         synthetic_s: seconds of a synthetic clip; None for none.
         cells: pruners at ratios; the whole clip is always measured with them.
+        readings: by name, the settings of every other way to read a clip that ``cells`` name.
         random: random weights in the model's shapes, with at most ``layers`` layers in each part.
         out: folder of the measurements.
         pages: number of clips that get a page of the tokens each pruner kept.
@@ -77,6 +81,7 @@ class Profile:
     items: Sequence[Item]
     cells: Sequence[Cell]
     out: Path
+    readings: Mapping[str, Settings] = field(default_factory=dict)
     repeat: int = 3
     synthetic_s: float | None = None
     random: bool = False
@@ -91,22 +96,35 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         UsageError: settings that cannot be carried out.
         CgError: not a single clip could be measured, or the folder cannot be written.
     """
-    settings = profile.settings
+    settings, uncut = profile.settings, None
     # 1. the model, and every pruner
     if profile.random:
-        backbone = models.random_init(settings.model, profile.layers, device=settings.device, dtype=settings.dtype)
+        if settings.adapter:
+            raise UsageError(f"--adapter {settings.adapter} is nothing for --weights random; leave one of them out")
+        shape = {"dtype": settings.dtype, "positions": settings.positions}
+        backbone = models.random_init(settings.model, profile.layers, device=settings.device, **shape)
+        if profile.layers:
+            uncut = models.random_init(settings.model, None, device=META, **shape)
     else:
         name = models.choose(settings.model, settings.device)
         backbone = models.load(
-            name, device=settings.device, dtype=settings.dtype, offline=settings.offline, quantize=settings.quantize
+            name,
+            device=settings.device,
+            dtype=settings.dtype,
+            offline=settings.offline,
+            quantize=settings.quantize,
+            positions=settings.positions,
+            adapter=settings.adapter,
         )
     cells = list(dict.fromkeys([BASELINE, *profile.cells]))
+    settings_of = {**profile.readings, OWN: settings}
     pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)
     facts = _facts(profile, backbone, labels)
     listener.loaded(facts)
 
     # 2. what is missing, clip by clip
-    recipe = {"form": FORM} | {name: value for name, value in facts.items() if name != "predictors"}  # those: by cell
+    by_cell = ("predictors", "readings")
+    recipe = {"form": FORM} | {name: value for name, value in facts.items() if name not in by_cell}
     lines = _Lines(
         profile.out / MEASUREMENTS,
         hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
@@ -122,19 +140,19 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
             cell for cell in cells if not lines.has(identity, cell.name, repeat, len([a for a in asks if a.expected]))
         ]
         if missing:
+            needed = dict.fromkeys([BASELINE, *missing])
+            ways = {
+                name: decode_options(settings_of[name], backbone) for name in dict.fromkeys(c.reading for c in needed)
+            }
             try:
-                decoded, media_s = read(backbone)
-                bench = Bench(
-                    backbone,
-                    {cell: pruners[cell] for cell in dict.fromkeys([BASELINE, *missing])},
-                    settings.max_new_tokens,
-                )
+                decoded, media_s, failures = _read_all(read, ways)
+                bench = Bench(backbone, {cell: pruners[cell] for cell in needed}, settings.max_new_tokens, uncut)
                 measured = bench.clip(decoded, asks, repeat)
-                failures = measured.pop("failures")
+                failures |= measured.pop("failures")
                 lines.add(identity, {"media_s": media_s, **measured})
                 for name, message in failures.items():
                     faults += 1
-                    listener.fault(f"{decoded.path}, {name}: {message}")
+                    listener.fault(f"{decoded[OWN].path}, {name}: {message}")
             except ItemError as error:
                 faults += 1
                 listener.fault(str(error))
@@ -157,7 +175,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
     if profile.pages:
         from cg_cli.profiling import pages
 
-        page_cells = pages.nearest_keep(cells)
+        page_cells = pages.nearest_keep([cell for cell in cells if cell.reading == OWN])
         clips = pages.choose(profile.items, lines.by_clip, page_cells, profile.pages)
         written = pages.write(clips, page_cells, pruners, backbone, settings, profile.out, listener.fault)
     return {
@@ -173,22 +191,40 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
 
 def _clips(profile: Profile) -> Iterator[tuple[str, list[Ask], Read]]:
     """Identity and questions of each clip, and how to read it."""
-    settings = profile.settings
     if profile.synthetic_s is not None:
         length = profile.synthetic_s
         yield (
             f"synthetic:{length:g}",
             [Ask(QUESTION)],
-            lambda b: (synthetic.clip(length, decode_options(settings, b)), None),
+            lambda options: (synthetic.clip(length, options), None),
         )
     with DecodeWorker() as worker:
         for item in profile.items:
 
-            def read(backbone: Backbone, video: str = item.video) -> tuple[Clip, float | None]:
+            def read(options: DecodeOptions, video: str = item.video) -> tuple[Clip, float | None]:
+                if worker.pid is None:  # its start is no part of what the first reading of a file takes
+                    with contextlib.suppress(ItemError):  # decoding says what is wrong
+                        worker.probe(video)
                 started = time.perf_counter()
-                return worker.decode(video, decode_options(settings, backbone)), time.perf_counter() - started
+                return worker.decode(video, options), time.perf_counter() - started
 
             yield video_content(item.video), [_ask(question) for question in item.questions], read
+
+
+def _read_all(
+    read: Read, ways: Mapping[str, DecodeOptions]
+) -> tuple[dict[str, Clip], dict[str, float | None], dict[str, str]]:
+    """A clip in every one of ``ways``, the seconds of decoding, and what failed, each by the name of the reading.
+    ItemError where OWN fails."""
+    clips, media_s, failures = {}, {}, {}
+    for name, options in ways.items():
+        try:
+            clips[name], media_s[name] = read(options)
+        except ItemError as error:
+            if name == OWN:
+                raise
+            failures[name] = str(error)
+    return clips, media_s, failures
 
 
 def _ask(question: Question) -> Ask:
@@ -229,7 +265,8 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
             "revision": backbone.revision,
             "weights": "random" if profile.random else "trained",
             "layers": profile.layers,
-        },
+        }
+        | ({"positions": backbone.positions} if backbone.positions else {}),
         "device": str(backbone.device),
         "device_name": device_name(backbone.device),
         "threads": os.cpu_count() if backbone.device.type == "cpu" else None,
@@ -237,10 +274,9 @@ def _facts(profile: Profile, backbone: Backbone, labels: Mapping[str, Any]) -> d
         "quantize": settings.quantize,
         "predictors": dict(labels),
         "benchmark": next((q.more.get("benchmark") for item in profile.items for q in item.questions), None),
-        "sampling": {
-            name: getattr(settings, name)
-            for name in ("fps", "min_frames", "max_frames", "max_pixels", "video_pixels", "audio")
-        },
+        "sampling": sampling(settings),
+        "decoder": settings.decoder,
+        "readings": {name: sampling(other) for name, other in profile.readings.items() if name != OWN},
         "max_new_tokens": settings.max_new_tokens,
         "seed": settings.seed,
         "matching": matching.VERSION,

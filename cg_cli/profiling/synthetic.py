@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,23 +60,40 @@ def _tone(length_s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def write(path: Path, length_s: float) -> None:
-    """An MP4 of SOURCE pixels with sound, H.264 and AAC: squares of random colours that move to the left, and others
-    after every second."""
+    """An MP4 of SOURCE pixels with sound: squares of random colours that move to the left, and others after every
+    second."""
+    rng = np.random.default_rng(0)
+    sound = _tone(length_s, rng)
+    save(path, _squares(round(length_s * FPS), rng), sound, preset="ultrafast")
+
+
+def _squares(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    width, height = SOURCE
+    for number in range(count):
+        if number % FPS == 0:
+            squares = rng.integers(0, 256, (height // BLOCK, width // BLOCK, 3), dtype=np.uint8)
+            image = squares.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
+        image = np.roll(image, -4, axis=1)
+        yield image
+
+
+def save(path: Path, pictures: Iterable[np.ndarray], sound: np.ndarray, **options: str) -> None:
+    """An MP4, H.264 and AAC.
+
+    Args:
+        pictures: [H, W, 3] uint8 each, of SOURCE pixels, FPS a second.
+        sound: [S] float32 at SAMPLE_RATE.
+        options: of libx264.
+    """
     import av
 
-    rng = np.random.default_rng(0)
-    width, height = SOURCE
-    sound = _tone(length_s, rng)
     with av.open(str(path), "w", format="mp4") as file:
-        video = file.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video = file.add_stream("libx264", rate=FPS, options=options)
+        video.width, video.height = SOURCE
+        video.pix_fmt = "yuv420p"
         audio = file.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        for number in range(round(length_s * FPS)):
-            if number % FPS == 0:
-                squares = rng.integers(0, 256, (height // BLOCK, width // BLOCK, 3), dtype=np.uint8)
-                image = squares.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
-            image = np.roll(image, -4, axis=1)
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             file.mux(video.encode(frame))
         for start in range(0, len(sound), AUDIO_FRAME):

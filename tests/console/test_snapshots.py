@@ -98,7 +98,8 @@ def test_the_table_of_a_profile():
         "keep": 0.45,
         "tokens": {},
         "flops": {},
-        "kept": {"prefill_flops": 0.39},
+        "kept": {"prefill_flops": 0.39, "input_of_baseline": 0.45},
+        "flops_share": {"towers": 1.0, "prefill": 0.39, "total": 0.61},
         "promised": 2.5,
         "promised_end_to_end": 1.64,
         "prefill_speedup": {"median": 2.31, "min": 2.2, "max": 2.4},
@@ -111,8 +112,12 @@ def test_the_table_of_a_profile():
     }
     whole = cell | {"pruner": "none", "keep": 1.0, "kept": {"prefill_flops": 1.0}, "selection_share": 0.0}
     whole["promised_end_to_end"] = 1.0
+    whole["flops_share"] = {"towers": 1.0, "prefill": 1.0, "total": 1.0}
     summary = {"model": {"id": "nano"}, "device_name": "a device", "compared_clips": 80, "cells": [whole, cell]}
     check_table("table-profile", profile.table(summary))
+    fewer = {"reading": "max-frames=32+look-once=8", "flops_share": {"towers": 0.4, "prefill": 0.2, "total": 0.31}}
+    summary["cells"] += [whole | fewer, cell | fewer]
+    check_table("table-profile-readings", profile.table(summary))
 
 
 ERRORS = {

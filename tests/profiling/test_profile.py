@@ -7,15 +7,17 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import soundfile
 from helpers import SAMPLES
 
-from cg_cli.backbones import qwen_shapes
+from cg_cli.backbones import cost, qwen_shapes
 from cg_cli.errors import UsageError
 from cg_cli.evals import stats
 from cg_cli.media.clip import DecodeOptions
@@ -23,13 +25,17 @@ from cg_cli.profiling import report, summary, synthetic
 from cg_cli.profiling.cells import cells
 from cg_cli.profiling.measure import BASELINE, Cell
 from cg_cli.profiling.pages import choose, nearest_keep
+from cg_cli.profiling.readings import OWN, readings
+from cg_cli.profiling.sweep import QUESTION
 from cg_cli.questions import Item
 from cg_cli.settings import models
+from cg_cli.settings.resolve import resolve_settings
 from cg_cli.viz.page import read
 
 pytestmark = pytest.mark.slow
 
 HALF = Cell("random", 0.5)
+CELLS = ("none 1", "random 0.4", "fastv 0.4")
 
 
 def time(select: float, prefill: float, first: float = 1.0, decode: float = 1.0, steps: int = 10) -> dict:
@@ -64,7 +70,9 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
                 "predictor": 10 * (name != BASELINE.name),
                 "prefill": counts[name][2],
                 "prefill_full": 100,
+                "prefill_baseline": 100,
             },
+            "uncut_flops": None,
             "times": times[name],
             "reads_question": False,
             "right": right[name],
@@ -72,7 +80,8 @@ def measured(times: dict[str, list[dict]], right: dict[str, list[bool]]) -> list
         }
         for name in counts
     }
-    return [{"media_s": 1.5, "encode_s": [1.0, 3.0, 2.0], "category": ["a", "a", "b"], "cells": figures}]
+    before = {"media_s": {OWN: 1.5}, "encode_s": {OWN: [1.0, 3.0, 2.0]}}
+    return [{**before, "category": ["a", "a", "b"], "cells": figures}]
 
 
 def test_figures_worked_out_by_hand():
@@ -81,7 +90,8 @@ def test_figures_worked_out_by_hand():
     two = measured({BASELINE.name: [time(0, 30), time(0, 10)], HALF.name: [time(1, 4), time(2, 3)]},
                    {BASELINE.name: [True, True, True], HALF.name: [True, True, False]})  # fmt: skip
     whole, half = summary.summarise([BASELINE, HALF], [one, two])["cells"]
-    assert half["kept"] == {"input": 0.5, "layer_average": 0.5, "last_layer": 0.5, "prefill_flops": 0.4}
+    shares = {"input": 0.5, "layer_average": 0.5, "last_layer": 0.5, "prefill_flops": 0.4, "input_of_baseline": 0.5}
+    assert half["kept"] == shares
     assert half["promised"] == 100 / (40 + 10) and half["promised_end_to_end"] == (2 + 100) / (2 + 40 + 10)
     assert half["prefill_speedup"] == {"median": 3.5, "min": 3.0, "max": 4.0}  # rounds: 40 s against 10, 30 against 10
     assert half["efficiency"] == 3.5 / 2
@@ -108,6 +118,28 @@ def test_figures_worked_out_by_hand():
         "b": {"value": 0.0, "questions": 2, "unreadable": 0},
     }
     assert whole["against_whole"]["interval"] == (0, 0)  # paired with itself
+
+
+def test_a_reading_is_set_against_the_whole_clip_as_the_settings_read_it():
+    (line,) = measured({BASELINE.name: [time(0, 40)], HALF.name: [time(2, 8)]},
+                       {BASELINE.name: [True] * 3, HALF.name: [True, True, False]})  # fmt: skip
+    fewer = Cell("random", 0.5, reading="max-frames=8")  # 40 video and 20 audio tokens, of which it keeps 30
+    cell = line["cells"][fewer.name] = line["cells"].pop(HALF.name)
+    cell["tokens"] |= {"video": 40, "video_kept": 10, "entered": 30, "layer_mean": 30, "last_layer": 30}
+    cell["flops"] |= {"vision": 0.5, "prefill": 24, "prefill_full": 60}
+    line["media_s"][fewer.reading], line["encode_s"][fewer.reading] = 1.0, [1.0]
+    _, half = summary.summarise([BASELINE, fewer], [[line]])["cells"]
+    assert half["kept"]["input"] == 0.5 and half["kept"]["prefill_flops"] == 24 / 60  # of the clip as read
+    assert half["kept"]["input_of_baseline"] == 0.3
+    total = 1.5 + 10 + 24
+    assert half["flops_share"] == {"towers": 0.75, "prefill": 0.24, "total": pytest.approx(total / 102)}
+    assert half["promised"] == 100 / 34 and half["promised_end_to_end"] == pytest.approx(102 / total)
+    assert half["prefill_speedup"]["median"] == 4 and half["media_s"] == half["encode_s"] == 1
+    assert half["end_to_end_speedup"]["median"] == (1.5 + 2 + 40 + 2) / (1 + 1 + 10 + 2)
+    assert half["against_whole"]["value"] == pytest.approx(-1 / 3)
+    row = report.row(half)
+    assert row["reading"] == "max-frames=8" and row["total_flops"] == total and row["towers_flops_share"] == 0.75
+    assert row["uncut_total_flops"] is None
 
 
 def test_a_cell_measured_later_is_set_against_the_whole_clip_of_its_own_round():
@@ -144,6 +176,44 @@ def test_cells_from_words():
     ):
         with pytest.raises(UsageError, match=message):
             cells(names, keeps)
+
+
+def test_readings_from_words():
+    settings = resolve_settings({"fps": 1.0}, config_files=False)
+    ways = readings(
+        ["max-frames=64", "frames=change+max-frames=32", "max-frames=32 + frames=change", "fps=1", "max-frames=128",
+         "look-once=0", "look-once=8", "audio=false", "fps=.5"],
+        settings,
+    )  # fmt: skip
+    # What reads a clip as another one does is left out: an order, the settings' own values, 0 levels for "exact".
+    assert list(ways) == [OWN, "max-frames=64", "max-frames=32+frames=change", "look-once=8", "audio=false", "fps=0.5"]
+    assert ways[OWN] == settings and ways["look-once=8"] == replace(settings, look_once="8")
+    assert ways["max-frames=32+frames=change"] == replace(settings, max_frames=32, frames="change")
+    with_reading = Cell("random", 0.5, reading="look-once=8")
+    assert cells(["random"], ".5", "auto", [OWN, "look-once=8"]) == [
+        BASELINE, HALF, replace(BASELINE, reading="look-once=8"), with_reading]  # fmt: skip
+    assert len({cell.name for cell in (BASELINE, HALF, with_reading)}) == 3
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("max-frames", "SETTING=VALUE"),
+        ("", "SETTING=VALUE"),
+        ("max-frame=8", "did you mean 'max-frames'"),
+        ("keep=.5", "no setting 'keep'"),
+        ("max-frames=8,fps=1", "a whole number, not '8,fps=1'"),
+        ("max-frames=8+max-frames=9", "max-frames is there twice"),
+        ("max-frames=1", "--max-frames must be at least 2, not 1"),
+        ("frames=some", "--frames some: give uniform"),
+        ("look-once=900", "grey levels from 0 to 64"),
+        ("audio=maybe", "audio must be true or false"),
+        ("min-frames=200", "between 0 and --max-frames 128, not 200"),
+    ],
+)
+def test_a_wrong_reading_names_its_option(text, message):
+    with pytest.raises(UsageError, match=f"^--reading {re.escape(text)}: .*{re.escape(message)}"):
+        readings([text], resolve_settings({}, config_files=False))
 
 
 def test_a_made_up_clip_is_as_long_as_it_says():
@@ -277,6 +347,52 @@ def test_a_labelled_run_its_files_and_going_on(cg, tmp_path):
     assert json.loads((out / "profile.json").read_text()) == third
 
 
+def test_a_reading_counts_as_a_run_with_its_settings_and_is_measured_once(cg, tmp_path):
+    clip, out = str(SAMPLES / "drum.mp4"), tmp_path / "out"
+    command = ["profile", clip, "--model", "nano", "--keep", ".4", "--pruner", "random,fastv", "--repeat", "1"]
+    command += ["-o", str(out), "--quiet"]
+    code, stdout, err = cg(*command, "--reading", "max-frames=8+max-pixels=25088")
+    assert code == 0, err
+    first = json.loads(stdout)
+    assert list(first["readings"]) == ["max-frames=8+max-pixels=25088"] and first["sampling"]["max_frames"] == 128
+    by_name = {(cell["pruner"], cell["reading"]): cell for cell in first["cells"]}
+    assert len(by_name) == 6
+    for name in ("random", "fastv"):
+        cell = by_name[name, "max-frames=8+max-pixels=25088"]
+        how = ["--keep", ".4", "--pruner", name, "--max-frames", "8", "--max-pixels", "25088"]
+        _, answer, _ = cg("ask", clip, QUESTION, "--model", "nano", "--json", *how)
+        record = json.loads(answer)
+        for kind in ("video", "video_kept", "audio", "audio_kept"):
+            assert cell["tokens"][kind] == record["tokens"][kind]
+        del record["flops"]["decode"]
+        assert {part: cell["flops"][part] for part in record["flops"]} == record["flops"]
+    whole, fewer = by_name["none", OWN]["flops"], by_name["random", "max-frames=8+max-pixels=25088"]["flops"]
+    share = by_name["random", "max-frames=8+max-pixels=25088"]["flops_share"]
+    parts = ("vision", "audio", "predictor", "prefill")
+    assert share["total"] == pytest.approx(sum(fewer[p] for p in parts) / sum(whole[p] for p in parts))
+    assert share["total"] < 0.5
+    assert all(cell["media_s"] > 0 and cell["encode_s"] > 0 for cell in first["cells"])
+
+    lines = lambda: [json.loads(line) for line in (out / "measurements.jsonl").read_text().splitlines()]
+    assert len(lines()) == 1
+    code, stdout, _ = cg(*command, "--reading", "look-once=8", "--reading", "max-pixels=25088+max-frames=8")
+    again = json.loads(stdout)
+    assert list(lines()[1]["cells"]) == ["none 1", *(f"{cell} look-once=8" for cell in CELLS)]
+    assert list(lines()[1]["media_s"]) == [OWN, "look-once=8"]
+    old = [cell for cell in again["cells"] if cell["reading"] != "look-once=8"]
+    assert [cell["seconds"] for cell in old[1:]] == [cell["seconds"] for cell in first["cells"][1:]]
+    assert (out / "report.html").read_text().count("<td>look-once=8</td>") == 3
+
+
+def test_a_reading_that_fails_costs_its_own_cells(cg, tmp_path):
+    silent = tmp_path / "sound.wav"
+    soundfile.write(silent, np.zeros(16_000), 16_000)
+    command = ["profile", str(silent), "--model", "nano", "--pruner", "random", "--keep", ".5", "--repeat", "1"]
+    code, stdout, err = cg(*command, "--reading", "audio=false", "-o", str(tmp_path / "out"))
+    assert code == 3 and "sound.wav, audio=false: " in err and "none 1 audio=false is left out" in err
+    assert [cell["reading"] for cell in json.loads(stdout.splitlines()[-1])["cells"]] == [OWN, OWN]
+
+
 def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypatch):
     small = {**qwen_shapes.SIZES["3b"], "vocab_size": 2000, "intermediate_size": 512}
     monkeypatch.setitem(qwen_shapes.SIZES, "3b", small)
@@ -296,6 +412,18 @@ def test_random_weights_in_a_real_shape_on_a_made_up_clip(cg, tmp_path, monkeypa
     }
     assert "random weights, 1 layers of each part" in err
     assert profile["predictors"] == {"contextguard": "random weights"} and "accuracy" not in profile["cells"][1]
+    whole, pruned = profile["cells"]
+    sizes = cost.TextSizes.from_config(qwen_shapes.config("3b", None).text_config)
+    assert sizes.layers == 36
+    text = whole["tokens"]["text"]
+    for cell in (whole, pruned):  # FLOPs of the model that was not cut
+        flops = cell["uncut"]["flops"]
+        assert flops["prefill"] == cost.decoder_flops(sizes, text + cell["tokens"]["entered"], 0, 0)
+        assert flops["prefill"] == 36 * cell["flops"]["prefill"] and flops["vision"] > 20 * cell["flops"]["vision"]
+        assert report.row(cell)["uncut_total_flops"] == sum(
+            flops[p] for p in ("vision", "audio", "predictor", "prefill")
+        )
+    assert "with all layers of the model" in " ".join(err.split())
     assert profile["cells"][1]["tokens"]["audio"] == 100 and profile["cells"][1]["tokens"]["video"] % 4 == 0
 
 
@@ -322,6 +450,7 @@ def test_the_built_in_shapes_are_the_real_ones():
         (["--synthetic", "4s", "--weights", "none"], "not one of 'trained', 'random'"),
         (["--synthetic", "long"], "60s or 2m"),
         (["--synthetic", "4s", "--keep", "2"], "at most 1"),
+        (["--synthetic", "4s", "--reading", "max-frames=0"], "--reading max-frames=0: --max-frames must be at least 2"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(cg, arguments, message):
@@ -339,7 +468,7 @@ def test_rows_of_a_cell_without_times_are_empty():
     (lines,) = [measured({BASELINE.name: [], HALF.name: []}, {BASELINE.name: [True] * 3, HALF.name: [True] * 3})]
     profile = {"cells": summary.summarise([BASELINE, HALF], [lines])["cells"]}
     assert report.row(profile["cells"][1])["prefill_speedup"] is None
-    assert report.table(profile).splitlines()[1].startswith("none,1.0,80,80,20,20,1.0")
+    assert report.table(profile).splitlines()[1].startswith("none,1.0,,80,80,20,20,1.0")
 
 
 def test_names_are_text_on_the_report():
