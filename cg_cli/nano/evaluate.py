@@ -2,7 +2,8 @@
 
 ``python -m cg_cli.nano.evaluate --seed 100 --count 200`` writes the clips as files, reads them as ``cg ask`` does, and
 prints one row a category: everything kept, each pruner and the rivals that are none at the default ratio, and without
-the video, the audio, or both. A sentence counts as right when all of its facts are, in order.
+the video, the audio, or both. A sentence counts as right when all of its facts are, in order. ``--world ambience`` asks
+about the world of surfaces, ``--only full`` with everything kept only.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from cg_cli.nano.judge import NO_AUDIO, NO_VIDEO, NOTHING, SMALLER, Condition, by_clip, judge_clips
-from cg_cli.nano.questions import CATEGORIES
-from cg_cli.nano.script import SECONDS
 from cg_cli.nano.tables import FULL, Hits, caption
 from cg_cli.nano.world import HELD_OUT, write_world
+from cg_cli.nano.worlds import CATEGORIES, THINGS, WORLDS
 from cg_cli.pruning import registry
 from cg_cli.settings import presets
 from cg_cli.settings.table import NO_PRUNER
@@ -116,19 +116,21 @@ def main() -> None:
         "--seed", type=int, default=HELD_OUT, help=f"of the world; from {HELD_OUT} on, training never saw it"
     )
     parser.add_argument("--count", type=int, default=200, help="clips")
-    parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    parser.add_argument("--longest", type=int, help="seconds of the longest clip")
     parser.add_argument(
         "--keep", type=float, default=presets.load(presets.DEFAULT).keep, help="of the pruners (default 0.45)"
     )
+    parser.add_argument("--world", choices=WORLDS, default=THINGS.name)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--only", nargs="*", help="names of columns, e.g. full random")
     options = parser.parse_args()
     columns = [c for c in conditions(options.keep) if not options.only or c.name in options.only]
     with tempfile.TemporaryDirectory() as folder:
-        labelled = write_world(options.seed, options.count, Path(folder), options.longest)
+        world = WORLDS[options.world]
+        labelled = write_world(options.seed, options.count, Path(folder), options.longest, world=world)
         hits = judge_all(options.model, labelled, columns)
         guess = prior([row for rows in by_clip(labelled).values() for row in rows])
-    clips = f"{options.model}, {options.count} clips of seed {options.seed}"
+    clips = f"{options.model}, {options.count} clips of {options.world}, seed {options.seed}"
     title = f"{clips}: right answers in %, pruners at keep {options.keep:g}"
     Console(width=160).print(table(hits, [column.name for column in columns], guess, title))
     print(json.dumps({column.name: _counts(hits, column.name) for column in columns}))

@@ -1,7 +1,7 @@
 """Where the frames of a long film should stand: evenly spaced ones, whole grids, and grids where the picture changes.
 
 ``python -m cg_cli.nano.frames --seeds 2111 2112 2113 --count 150 --out DIR`` joins clips of the nano world to films,
-has nano answer about each, read by each of ``DecodeOptions.frames`` with few frames in all and everything of them kept,
+has nano answer about each, read by each of CHOICES with few frames in all and everything of them kept,
 and prints accuracy by category, and differences to evenly spaced frames with 95 % intervals, paired by film. It goes on
 where an earlier run stopped.
 """
@@ -15,14 +15,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from cg_cli.media.clip import FRAME_CHOICES, UNIFORM
+from cg_cli.media.clip import CHANGE, PAIRS, UNIFORM
 from cg_cli.nano import sweep
 from cg_cli.nano.judge import Condition
 from cg_cli.nano.questions import CATEGORIES
 from cg_cli.nano.script import SECONDS
-from cg_cli.nano.tables import Hits, caption
+from cg_cli.nano.tables import FULL, Hits, caption
 
 FRAMES = (8, 16, 32)  # of a film, in all
+CHOICES = (UNIFORM, PAIRS, CHANGE)
+ALL_FRAMES = 4096  # more than a film has
 JOINED = 4  # clips of a film
 ALL = "all"
 
@@ -33,20 +35,20 @@ def name_of(choice: str, frames: int) -> str:
 
 
 def conditions(counts: Sequence[int]) -> list[Condition]:
-    """Each of ``DecodeOptions.frames`` at each number of frames."""
-    return [
+    """All frames, and each of CHOICES at each number of frames."""
+    return [Condition(FULL, reading=(("max_frames", ALL_FRAMES),))] + [
         Condition(name_of(choice, count), reading=(("frames", choice), ("max_frames", count)))
         for count in counts
-        for choice in FRAME_CHOICES
+        for choice in CHOICES
     ]
 
 
 def table(hits: Hits, counts: Sequence[int]) -> Table:
-    """Right answers in percent by category and of all, a column a condition; beneath, the 95 % interval of each, and of
-    its difference to evenly spaced frames in points."""
+    """Right answers in percent by category and of all, a column a condition, the first with all frames; beneath, the
+    95 % interval of each, and of its difference to evenly spaced frames in points."""
     title = f"right answers in %, {hits.size()}"
     out = Table(title=title, title_justify="left", caption=caption(), caption_justify="left")
-    names = [name_of(choice, count) for count in counts for choice in FRAME_CHOICES]
+    names = [FULL, *(name_of(choice, count) for count in counts for choice in CHOICES)]
     out.add_column("category")
     for name in ("questions", *names):
         out.add_column(name, justify="right")
@@ -56,10 +58,10 @@ def table(hits: Hits, counts: Sequence[int]) -> Table:
     out.add_section()
     out.add_row(ALL, str(len(hits.clip)), *(f"{hits.accuracy(name):.1f}" for name in names))
     out.add_row("95 % interval", "", *("{:.1f} to {:.1f}".format(*hits.interval(name)) for name in names))
-    differences, spans = [], []
+    differences, spans = [""], [""]
     for count in counts:
         even = name_of(UNIFORM, count)
-        for choice in FRAME_CHOICES:
+        for choice in CHOICES:
             name = name_of(choice, count)
             differences.append("" if name == even else f"{hits.accuracy(name) - hits.accuracy(even):+.1f}")
             spans.append("" if name == even else "{:+.1f} to {:+.1f}".format(*hits.interval(name, even)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -173,7 +174,16 @@ _judge: Judge | None = None  # of this process
 
 def _start(*arguments) -> None:
     global _judge
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _judge = Judge(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves nobody to answer for."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a process of a pool
+    parent.join()
+    os._exit(1)
 
 
 def _clip(folder: Path, rows: list[dict], wanted: Iterable[str]) -> Answers:

@@ -6,8 +6,9 @@ A question is asked only where the clip has exactly one right answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -102,7 +103,7 @@ class Moment:
 
 
 Item = Thing | Number | Sound | Scene | Moment
-Parts = tuple[tuple[str, tuple[Item, ...]], ...]  # the parts of an answer, each with the items of the script behind it
+Parts = tuple[tuple[str, tuple[Any, ...]], ...]  # the parts of an answer, each with the items of the script behind it
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Question:
 
     Attributes:
         category: one of CATEGORIES.
-        phrase: key of PHRASES.
+        phrase: key of ``phrases``.
         fills: (name, text) of each of the phrase's placeholders.
         parts: joined, their texts are the answer.
         pool: answers that the wrong choices are drawn from.
@@ -122,6 +123,7 @@ class Question:
     fills: tuple[tuple[str, str], ...]
     parts: Parts
     pool: tuple[str, ...]
+    phrases: ClassVar[Mapping[str, tuple[str, ...]]] = PHRASES
 
     @property
     def answer(self) -> str:
@@ -130,7 +132,7 @@ class Question:
 
     def text(self, rng: np.random.Generator) -> str:
         """The question in one of its phrasings."""
-        return str(rng.choice(PHRASES[self.phrase])).format(**dict(self.fills))
+        return str(rng.choice(self.phrases[self.phrase])).format(**dict(self.fills))
 
     def choices(self, rng: np.random.Generator) -> list[str]:
         """Up to four answers in random order, the right one among them."""

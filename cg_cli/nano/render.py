@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import floor, pi, sin
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cg_cli.nano.script import Backdrop, Scene, Script, Thing
+from cg_cli.nano.script import Backdrop, Number, Script, Sound, Thing
 from cg_cli.nano.sounds import RATE, voice
 from cg_cli.nano.things import CELL, CELLS, COLOURS, FRAME, KINDS, silhouette
 
@@ -18,6 +20,16 @@ _DARK = 0.28  # brightness of a thing's details
 # The lamp of this world hangs above, and its left side is warm: every frame tells up from down and left from right.
 _LIGHT = np.linspace(1.2, 0.72, FRAME, dtype=np.float32)[:, None, None]
 _WARMTH = np.linspace(1, -1, FRAME, dtype=np.float32)[None, :, None] * np.array([20, 2, -20], dtype=np.float32)
+
+
+class Sprite(NamedTuple):
+    """A silhouette in the frame."""
+
+    kind: str
+    colour: str
+    size: int  # pixels
+    left: int
+    top: int
 
 
 @lru_cache(maxsize=8)
@@ -57,15 +69,14 @@ def _at(thing: Thing, time: float) -> tuple[int, int]:
     return round(x - thing.size / 2), round(y - thing.size / 2)
 
 
-def _visible(scene: Scene, time: float) -> list[tuple[str, str, int, int, int]]:
-    """Everything that shows at ``time``: (kind, colour, size, left, top)."""
-    out = [(t.kind, t.colour, t.size, *_at(t, time)) for t in scene.things if t.start <= time < t.end]
-    number = scene.number
+def visible(things: Iterable[Thing], number: Number | None, time: float) -> list[Sprite]:
+    """Everything that shows at ``time``, the things first."""
+    out = [Sprite(t.kind, t.colour, t.size, *_at(t, time)) for t in things if t.start <= time < t.end]
     if number and number.start <= time < number.end:
         x, y = number.centre
         for i, digit in enumerate(number.text):
             left = round(x + (i - (len(number.text) - 1) / 2) * _DIGIT_STEP - DIGIT_SIZE / 2)
-            out.append((digit, number.colour, DIGIT_SIZE, left, round(y - DIGIT_SIZE / 2)))
+            out.append(Sprite(digit, number.colour, DIGIT_SIZE, left, round(y - DIGIT_SIZE / 2)))
     return out
 
 
@@ -75,32 +86,39 @@ def _inside(left: int, top: int, size: int) -> tuple[slice, slice, slice, slice]
     return slice(y0, y1), slice(x0, x1), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
 
 
-def scene_at(script: Script, time: float) -> Scene:
-    """The scene that shows at ``time`` (the last one from its end on)."""
+def scene_at(script: Any, time: float) -> Any:
+    """The scene of ``script``, of any world, that shows at ``time`` (the last one from its end on)."""
     return next((s for s in script.scenes if time < s.end), script.scenes[-1])
+
+
+def paint(background: np.ndarray, sprites: Iterable[Sprite]) -> np.ndarray:
+    """A frame, [FRAME, FRAME, 3] uint8: the lamp on ``background`` [FRAME, FRAME, 3] float32, and ``sprites``, which it
+    does not light, before it."""
+    image = background * _LIGHT + _WARMTH
+    for kind, colour, size, left, top in sprites:
+        body, detail = silhouette(kind, size)
+        rows, columns, from_rows, from_columns = _inside(left, top, size)
+        colour_of = np.array(COLOURS[colour], dtype=np.float32)
+        for cover, shade in ((body, 1.0), (detail, _DARK)):
+            alpha = cover[from_rows, from_columns, None]
+            image[rows, columns] += alpha * (colour_of * shade - image[rows, columns])
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def picture(script: Script, time: float) -> np.ndarray:
     """The frame at ``time`` seconds: [FRAME, FRAME, 3] uint8, RGB."""
     scene = scene_at(script, time)
     drift = [round(v * (time - scene.start)) for v in scene.backdrop.drift]
-    image = np.roll(_tile(scene.backdrop), (drift[1], drift[0]), axis=(0, 1)) * _LIGHT + _WARMTH
-    for kind, colour, size, left, top in _visible(scene, time):
-        body, detail = silhouette(kind, size)
-        rows, columns, from_rows, from_columns = _inside(left, top, size)
-        paint = np.array(COLOURS[colour], dtype=np.float32)
-        for cover, shade in ((body, 1.0), (detail, _DARK)):
-            alpha = cover[from_rows, from_columns, None]
-            image[rows, columns] += alpha * (paint * shade - image[rows, columns])
-    return np.clip(image, 0, 255).astype(np.uint8)
+    background = np.roll(_tile(scene.backdrop), (drift[1], drift[0]), axis=(0, 1))
+    return paint(background, visible(scene.things, scene.number, time))
 
 
-def cells(script: Script, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is in each merged patch at ``time``: kind (0 none, else KINDS index + 1), colour (0 none, else index + 1)
-    and the share of the cell that it covers, each [CELLS, CELLS]."""
+def cover(sprites: Iterable[Sprite]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is in each merged patch: kind (0 none, else KINDS index + 1), colour (0 none, else index + 1) and the share
+    of the cell that it covers, each [CELLS, CELLS]. Of several in one cell, the one that covers most."""
     kinds, colours = np.zeros((2, CELLS, CELLS), dtype=np.int64)
     best = np.zeros((CELLS, CELLS), dtype=np.float32)
-    for kind, colour, size, left, top in _visible(scene_at(script, time), time):
+    for kind, colour, size, left, top in sprites:
         canvas = np.zeros((FRAME, FRAME), dtype=np.float32)
         rows, columns, from_rows, from_columns = _inside(left, top, size)
         canvas[rows, columns] = silhouette(kind, size)[0][from_rows, from_columns]
@@ -111,6 +129,22 @@ def cells(script: Script, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return kinds, colours, best
 
 
+def cells(script: Any, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is in each merged patch of ``script``, of any world, at ``time``, as ``cover`` has it."""
+    scene = scene_at(script, time)
+    return cover(visible(scene.things, scene.number, time))
+
+
+def add_sound(track: np.ndarray, wave: np.ndarray, sound: Sound) -> None:
+    """Add ``wave``, of peak 1 and as long as ``sound``, to ``track`` at the level of ``sound``, faded at its ends."""
+    wave = wave * sound.level
+    fade = min(320, len(wave) // 2)
+    wave[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
+    wave[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    start = round(sound.start * RATE)
+    track[start : start + len(wave)] += wave[: len(track) - start]
+
+
 def soundtrack(script: Script) -> np.ndarray:
     """The clip's audio: [duration * RATE] float32 mono, 16 kHz, in -1..1."""
     rng = np.random.default_rng([script.seed, script.index, 1])
@@ -118,12 +152,7 @@ def soundtrack(script: Script) -> np.ndarray:
     for scene in script.scenes:
         if scene.sound:
             sound = scene.sound
-            wave = voice(sound.kind, sound.end - sound.start, np.random.default_rng(sound.seed)) * sound.level
-            fade = min(320, len(wave) // 2)
-            wave[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
-            wave[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
-            start = round(sound.start * RATE)
-            track[start : start + len(wave)] += wave[: len(track) - start]
+            add_sound(track, voice(sound.kind, sound.end - sound.start, np.random.default_rng(sound.seed)), sound)
     return np.clip(track, -1, 1)
 
 

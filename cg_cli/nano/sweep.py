@@ -4,6 +4,8 @@
 condition to DIR, goes on where an earlier run stopped, asks only what is new when rows or ratios are added, and prints
 the tables: accuracy by ratio and by category, and differences with 95 % intervals, paired by clip.
 
+``--world ambience`` asks about the world of surfaces, in DIR/ambience.
+
 ``--rows`` names pruners of the registry and rows of ROWS; ``"NAME +merge"`` is the pruner with all of its dropped
 tokens merged as ContextGuard merges them, and ``--merged`` adds that of every row that does not merge by itself.
 ``--ablated-at`` adds ContextGuard without its parts, and ``--shuffled`` names the control predictor.
@@ -25,9 +27,9 @@ from tqdm import tqdm
 
 from cg_cli.errors import UsageError
 from cg_cli.nano.judge import ALL_PARTS, DOWNSAMPLE, FEWER_FRAMES, Condition, by_clip, judge_clips
-from cg_cli.nano.script import SECONDS
 from cg_cli.nano.tables import FULL, Hits, Line, accuracy_table, category_table, difference_table, name_at
 from cg_cli.nano.world import write_world
+from cg_cli.nano.worlds import THINGS, WORLDS, World
 from cg_cli.profiling.plots import accuracy_plot
 from cg_cli.pruning import registry
 from cg_cli.settings.table import NO_PRUNER
@@ -136,18 +138,19 @@ def run(
     model: str,
     seed: int,
     count: int,
-    longest: int,
+    longest: int | None,
     columns: Sequence[Condition],
     out: Path,
     workers: int | None = None,
     joined: int = 1,
+    world: World = THINGS,
 ) -> None:
-    """Answer what ``out``/answers.jsonl does not have yet about ``count`` clips of world ``seed``, or about films of
-    ``joined`` clips each."""
+    """Answer what ``out``/answers.jsonl does not have yet about ``count`` clips of ``world`` with ``seed``, or about
+    films of ``joined`` clips each."""
     folder = out / f"seed-{seed}"
     labelled = folder / "labelled.jsonl"
     if not labelled.exists() or len(by_clip(labelled)) < count:
-        write_world(seed, count, folder, longest, joined)  # those that are there already come out as they were
+        write_world(seed, count, folder, longest, joined, world)  # those that are there already come out as they were
     clips = dict(list(by_clip(labelled).items())[:count])
     done: dict[str, set[str]] = defaultdict(set)
     for line in read(out):
@@ -213,23 +216,26 @@ def main() -> None:
     parser.add_argument(
         "--ablated-at", type=float, nargs="*", default=(), help="of the keeps: ContextGuard's ablations"
     )
-    parser.add_argument("--longest", type=int, default=SECONDS[1], help="seconds of the longest clip")
+    parser.add_argument("--world", choices=WORLDS, default=THINGS.name)
+    parser.add_argument("--longest", type=int, help="seconds of the longest clip")
     parser.add_argument("--workers", type=int, help="processes (default: one a core; one with a GPU)")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    world = WORLDS[options.world]
+    out = options.out if world is THINGS else options.out / world.name  # seeds of two worlds are not the same clips
+    out.mkdir(parents=True, exist_ok=True)
     names = [name for name in options.rows if name != NO_PRUNER]  # everything kept is always there
     names = with_merging(names) if options.merged else names
     columns = conditions(names, options.keeps, options.ablated_at, options.shuffled)
     for seed in options.seeds:
-        run(options.model, seed, options.count, options.longest, columns, options.out, options.workers)
-    lines = (line for line in read(options.out) if line["seed"] in options.seeds)
+        run(options.model, seed, options.count, options.longest, columns, out, options.workers, world=world)
+    lines = (line for line in read(out) if line["seed"] in options.seeds)
     hits = hits_of(lines, names, columns, options.keeps)
     show(hits, names, options.keeps, options.ablated_at)
     curves = {
         name: [(1.0, hits.accuracy(FULL)), *((keep, hits.accuracy(name_at(name, keep))) for keep in options.keeps)]
         for name in names
     }
-    plot = options.out / "accuracy.svg"
+    plot = out / "accuracy.svg"
     title = f"{options.model}, {len(hits.clips)} held-out clips, {len(hits.clip)} questions"
     plot.write_text(accuracy_plot(curves, title), encoding="utf-8")
     print(plot)

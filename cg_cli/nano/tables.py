@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from cg_cli.evals.stats import interval
-from cg_cli.nano.questions import CATEGORIES
+from cg_cli.nano.worlds import CATEGORIES
 
 FULL = "full"
 KEPT_TOLERANCE = 0.005  # from which on a row's share of tokens is told where it is not the ratio of its column

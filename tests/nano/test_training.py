@@ -13,6 +13,7 @@ from cg_cli.nano.render import frame_clock, picture, soundtrack
 from cg_cli.nano.script import write_script
 from cg_cli.nano.things import AUDIBLE, COLOURS, KINDS, SILENT
 from cg_cli.nano.training import auxiliary, batches, decoder, evidence, features, recipe, towers
+from cg_cli.nano.training.lessons import OF_THINGS
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,7 @@ def test_targets_are_the_answers_and_only_they_are_scored(blank):
 def test_half_a_clip_is_asked_only_what_it_can_answer(parts):
     rng = np.random.default_rng(0)
     for index in range(30):
-        for question in decoder.choose(questions(write_script(7, index)), parts, rng):
+        for question in OF_THINGS.choose(write_script(7, index), parts, rng):
             heard = question.phrase in ("what_sound", "sounds", "first", "last", "first_of", "last_of")
             assert heard if parts == "a" else question.category in ("seen_kind", "silent", "brief", "digits")
 

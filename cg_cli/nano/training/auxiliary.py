@@ -63,27 +63,28 @@ class AuxiliaryHeads(nn.Module):
             labels: of ``token_labels``, stacked over the clips.
         """
         state = self.norm(audio.float())
-        losses = [_classify(head(state), labels[name]) for name, head in self.heads.items()]
+        losses = [classify(head(state), labels[name]) for name, head in self.heads.items()]
         for name, head in self.shown.items():
             each = F.binary_cross_entropy_with_logits(head(state), labels[name], reduction="none")
-            losses.append(2 * _balanced(each, labels[name] > 0))
+            losses.append(2 * balanced(each, labels[name] > 0))
         state, late = self.norm(video.float()), self.late_norm(late_video.float())
-        losses.append(_classify(self.cell_scene(state), labels["cell_scene"]))
+        losses.append(classify(self.cell_scene(state), labels["cell_scene"]))
         for score, name in ((self.was(state), CHANGE), *((head(late), name) for name, head in self.sights.items())):
             label = labels[name].long()
             each = F.cross_entropy(score.flatten(0, 1), label.flatten(), ignore_index=IGNORE, reduction="none")
             known = label.flatten() != IGNORE
-            losses.append(_balanced(each[known], label.flatten()[known] > 0))
+            losses.append(balanced(each[known], label.flatten()[known] > 0))
         return torch.stack(losses).mean()
 
 
-def _balanced(each: Tensor, positive: Tensor) -> Tensor:
+def balanced(each: Tensor, positive: Tensor) -> Tensor:
     """Mean of the losses ``each``, the rare positive ones together counting as much as all others."""
     weight = torch.where(positive, 1 / positive.sum().clamp_min(1), 1 / (~positive).sum().clamp_min(1))
     return (each * weight).sum() / weight.sum()
 
 
-def _classify(score: Tensor, label: Tensor) -> Tensor:
+def classify(score: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of ``score`` [..., classes], class 0 counting BACKGROUND."""
     weight = torch.ones(score.shape[-1])
     weight[0] = BACKGROUND
     return F.cross_entropy(score.flatten(0, 1), label.flatten().long(), weight=weight, ignore_index=IGNORE)

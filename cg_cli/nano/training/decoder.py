@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cg_cli.nano.questions import Question, questions
-from cg_cli.nano.script import SECONDS, Script, write_script
-from cg_cli.nano.training.auxiliary import AuxiliaryHeads, pointing_loss, token_labels
+from cg_cli.nano.script import SECONDS, write_script
+from cg_cli.nano.training.auxiliary import AuxiliaryHeads, pointing_loss
 from cg_cli.nano.training.batches import Pair, Reader, forward, use_packed_attention
-from cg_cli.nano.training.evidence import evidence
-from cg_cli.nano.training.features import feature_file, produce
+from cg_cli.nano.training.features import Job, feature_file, produce
+from cg_cli.nano.training.lessons import OF_THINGS, Heads, Lessons
 from cg_cli.nano.training.optimizer import MuonAdamW
 from cg_cli.nano.training.recipe import seeded
 from cg_cli.nano.training.words import name_words
@@ -32,7 +32,6 @@ TOKENS = 7_000  # media tokens a step, about
 POOL_START, POOL_GROWTH = 60, 5  # clips that can be drawn at the first step, and more at each further one
 SHORT_CLIPS, CLIPS = 3000, 9000  # of the training world: first the short ones
 SHORT = 8  # seconds, longest of the short clips
-PER_CATEGORY = {"order": 4}  # questions of one category that a clip is asked in one step, 2 if not named here
 THREE = 3  # a clip of three scenes is drawn so many times as often: only there "first of two" is not "first of all"
 RATES = (4e-3, 1e-3)  # learning rates of Muon and AdamW
 # Of the clips with fewer scenes than their length allows, one in so many is used: little is to be told apart there
@@ -50,9 +49,22 @@ class Plan:
 
     def pool(self, step: int) -> int:
         """How many clips, from the first of ``used_clips``, can be drawn at ``step``."""
-        used = used_clips()
+        used = self.clips
         limit = sum(i < SHORT_CLIPS for i in used) if step < EARLY * self.steps else len(used)
         return min(limit, POOL_START + POOL_GROWTH * step)
+
+    @property
+    def clips(self) -> tuple[int, ...]:
+        """The clips of WORLD that are drawn, in the order in which they join the pool."""
+        return used_clips()
+
+    def longest(self, index: int) -> int:
+        """Seconds that clip ``index`` may last."""
+        return longest(index)
+
+    def times(self, script: Any) -> int:
+        """How much more often than others a clip is drawn."""
+        return THREE if len(script.scenes) == 3 else 1
 
 
 def longest(index: int) -> int:
@@ -76,7 +88,7 @@ def jobs() -> list[tuple[int, int, int]]:
     return train[:POOL_START] + check + train[POOL_START:]
 
 
-def make_optimizer(model, auxiliary: AuxiliaryHeads, steps: int) -> MuonAdamW:
+def make_optimizer(model, auxiliary: nn.Module, steps: int, rates: tuple[float, float] = RATES) -> MuonAdamW:
     """The optimizer of the decoder, its output layer and the auxiliary heads."""
     language = model.model.language_model
     others = [
@@ -85,7 +97,7 @@ def make_optimizer(model, auxiliary: AuxiliaryHeads, steps: int) -> MuonAdamW:
         *model.lm_head.parameters(),
         *auxiliary.parameters(),
     ]
-    return MuonAdamW(language.layers.parameters(), others, steps, RATES)
+    return MuonAdamW(language.layers.parameters(), others, steps, rates)
 
 
 def _as_typed(text: str, rng: np.random.Generator) -> str:
@@ -95,33 +107,14 @@ def _as_typed(text: str, rng: np.random.Generator) -> str:
     return text.rstrip("?.") if rng.random() < 0.2 else text
 
 
-_VIDEO_ALONE = ("seen_kind", "silent", "brief", "digits")  # categories that a clip without audio still answers
-_AUDIO_ALONE = ("what_sound", "sounds", "first", "last", "first_of", "last_of")  # phrases that audio alone answers
-
-
-def choose(pool: list[Question], parts: str, rng: np.random.Generator) -> list[Question]:
-    """The questions of one clip for one step: at most PER_CATEGORY of each, and only what ``parts`` can answer."""
-    if parts == "v":
-        pool = [q for q in pool if q.category in _VIDEO_ALONE]
-    if parts == "a":
-        pool = [q for q in pool if q.phrase in _AUDIO_ALONE]
-    count: dict[str, int] = defaultdict(int)
-    out = []
-    for i in rng.permutation(len(pool)):
-        count[pool[i].category] += 1
-        if count[pool[i].category] <= PER_CATEGORY.get(pool[i].category, 2):
-            out.append(pool[i])
-    return out
-
-
 class Trainer:
     """The batches and losses of one run: clips from a growing pool, and the questions on them at each step."""
 
-    def __init__(self, model, tok, folder: Path, plan: Plan):
-        self.model, self.folder, self.plan = model, folder, plan
-        self.reader = Reader(model, tok, folder / "features")
+    def __init__(self, model, tok, features: Path, plan: Plan, lessons: Lessons = OF_THINGS):
+        self.model, self.features, self.plan, self.lessons = model, features, plan, lessons
+        self.reader = Reader(model, tok, features)
         use_packed_attention(model)
-        self.scripts = lru_cache(maxsize=None)(write_script)
+        self.scripts = lru_cache(maxsize=None)(lessons.world.write_script)
         self._by_duration: dict[int, list[int]] = defaultdict(list)
         self._counted = 0  # clips of the pool that are in there
 
@@ -144,15 +137,15 @@ class Trainer:
         parts = str(rng.choice(["av", "v", "a"], p=[0.92, 0.05, 0.03]))
         pairs = []
         for index in chosen:
-            script = self.scripts(WORLD, index, longest(index))
-            picked = choose(questions(script), parts, rng)
-            shown = [tuple(evidence(script, q)) if parts == "av" else () for q in picked]
+            script = self.scripts(WORLD, index, self.plan.longest(index))
+            picked = self.lessons.choose(script, parts, rng)
+            shown = [tuple(self.lessons.evidence(script, q)) if parts == "av" else () for q in picked]
             pairs.append([Pair(_as_typed(q.text(rng), rng), q.answer, by_part) for q, by_part in zip(picked, shown)])
         keep = [i for i, clip_pairs in enumerate(pairs) if clip_pairs]
         return [(WORLD, chosen[i], duration) for i in keep], [pairs[i] for i in keep], parts
 
     def loss(
-        self, clips: list[tuple[int, int, int]], pairs: list[list[Pair]], parts: str, auxiliary: AuxiliaryHeads
+        self, clips: list[tuple[int, int, int]], pairs: list[list[Pair]], parts: str, auxiliary: Heads
     ) -> dict[str, Tensor]:
         """The losses of one batch by name: answers, and, for clips with audio and video, auxiliary and pointing."""
         batch = self.reader.batch(clips, pairs, parts)
@@ -162,7 +155,8 @@ class Trainer:
         answers = F.cross_entropy(output.logits[scored].float(), batch["target"][scored], reduction="none")
         losses = {"answers": (answers * batch["weight"][scored]).sum() / batch["weight"].sum()}
         if parts == "av":
-            by_clip = [token_labels(self.scripts(world, index, longest(index))) for world, index, _ in clips]
+            scripts = [self.scripts(world, index, self.plan.longest(index)) for world, index, _ in clips]
+            by_clip = [self.lessons.token_labels(script) for script in scripts]
             labels = {name: torch.stack([clip_labels[name] for clip_labels in by_clip]) for name in by_clip[0]}
             audio, video, late = (
                 output.middle[:, batch["audio"]],
@@ -176,9 +170,9 @@ class Trainer:
 
     def _count(self, size: int) -> None:
         """Add the clips up to ``size`` of the pool, which never shrinks, to the lists by duration."""
-        for index in used_clips()[self._counted : size]:
-            script = self.scripts(WORLD, index, longest(index))
-            self._by_duration[script.duration] += [index] * (THREE if len(script.scenes) == 3 else 1)
+        for index in self.plan.clips[self._counted : size]:
+            script = self.scripts(WORLD, index, self.plan.longest(index))
+            self._by_duration[script.duration] += [index] * self.plan.times(script)
         self._counted = size
 
     @torch.no_grad()
@@ -188,8 +182,8 @@ class Trainer:
         hits: dict[str, list[float]] = defaultdict(list)
         for index in range(VALIDATION_CLIPS):
             rng = np.random.default_rng([VALIDATION_WORLD, index, 4])
-            script = self.scripts(VALIDATION_WORLD, index, SECONDS[1])
-            picked = choose(questions(script), "av", rng)
+            script = self.scripts(VALIDATION_WORLD, index, self.lessons.world.seconds[1])
+            picked = self.lessons.choose(script, "av", rng)
             clip = (VALIDATION_WORLD, index, script.duration)
             batch = self.reader.batch([clip], [[Pair(q.text(rng), q.answer) for q in picked]], "av")
             with torch.autocast("cpu", torch.bfloat16):
@@ -199,15 +193,15 @@ class Trainer:
                 hits[question.category].append(float(not wrong[batch["pair"] == number].any()))
         return {name: float(np.mean(values)) for name, values in sorted(hits.items())}
 
-    def first_clips(self) -> Iterator[tuple[Script, dict[str, Tensor]]]:
+    def first_clips(self) -> Iterator[tuple[Any, dict[str, Tensor]]]:
         """The clips of the first step's pool, with their features."""
-        for index in used_clips()[:POOL_START]:
-            saved = torch.load(feature_file(self.folder / "features", WORLD, index), weights_only=True)
-            yield self.scripts(WORLD, index, longest(index)), saved
+        for index in self.plan.clips[:POOL_START]:
+            saved = torch.load(feature_file(self.features, WORLD, index), weights_only=True)
+            yield self.scripts(WORLD, index, self.plan.longest(index)), saved
 
     def wait(self, producer, world: int, index: int) -> None:
         """Until the features of clip ``index`` of ``world`` are there, and so those of the jobs before it."""
-        while not feature_file(self.folder / "features", world, index).exists():
+        while not feature_file(self.features, world, index).exists():
             if not producer.is_alive() and producer.exitcode:
                 raise RuntimeError("the process that makes the features has died")
             time.sleep(0.2)
@@ -221,9 +215,11 @@ def train(model, tok, folder: Path, plan: Plan) -> None:
     model.model.visual.load_state_dict(saved["visual"])
     model.model.audio_tower.load_state_dict(saved["audio"])
     context = multiprocessing.get_context("spawn")
-    producer = context.Process(target=produce, args=(folder / "towers.pt", folder / "features", jobs()), daemon=True)
+    features = folder / "features"
+    work = [Job(features, OF_THINGS.world.name, *job) for job in jobs()]
+    producer = context.Process(target=produce, args=(folder / "towers.pt", work), daemon=True)
     producer.start()
-    trainer = Trainer(model, tok, folder, plan)
+    trainer = Trainer(model, tok, features, plan)
     trainer.wait(producer, VALIDATION_WORLD, VALIDATION_CLIPS - 1)  # the jobs right after the first clips
     name_words(model, tok, trainer.first_clips())
     with seeded(plan.seed):

@@ -1,8 +1,12 @@
-"""The tokens of a clip that are evidence for an answer: the cells of a thing, the audio tokens of a sound."""
+"""The tokens of a clip that are evidence for an answer: the cells of a thing, the audio tokens of a sound.
+
+Scripts and scenes of type Any are of any world.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +22,20 @@ TOKENS_A_SECOND = 25  # of audio
 
 
 @lru_cache(maxsize=8192)
-def cell_labels(script: Script) -> tuple[Tensor, Tensor]:
+def cell_labels(script: Any) -> tuple[Tensor, Tensor]:
     """Kind and colour in each cell of each grid: two [grids, CELLS * CELLS] int16, as ``towers.grid_labels`` has
     them."""
     kind, colour, _ = zip(*(grid_labels(script, times) for times in grid_times(script)))
     return torch.from_numpy(np.stack(kind).astype(np.int16)), torch.from_numpy(np.stack(colour).astype(np.int16))
 
 
-def grid_times(script: Script) -> list[tuple[float, float]]:
+def grid_times(script: Any) -> list[tuple[float, float]]:
     """Seconds of the two frames of each grid."""
     clock = frame_clock(script.duration)
     return list(zip(clock[::2], clock[1::2]))
 
 
-def grids_of(script: Script, scene: Scene) -> list[int]:
+def grids_of(script: Any, scene: Any) -> list[int]:
     """The grids of which both frames show ``scene``."""
     return [g for g, times in enumerate(grid_times(script)) if all(scene_at(script, t) == scene for t in times)]
 
@@ -41,7 +45,7 @@ def audio_span(start: float, end: float) -> slice:
     return slice(round(start * TOKENS_A_SECOND), max(round(start * TOKENS_A_SECOND), round(end * TOKENS_A_SECOND)))
 
 
-def brief_cells(script: Script, scene: Scene) -> tuple[Tensor, Tensor]:
+def brief_cells(script: Any, scene: Any) -> tuple[Tensor, Tensor]:
     """Where the brief thing of ``scene``, if it has one, can be known to be brief: (cells that show it, where grids of
     the scene before them do not; cells that it has left), each [grids, CELLS * CELLS] bool."""
     kind = cell_labels(script)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,14 +11,25 @@ import torch
 from torch import Tensor
 
 from cg_cli.backbones import grouped_attention, qwen_inputs
-from cg_cli.nano.render import frame_clock, picture, soundtrack
-from cg_cli.nano.script import write_script
+from cg_cli.nano.render import frame_clock
 from cg_cli.nano.things import FRAME
 from cg_cli.nano.training.recipe import blank, feature_extractor
+from cg_cli.nano.worlds import WORLDS
 from cg_cli.util.checkpoints import save_checkpoint
 
 PATCH = 14  # pixels
 _extractor = lru_cache(maxsize=1)(feature_extractor)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The features of a clip, and where they go."""
+
+    folder: Path
+    world: str
+    seed: int
+    index: int
+    longest: int  # seconds
 
 
 def mel_of(audio: np.ndarray) -> Tensor:
@@ -53,34 +65,34 @@ def soften(frames: Tensor, rng: np.random.Generator) -> Tensor:
     return x.clamp_(0, 255).to(torch.uint8)
 
 
-def clip_features(model, world: int, index: int, longest: int) -> dict[str, Tensor]:
+def clip_features(model, job: Job) -> dict[str, Tensor]:
     """The frozen towers' features of one clip: video [grids * cells, D] and audio [25 * duration, D], bfloat16."""
-    script = write_script(world, index, longest)
-    rng = np.random.default_rng([world, index, 2])
-    frames = torch.from_numpy(np.stack([picture(script, t) for t in frame_clock(script.duration)]))
+    world = WORLDS[job.world]
+    script = world.write_script(job.seed, job.index, job.longest)
+    rng = np.random.default_rng([job.seed, job.index, 2])
+    frames = torch.from_numpy(np.stack([world.picture(script, t) for t in frame_clock(script.duration)]))
     patches, grid = patches_of(soften(frames, rng))
-    mel = mel_of(soundtrack(script))
+    mel = mel_of(world.soundtrack(script))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         video = model.model.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
         audio = model.model.audio_tower(mel, feature_lens=torch.tensor([mel.shape[1]])).last_hidden_state
     return {"video": video.to(torch.bfloat16), "audio": audio.to(torch.bfloat16)}
 
 
-def feature_file(folder: Path, world: int, index: int) -> Path:
-    """Where the features of a clip are kept."""
-    return folder / f"{world}-{index:06d}.pt"
+def feature_file(folder: Path, seed: int, index: int) -> Path:
+    """Where the features of a clip are kept; ``folder`` is for one world."""
+    return folder / f"{seed}-{index:06d}.pt"
 
 
-def produce(towers: Path, folder: Path, jobs: list[tuple[int, int, int]]) -> None:
-    """Write the features of each (world, index, longest) of ``jobs`` that is not there yet. Runs as a process of its
-    own."""
+def produce(towers: Path, jobs: list[Job]) -> None:
+    """Write the features of each of ``jobs`` that is not there yet. Runs as a process of its own."""
     torch.set_num_threads(1)
     model, _ = blank(0)
     saved = torch.load(towers, weights_only=True)
     model.model.visual.load_state_dict(saved["visual"])
     model.model.audio_tower.load_state_dict(saved["audio"])
     grouped_attention.use_in_towers(model)
-    for world, index, longest in jobs:
-        target = feature_file(folder, world, index)
+    for job in jobs:
+        target = feature_file(job.folder, job.seed, job.index)
         if not target.exists():
-            save_checkpoint(clip_features(model, world, index, longest), target)
+            save_checkpoint(clip_features(model, job), target)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,9 +52,10 @@ class Heads(nn.Module):
         self.background[0] = 0.3  # most cells are empty
 
 
-def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kind, colour, and which digit of its number (0 none, 1 left, 2 right) each cell of the grid made of the frames at
-    ``times`` shows: three [CELLS * CELLS] int64, IGNORE where a thing only grazes the cell."""
+def grid_labels(script: Any, times: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of ``script``, of any world: kind, colour, and which digit of its number (0 none, 1 left, 2 right) each cell of
+    the grid made of the frames at ``times`` shows: three [CELLS * CELLS] int64, IGNORE where a thing only grazes the
+    cell."""
     (k0, c0, s0), (k1, c1, s1) = (cells(script, t) for t in times)
     kind, colour, share = np.where(s1 > s0, k1, k0), np.where(s1 > s0, c1, c0), np.maximum(s0, s1)
     side = np.zeros_like(kind)
@@ -66,36 +69,46 @@ def grid_labels(script: Script, times: tuple[float, float]) -> tuple[np.ndarray,
     return clean(kind), clean(colour), clean(side)
 
 
-def is_transient(script: Script, time: float) -> bool:
+def is_transient(script: Any, time: float) -> bool:
     """Whether something shows at ``time`` that shows only for a while: a number or a brief thing."""
     scene = scene_at(script, time)
     return any(x is not None and x.start <= time < x.end for x in (scene.number, scene.brief))
 
 
-def vision_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Frames [2 * GRIDS, H, W, 3] uint8 and labels kind, colour and side [GRIDS * cells]."""
+def draw_grids(
+    rng: np.random.Generator, script: Any, count: int, picture: Callable[[Any, float], np.ndarray]
+) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
+    """``count`` grids of a clip: the frames that ``picture`` makes of them, two a grid, and when they show."""
+    clock = frame_clock(script.duration)
+    weight = np.array(
+        [RARE if is_transient(script, a) or is_transient(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])]
+    )
+    times = []
+    for grid in rng.choice(len(weight), count, replace=False, p=weight / weight.sum()):
+        # Any moment will do, but the two frames of a grid stay half a second apart.
+        shift = math.floor(float(rng.uniform(-0.25, 0.25)) * FPS) / FPS
+        times.append((clock[2 * grid] + shift, clock[2 * grid + 1] + shift))
+    return [picture(script, time) for pair in times for time in pair], times
+
+
+def vision_batch(rng: np.random.Generator, world: int, scripts: int = SCRIPTS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """GRIDS grids of ``scripts`` clips: frames [2 * GRIDS, H, W, 3] uint8 and labels kind, colour and side
+    [GRIDS * cells]; of fewer clips than SCRIPTS, fewer grids."""
     frames, labels = [], []
-    for index in rng.integers(2**31, size=SCRIPTS):
+    for index in rng.integers(2**31, size=scripts):
         script = write_script(world, int(index))
-        clock = frame_clock(script.duration)
-        weight = np.array(
-            [RARE if is_transient(script, a) or is_transient(script, b) else 1 for a, b in zip(clock[::2], clock[1::2])]
-        )
-        for grid in rng.choice(len(weight), GRIDS // SCRIPTS, replace=False, p=weight / weight.sum()):
-            # Any moment will do, but the two frames of a grid stay half a second apart.
-            shift = math.floor(float(rng.uniform(-0.25, 0.25)) * FPS) / FPS
-            times = clock[2 * grid] + shift, clock[2 * grid + 1] + shift
-            frames += [picture(script, t) for t in times]
-            labels.append(grid_labels(script, times))
+        pictures, times = draw_grids(rng, script, GRIDS // SCRIPTS, picture)
+        frames += pictures
+        labels += [grid_labels(script, pair) for pair in times]
     kind, colour, side = (torch.from_numpy(np.concatenate(x)) for x in zip(*labels))
     return torch.from_numpy(np.stack(frames)), kind, colour, side
 
 
-def audio_batch(rng: np.random.Generator, world: int) -> tuple[Tensor, Tensor]:
-    """Log-mel [128, CHUNKS * 200] and the label of each of CHUNKS * 50 audio tokens."""
+def audio_batch(rng: np.random.Generator, world: int, chunks: int = CHUNKS) -> tuple[Tensor, Tensor]:
+    """Log-mel [128, chunks * 200] and the label of each of chunks * 50 audio tokens; ``chunks`` is a multiple of 3."""
     mels: list[Tensor] = []
     labels: list[Tensor] = []
-    while len(mels) < CHUNKS:
+    while len(mels) < chunks:
         script = write_script(world, int(rng.integers(2**31)))
         mel, label = mel_of(soundtrack(script)), sound_labels(script)
         for chunk in rng.choice(script.duration // 2, 3, replace=False):
