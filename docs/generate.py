@@ -113,7 +113,7 @@ def settings() -> Iterator[str]:
     rows = []
     for name in sorted(presets.names()):
         preset = presets.load(name)
-        more = {**preset.options, **preset.media}
+        more = {**preset.options, **preset.media, **preset.model_settings}
         rows.append(
             [f"`{name}`", f"{preset.keep:g}", f"`{preset.pruner}`", ", ".join(f"{k}: {v}" for k, v in more.items())]
         )
