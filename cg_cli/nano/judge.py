@@ -53,6 +53,7 @@ class Condition:
         predictor: file of the audio-to-visual predictor; None for the model's own.
         parts: what of the clip is there at all; or one of SMALLER, which is no pruner but keeps to the budget of
             ``keep`` as far as whole rows, columns and grids can.
+        folded: tokens that repeat others are merged into them before the pruner chooses (``Pruner.with_folding``).
         merged: every dropped token merges into a kept one after the pruner has chosen (``Pruner.with_merging``).
         reading: fields of ``DecodeOptions`` that the clip is read with instead of the defaults.
     """
@@ -63,6 +64,7 @@ class Condition:
     options: Mapping[str, Any] = field(default_factory=dict)
     predictor: str | None = None
     parts: str = ALL_PARTS
+    folded: bool = False
     merged: bool = False
     reading: tuple[tuple[str, Any], ...] = ()
 
@@ -166,6 +168,7 @@ def _pruner(condition: Condition, find) -> Pruner:
     pruner = registry.make(condition.pruner, **condition.options)
     found = find(condition.predictor) if pruner.needs_predictor else None
     pruner = pruner.with_predictor(found.predictor) if found else pruner
+    pruner = pruner.with_folding() if condition.folded else pruner
     return pruner.with_merging("nearest") if condition.merged else pruner
 
 

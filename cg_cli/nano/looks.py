@@ -1,8 +1,8 @@
 """What it costs to encode pictures once that repeat, exactly or nearly: answers, and the vision tower's work.
 
 ``python -m cg_cli.nano.looks --seeds 2121 2122 2123 --count 40 --out DIR`` has nano answer about clips that move, that
-stand still half of the time, and that are slides, read with each value of ``--look-once`` at each ratio, and prints for
-each kind of clip the share of the vision tower's FLOPs, accuracy, and differences to encoding everything with 95 %
+stand still half of the time, and that are slides, read with each value of ``--look-once`` at each ratio, copies ranked
+as others or merged before (``--repeats``), and prints for each kind of clip the share of the vision tower's FLOPs, accuracy, and differences to encoding everything with 95 %
 intervals, paired by clip. It goes on where an earlier run stopped.
 """
 
@@ -27,28 +27,28 @@ from cg_cli.nano.worlds import FROZEN, SLIDES, THINGS
 from cg_cli.settings import look_once
 from cg_cli.settings.table import NO_PRUNER
 
-VALUES = (look_once.OFF, look_once.EXACT, "2", "4", "8", "16")
-KEEPS = (1.0, 0.25, 0.15, 0.1)
+VALUES = (look_once.OFF, look_once.EXACT, "4", "8")
+MERGED = ", merged"  # after the value of a row whose copies are merged before anything is ranked (--repeats merge)
+KEEPS = (1.0, 0.25, 0.1)
 PRUNER = "contextguard"
 
 
 def name_of(value: str, keep: float) -> str:
-    """The name of the condition that reads with ``--look-once value`` and keeps ``keep``."""
+    """The name of the condition that reads with ``--look-once value``, MERGED or not, and keeps ``keep``."""
     return name_at(f"look-once {value}", keep)
 
 
 def conditions(values: Sequence[str], keeps: Sequence[float]) -> list[Condition]:
-    """Each value at each ratio."""
-    return [
-        Condition(
-            name_of(value, keep),
-            NO_PRUNER if keep == 1 else PRUNER,
-            keep,
-            reading=(("look_once", look_once.levels(value)),),
-        )
-        for keep in keeps
-        for value in values
-    ]
+    """Each value at each ratio, and below 1 each with its copies merged, too."""
+    out = []
+    for keep in keeps:
+        for value in values:
+            reading = (("look_once", look_once.levels(value)),)
+            pruner = NO_PRUNER if keep == 1 else PRUNER
+            out.append(Condition(name_of(value, keep), pruner, keep, reading=reading))
+            if keep < 1 and value != look_once.OFF:
+                out.append(Condition(name_of(value + MERGED, keep), pruner, keep, folded=True, reading=reading))
+    return out
 
 
 def encoded_shares(folder: Path, videos: Sequence[str], values: Sequence[str]) -> dict[str, float]:
@@ -76,14 +76,19 @@ def table(hits: Hits, shares: dict[str, float], kind: str, keeps: Sequence[float
         *(f"{what} {keep:g}" for keep in keeps for what in ("right at", f"against {look_once.OFF} at")),
     ):
         out.add_column(name, justify="right")
-    for value, share in shares.items():
+    rows = {value + how: share for value, share in shares.items() for how in ("", MERGED)}
+    for value, share in rows.items():
         cells = []
         for keep in keeps:
             name, whole = name_of(value, keep), name_of(look_once.OFF, keep)
+            if name not in hits.right:
+                cells += ["", ""]
+                continue
             low, high = hits.interval(name, whole)
             difference = f"{hits.accuracy(name) - hits.accuracy(whole):+.1f} [{low:+.1f} to {high:+.1f}]"
             cells += [f"{hits.accuracy(name):.1f}", "" if name == whole else difference]
-        out.add_row(value, f"{share:.0%}", *cells)
+        if any(cells):
+            out.add_row(value, f"{share:.0%}", *cells)
     return out
 
 

@@ -41,7 +41,8 @@ class Pruner(ABC):
         reasons: why a token is kept and why one is dropped, as far as that is the same for all.
         predictor: that predictor, once ``with_predictor`` has set it; no option, since it is no plain value.
         folds: whether tokens that repeat others (``TokenStream.same_as``) are left out before it ranks, and merged into
-            what becomes of those they repeat; not of one that must not look ahead, or acts between layers.
+            what becomes of those they repeat, where ``with_folding`` has set it. It counts as an option then.
+        can_fold: not one that must not look ahead, or acts between layers.
         merging: what becomes of dropped rows, where ``with_merging`` has set it: "nearest" folds each into the nearest
             kept one (``cg_cli.pruning.merging``), "none" folds none. It counts as an option then.
     """
@@ -55,7 +56,8 @@ class Pruner(ABC):
     reasons: ClassVar[tuple[str, str]] = (KEPT, DROPPED)
     predictor: ClassVar[A2VPredictor | None] = None
     merging: ClassVar[Literal["nearest", "none"] | None] = None
-    folds: ClassVar[bool] = True
+    folds: ClassVar[bool] = False
+    can_fold: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -87,9 +89,16 @@ class Pruner(ABC):
         object.__setattr__(pruner, "merging", merging)
         return pruner
 
+    def with_folding(self) -> Self:
+        """The same pruner, which is shown no token that repeats another. ValueError for one that cannot."""
+        if not self.can_fold:
+            raise ValueError(f"{self.name} ranks every token as it comes, repeated or not")
+        pruner = copy.copy(self)
+        object.__setattr__(pruner, "folds", True)
+        return pruner
+
     def prune(self, stream: TokenStream, budget: Budget) -> Selection:
-        """What reaches the language model: ``select`` of what does not repeat, and what ``merging`` says of the dropped
-        rows."""
+        """What reaches the language model: what ``select`` keeps, and what ``merging`` says of the dropped rows."""
         if (folded := self._folded(stream, budget)) is not None:
             return folded.unfold(self._merged(folded.stream, budget))
         return self._merged(stream, budget)

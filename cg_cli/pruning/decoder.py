@@ -63,7 +63,7 @@ class DecoderPruner(Pruner):
 
     stage: ClassVar[Literal["input", "decoder"]] = "decoder"
     needs_question: ClassVar[bool] = True
-    folds: ClassVar[bool] = False
+    can_fold: ClassVar[bool] = False
     counted: ClassVar[Literal["input", "last_layer", "layer_mean"]] = "last_layer"
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:

@@ -62,7 +62,7 @@ def test_what_silence_does_not_need_goes_to_the_picture(case):
     assert after.audio <= fresh[1] and after.video >= before.video
     assert after.count == min(before.count, sum(fresh))
     for name in ("contextguard", "uniform"):
-        pruner = registry.make(name)
+        pruner = registry.make(name).with_folding()
         selection = pruner.prune(stream, after)
         kept = apply(stream, selection)
         counts = [int((kept.modality == kind).sum()) for kind in (VIDEO, AUDIO)]

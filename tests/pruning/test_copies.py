@@ -31,7 +31,7 @@ def without_copies(stream: TokenStream) -> torch.Tensor:
     return (stream.same_as == torch.arange(len(stream))).nonzero()[:, 0]
 
 
-folding = pytest.mark.parametrize("case", [c for c in PRUNING_CASES if registry.find(c.name).load().folds], ids=str)
+folding = pytest.mark.parametrize("case", [c for c in PRUNING_CASES if registry.find(c.name).load().can_fold], ids=str)
 
 
 @folding
@@ -39,7 +39,7 @@ folding = pytest.mark.parametrize("case", [c for c in PRUNING_CASES if registry.
 def test_a_pruner_ranks_what_is_fresh_and_copies_go_where_their_source_goes(case: Case, keep: float):
     stream = repeating()
     budget = budgets.plan(stream, keep)
-    pruner = case.make(stream.embeddings.shape[1])
+    pruner = case.make(stream.embeddings.shape[1]).with_folding()
     selection = pruner.prune(stream, budget)
     rows = without_copies(stream)
     assert set(selection.indices.tolist()) <= set(rows.tolist())
@@ -65,7 +65,7 @@ def test_a_pruner_ranks_what_is_fresh_and_copies_go_where_their_source_goes(case
 
 def test_a_kept_token_stands_for_its_copies_and_is_what_it_was():
     stream = repeating()
-    pruned = apply(stream, registry.make("random").prune(stream, budgets.plan(stream, 0.5)))
+    pruned = apply(stream, registry.make("random").with_folding().prune(stream, budgets.plan(stream, 0.5)))
     video = pruned.modality == VIDEO
     repeats = torch.tensor([SOURCES.count(grid) for grid in range(8)], dtype=torch.float32)
     assert torch.equal(pruned.merge_size[video], repeats[pruned.grid[video]])
@@ -87,19 +87,20 @@ def test_the_budget_is_of_all_tokens_and_for_the_fresh_ones(keep: float, expecte
 def test_whole_clips_and_those_who_do_not_fold_see_every_token():
     stream = repeating()
     for name, keep in (("none", 1.0), ("contextguard", 1.0)):
-        selection = registry.make(name).prune(stream, budgets.plan(stream, keep))
+        selection = registry.make(name).with_folding().prune(stream, budgets.plan(stream, keep))
         assert apply(stream, selection) is stream
     plain = replace(stream, same_as=None)
-    for name in ("contextguard-online", "fastv"):
+    for name in ("contextguard", "uniform", "contextguard-online", "fastv"):
         pruner, budget = registry.make(name), budgets.plan(plain, 0.4)
-        assert not pruner.folds and torch.equal(
-            pruner.prune(stream, budget).indices, pruner.prune(plain, budget).indices
-        )
+        assert torch.equal(pruner.prune(stream, budget).indices, pruner.prune(plain, budget).indices)
+    for name in ("contextguard-online", "fastv"):
+        with pytest.raises(ValueError, match=f"{name} ranks every token as it comes"):
+            registry.make(name).with_folding()
 
 
 def test_a_copy_is_explained_as_one_and_the_others_as_without_it():
     stream = repeating()
-    pruner, budget = registry.make("contextguard"), budgets.plan(stream, 0.3)
+    pruner, budget = registry.make("contextguard").with_folding(), budgets.plan(stream, 0.3)
     selection = pruner.prune(stream, budget)
     rows, explanation = without_copies(stream), pruner.explanation(stream, budget, selection)
     folded = copies.fold(stream)

@@ -42,6 +42,7 @@ TOWER_RATES = (8e-3, 2e-3)  # learning rates of Muon and AdamW
 QUARTERS = 24  # colours of the quarters of a cell in both frames
 LOOK_SHARE = 0.1  # size of each of these in a token, of the size of a token
 LOOK = 2.0  # weight of their loss
+SIZE = 3.0  # weight of keeping tokens of clips of ambience as small as others are
 ANCHOR = 5.0  # weight of keeping the tokens of clips of things
 DECODER_RATES = (3e-3, 7e-4)
 HEADS_ONLY = 60  # steps of the decoder's part
@@ -107,6 +108,12 @@ def quarters(frames: Tensor) -> Tensor:
     return (x - x.mean(0)) / x.std(0)
 
 
+def _excess(tokens: Tensor) -> Tensor:
+    """How much longer tokens are than TOKEN_SCALE has them, of their squares. Where they may grow, what the labels ask
+    for drowns all else that a token tells."""
+    return F.relu(tokens.pow(2).mean(1) / recipe.TOKEN_SCALE**2 - 1).mean()
+
+
 def _drift(new: Tensor, old: Tensor) -> Tensor:
     return F.mse_loss(new, old) / old.pow(2).mean()
 
@@ -115,8 +122,8 @@ def tower_losses(
     model, before, heads: TowerHeads, rng: np.random.Generator, seed: int
 ) -> tuple[Tensor, dict[str, float]]:
     """One batch of both worlds: the summed loss, and by name the accuracy of each head on cells that are not empty, and
-    how far the tokens of clips of things are from those of the towers ``before`` (of their mean square), and the share
-    of the variance of a cell's colours that its token tells."""
+    how far the tokens of clips of things are from those of the towers ``before`` (of their mean square), the share of
+    the variance of a cell's colours that its token tells, and how much too large tokens of ambience are."""
     frames, *things = towers.vision_batch(rng, seed, THINGS_SCRIPTS)
     more, *labels, surface = ambience_vision(rng, seed)
     more = soften(more, rng)
@@ -142,8 +149,9 @@ def tower_losses(
         "surface": (heads.surface(normed), surface, None),
     }
     look = F.mse_loss(vision[cells:] @ heads.look.T, quarters(more))
-    loss = ANCHOR * anchor + LOOK * look
-    known = {"drift": anchor.item() / 2, "look": 1 - look.item()}
+    size = _excess(vision[cells:]) + _excess(audio[moments:])
+    loss = ANCHOR * anchor + LOOK * look + SIZE * size
+    known = {"drift": anchor.item() / 2, "look": 1 - look.item(), "excess": size.item() / 2}
     for name, (score, label, weight) in scores.items():
         loss = loss + F.cross_entropy(score, label, weight=weight, ignore_index=towers.IGNORE)
         known[name] = (score.argmax(-1) == label)[label > 0].float().mean().item()

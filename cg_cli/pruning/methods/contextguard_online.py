@@ -39,7 +39,7 @@ class ContextGuardOnline(ContextGuard):
 
     name: ClassVar[str] = "contextguard-online"
     causal: ClassVar[bool] = True
-    folds: ClassVar[bool] = False  # quotas are made of all tokens of a window
+    can_fold: ClassVar[bool] = False  # quotas are made of all tokens of a window
 
     def __post_init__(self) -> None:
         if self.prediction == "ridge":

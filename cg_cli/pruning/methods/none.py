@@ -17,7 +17,6 @@ class KeepAll(Pruner):
     """Keep every row. Only for keep = 1: it cannot honour a smaller budget and does not pretend to."""
 
     name: ClassVar[str] = "none"
-    folds: ClassVar[bool] = False
 
     def select(self, stream: TokenStream, budget: Budget) -> Selection:
         """All rows of ``stream``; UsageError if ``budget`` is less than the whole stream."""
