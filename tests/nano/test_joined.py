@@ -48,7 +48,8 @@ def test_a_question_is_asked_only_if_the_whole_film_has_one_answer():
 
 def test_the_table_compares_with_evenly_spaced_frames():
     columns = frames.conditions((8, 16))
-    assert [column.name for column in columns] == [f"{c} {n}" for n in (8, 16) for c in ("uniform", "pairs", "change")]
+    names = [f"{choice} {count}" for count in (8, 16) for choice in ("uniform", "pairs", "change")]
+    assert [column.name for column in columns] == ["full", *names]
     lines = [
         {"seed": 1, "video": f"{film}.mp4", "condition": column.name, "kept": 1.0, "category": ["digits", "order"],
          "right": [column.name != "uniform 8", True]}
@@ -56,5 +57,5 @@ def test_the_table_compares_with_evenly_spaced_frames():
     ]  # fmt: skip
     table = frames.table(Hits(lines), (8, 16))
     rows = list(zip(*(list(column.cells) for column in table.columns)))
-    assert rows[0][:4] == ("digits", "5", "0.0", "100.0") and rows[2][2:5] == ("50.0", "100.0", "100.0")
-    assert rows[4] == ("against uniform", "", "", "+50.0", "+50.0", "", "+0.0", "+0.0")
+    assert rows[0][:5] == ("digits", "5", "100.0", "0.0", "100.0") and rows[2][3:6] == ("50.0", "100.0", "100.0")
+    assert rows[4] == ("against uniform", "", "", "", "+50.0", "+50.0", "", "+0.0", "+0.0")
