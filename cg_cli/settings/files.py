@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cg_cli.errors import UsageError
+from cg_cli.settings import look_once
 from cg_cli.settings.table import Setting
 from cg_cli.util.folders import config_dir
 from cg_cli.util.text import closest, short
@@ -137,6 +138,7 @@ def read(path: Path, settings: Mapping[str, Setting]) -> dict[str, Any]:
         if name in settings_data:
             raise UsageError(f"{where}: {key} is there twice")
         setting = settings[name]
+        value = look_once.from_yaml(value) if name == "look_once" else value
         if value is None and setting.optional:
             continue
         if type(value) is not setting.kind and not (setting.kind is float and type(value) is int):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cg_cli.errors import UsageError
 
 OFF, EXACT = "off", "exact"  # beside numbers of grey levels
 MOST = 64  # levels of 255; beyond, other pictures pass for the same
+
+
+def from_yaml(value: Any) -> Any:
+    """``value`` as text, if it is a number, or the word off that YAML takes for false; else as it is."""
+    if value is False:
+        return OFF
+    return str(value) if type(value) is int else value
 
 
 def levels(value: str) -> int | None:

@@ -113,6 +113,12 @@ def test_a_wrong_file_is_one_line_with_its_key(places, text: str, message: str):
     assert str(path) in str(caught.value) or "preset" in message
 
 
+@pytest.mark.parametrize(("written", "text"), [("off", "off"), ("8", "8"), ("exact", "exact"), ('"off"', "off")])
+def test_looking_once_needs_no_quotes(places, written: str, text: str):
+    places("project", f"look-once: {written}\n")
+    assert resolve.resolve_settings({}).look_once == text
+
+
 def test_a_current_folder_that_is_gone_has_no_project(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -239,7 +245,7 @@ def test_config_shows_no_invalid_value_as_valid(cg, arguments, message):
 
 
 def test_every_setting_has_one_declaration_that_everything_is_made_from():
-    names = {entry.name for entry in dataclasses.fields(resolve.Settings)} - {"pruner_options"}
+    names = {entry.name for entry in dataclasses.fields(resolve.Settings)} - {"pruner_options", "certificate"}
     assert set(SETTINGS) == names == set(resolve.defaults())
     for setting in SETTINGS.values():
         setting.check(resolve.defaults()[setting.name])
@@ -251,7 +257,7 @@ def test_every_setting_has_one_declaration_that_everything_is_made_from():
 
 
 @pytest.mark.parametrize(
-    "command", ["ask", "batch", "profile", "fetch-predictor", "train-predictor", "config", "doctor"]
+    "command", ["ask", "batch", "profile", "calibrate", "fetch-predictor", "train-predictor", "config", "doctor"]
 )
 def test_help_loses_no_word_to_markup(cg, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")

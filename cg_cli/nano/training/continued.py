@@ -243,9 +243,9 @@ def _jobs(folder: Path, courses: Sequence[Course]) -> list[Job]:
 
 def _load(weights: Path) -> tuple[Thinker, Qwen2Tokenizer]:
     """A Thinker checkpoint in float32 with a vocabulary for both worlds, and its tokenizer."""
-    old = Qwen2Tokenizer.from_pretrained(weights)
+    old = Qwen2Tokenizer.from_pretrained(weights, trust_remote_code=False)
     old.chat_template = recipe.CHAT_TEMPLATE
-    model = Thinker.from_pretrained(weights).float()
+    model = Thinker.from_pretrained(weights, trust_remote_code=False).float()
     new = extended(old, ambience_texts())
     return (grown(model, old, new) if len(new) > len(old) else model), new
 
