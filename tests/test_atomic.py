@@ -11,7 +11,7 @@ import torch
 from cg_cli.errors import UsageError
 from cg_cli.predictors import files
 from cg_cli.profiling.sweep import _Lines
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import DirectionPredictor, PredictorMetadata
 from cg_cli.util.atomic import atomic_path, write_atomic
 from cg_cli.util.checkpoints import save_checkpoint
 
@@ -26,7 +26,7 @@ def victim(tmp_path) -> Path:
 
 def save_predictor(path: Path) -> None:
     torch.manual_seed(0)
-    files.save(A2VPredictor(PredictorMetadata("m", "r", "f", 8, hidden=4, queries=2, components=4)), path)
+    files.save(DirectionPredictor(PredictorMetadata("m", "r", "f", 8, hidden=4, queries=2, components=4)), path)
 
 
 WRITERS = {

@@ -7,6 +7,7 @@ A new family is a ``Family`` (``family``) and its ``Backbone`` (``base``), in a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def load(
     quantize: str = "none",
     positions: str = "auto",
     adapter: str | None = None,
+    towers_only: bool = False,
 ) -> Backbone:
     """Load a model.
 
@@ -40,6 +42,7 @@ def load(
         quantize: "none", or "int8" or "int4" for the language model's weights (bitsandbytes).
         positions: one of ``Family.positions``, or "auto" for the family's usual set.
         adapter: a LoRA adapter to merge into it: a directory, or ``owner/name`` on the hub (peft).
+        towers_only: for ``encode`` alone: the layers of the language model are not loaded; not with ``adapter``.
 
     Raises:
         UsageError: no such model, an unsupported one, an incomplete one, or one that does not fit the device; what
@@ -57,7 +60,7 @@ def load(
     from cg_cli.backbones.loading import quiet_transformers
 
     family = registry.match(files.config)
-    files = files.with_adapter(merged) if merged else files
+    files = files.with_adapter(merged) if merged else replace(files, towers_only=towers_only)
     with quiet_transformers():
         backbone = family.load_class().load(files, device=device, dtype=dtype, quantize=quantize)
     backbone.positions = family.choose_positions(positions)

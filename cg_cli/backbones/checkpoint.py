@@ -55,13 +55,15 @@ GB = 10**9  # as downloads are given
 @dataclass(frozen=True)
 class Checkpoint:
     """A model's files. ``revision`` is a commit hash or, for a local directory, ``local-`` and a content hash; with an
-    adapter that is to be merged, ``+`` and that of the adapter."""
+    adapter that is to be merged, ``+`` and that of the adapter. ``towers_only`` leaves the language model's layers
+    out."""
 
     id: str
     directory: Path
     config: Mapping[str, Any]
     revision: str
     adapter: Adapter | None = None
+    towers_only: bool = False
 
     def with_adapter(self, adapter: Adapter) -> Checkpoint:
         """The same with an adapter to merge."""

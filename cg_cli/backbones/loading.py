@@ -55,6 +55,7 @@ def load(
             "quantization_config": _quantization_config(quantize, torch_dtype, not_quantized),
             "device_map": {"": torch_device},
         }
+    settings = quantization | ({"config": _without_layers(model_class, directory)} if checkpoint.towers_only else {})
 
     def read() -> tuple[Any, dict[str, Any], Any]:
         if any(".lora_" in key for _, keys in weight_files(checkpoint) for key in keys):
@@ -67,7 +68,7 @@ def load(
             use_safetensors=True,  # never a pickle
             local_files_only=True,
             trust_remote_code=False,
-            **quantization,
+            **settings,
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         return model if quantization else model.to(torch_device), report, tokenizer
@@ -78,6 +79,17 @@ def load(
         if report[problem]:
             raise incomplete(checkpoint, problem.removesuffix("_keys"), report[problem])
     return model, tokenizer
+
+
+def _without_layers(model_class: Any, directory: str) -> Any:
+    """The config of a model whose language model has embeddings and head alone; transformers leaves the weights of its
+    layers where they are."""
+    config = model_class.config_class.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    text = config.text_config
+    text.num_hidden_layers = 0
+    if getattr(text, "layer_types", None) is not None:
+        text.layer_types = []
+    return config
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,14 @@ from cg_cli.settings.table import Settings
 def train_predictor(
     videos: Annotated[list[Path], argument(metavar="VIDEO", help="video files, or folders of them")],
     out: Annotated[Path, option("-o", "--out", metavar="FILE", help="where to write the predictor (.safetensors)")],
+    kind: Annotated[
+        Literal["words", "direction"],
+        option(
+            "--kind",
+            metavar="[words|direction]",
+            help="what is learned of a window: its visual words, or one direction, to compare with",
+        ),
+    ] = "words",
     window: Annotated[
         float, option("--window", metavar="SECONDS", help="seconds of sound that one prediction hears", min=0.1, max=60)
     ] = 1.0,
@@ -40,7 +48,8 @@ def train_predictor(
     """Train an audio-to-visual predictor from unlabelled clips.
 
     It tells pruning what sound already says of the picture. Encodes every clip once, learns which picture goes with
-    which sound, and shows how well on clips held back. Run it again after an interruption: it goes on where it stopped.
+    which sound, and a control that learns it of shuffled sound, and shows on clips held back how well, and what it
+    changes. Run it again after an interruption: it goes on where it stopped.
 
     \b
     cg train-predictor ~/videos -o a2v-7b.safetensors
@@ -61,6 +70,7 @@ def train_predictor(
             videos,
             out,
             settings,
+            kind=kind,
             window_s=window,
             steps=steps,
             cache=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.status import Status
 
 from cg_cli.console.reporter import Reporter
+from cg_cli.predictors import card
 from cg_cli.util.format import size
 from cg_cli.util.text import printable
 
@@ -30,6 +31,9 @@ def print_predictors(reporter: Reporter, rows: Sequence[Mapping[str, Any]], unpu
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     if not reporter.quiet:
+        for row in rows:
+            if row.get("card", {}).get("verdict"):
+                reporter.line("verdict", f"{printable(row['name'])}: {printable(row['card']['verdict'])}")
         reporter.line("note", unpublished)
 
 
@@ -44,6 +48,15 @@ def print_installed(reporter: Reporter, row: Mapping[str, Any]) -> None:
         return
     use = f"the default of {model} now" if row["default"] else f"`--predictor {name}` uses it"
     reporter.line("installed", f"{name}: for {model}, {size(row['size'])}, from {row['source']}; {use}")
+    _print_card(reporter, row["card"])
+
+
+def _print_card(reporter: Reporter, metadata: Mapping[str, Any]) -> None:
+    """What a predictor will change, in figures and in words, where that was measured."""
+    if metadata.get("verdict"):
+        for what, value, nothing in card.rows(metadata):
+            reporter.line("measured", f"{what}: {value}; {nothing}")
+        reporter.line("verdict", printable(metadata["verdict"]))
 
 
 def print_removed(reporter: Reporter, name: str) -> None:
@@ -92,13 +105,17 @@ class TrainingProgress:
         if done == total and not self.reporter.quiet:
             self.reporter.line("encoded", f"{total} videos")
 
-    def checked(self, step: int, figures: dict[str, float]) -> None:
+    def note(self, message: str) -> None:
+        self.reporter.note(message)
+
+    def checked(self, role: str, step: int, figures: dict[str, float]) -> None:
         if not self.reporter.quiet:
             from cg_cli.predictors.publish import recall_in_words  # torch comes with it, as with the training
 
-            cosine = f"cosine {figures['cosine']:.3f} (shuffled sound {figures['cosine_shuffled']:.3f})"
+            name = next(iter(figures))  # cosine, or bits
+            agreement = f"{name} {figures[name]:.3f} (another clip's sound {figures[f'{name}_shuffled']:.3f})"
             recall = f"recall@1 {recall_in_words(figures)} (chance {figures['chance']:.1%})"
-            self.reporter.timed(f"step {step}", f"{cosine}, {recall}")
+            self.reporter.timed(f"{role}, step {step}", f"{agreement}, {recall}")
 
 
 def print_trained(reporter: Reporter, out: Path, report: Report, folder: Path | None) -> None:
@@ -109,6 +126,7 @@ def print_trained(reporter: Reporter, out: Path, report: Report, folder: Path | 
             "written",
             f"{out}: for {metadata.backbone}, from {metadata.clips} clips ({metadata.windows} windows){left_out}",
         )
+        _print_card(reporter, asdict(metadata))
         if folder:
             reporter.line(
                 "written",

@@ -1,9 +1,10 @@
 """What it costs to encode pictures once that repeat, exactly or nearly: answers, and the vision tower's work.
 
-``python -m cg_cli.nano.looks --seeds 2121 2122 2123 --count 40 --out DIR`` has nano answer about clips that move, that
+``python -m cg_cli.nano.looks --seeds 2124 2125 2126 --count 25 --out DIR`` has nano answer about clips that move, that
 stand still half of the time, and that are slides, read with each value of ``--look-once`` at each ratio, copies ranked
-as others or merged before (``--repeats``), and prints for each kind of clip the share of the vision tower's FLOPs, accuracy, and differences to encoding everything with 95 %
-intervals, paired by clip. It goes on where an earlier run stopped.
+as others or merged before (``--repeats``). For each kind of clip it prints the share of the vision tower's FLOPs,
+accuracy, and differences to encoding everything with 95 % intervals, paired by clip. It goes on where an earlier run
+stopped.
 """
 
 from __future__ import annotations

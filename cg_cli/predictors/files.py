@@ -16,11 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cg_cli.errors import UsageError
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import DIRECTION, KINDS, WORDS, A2VPredictor, PredictorMetadata
 from cg_cli.util.atomic import atomic_path
 from cg_cli.util.text import first_line, one_line, short
 
-FORMAT = "cg.a2v/1"
+# By kind, each with its version.
+FORMATS = {DIRECTION: "cg.a2v/1", WORDS: "cg.a2v-words/1"}
+FORMAT_FAMILY = "cg.a2v"  # how the formats of all versions of cg begin
 METADATA_KEY = "card"  # of the metadata in the file
 MAX_BYTES = 1 << 30  # a predictor takes a few MiB
 MAX_SIZE = 1 << 31  # of any number in a card
@@ -28,14 +30,14 @@ MAX_SIZE = 1 << 31  # of any number in a card
 
 def save(predictor: A2VPredictor, path: Path) -> None:
     """Write weights and metadata as one safetensors file."""
-    header = {"format": FORMAT, METADATA_KEY: json.dumps(asdict(predictor.metadata))}
+    header = {"format": FORMATS[predictor.kind], METADATA_KEY: json.dumps(asdict(predictor.metadata))}
     with atomic_path(path) as temporary:
         save_file({key: value.contiguous() for key, value in predictor.state_dict().items()}, temporary, header)
 
 
 def load(path: Path, name: str = "") -> A2VPredictor:
-    """Read a predictor; ``name`` is what messages call it, if not by its path. UsageError, in one line, if the file is
-    none.
+    """Read a predictor of any kind; ``name`` is what messages call it, if not by its path. UsageError, in one line, if
+    the file is none, or one of a kind that is not known here.
 
     The metadata may lie: nothing is allocated by its sizes, only the tensors that are in the file.
     """
@@ -51,13 +53,19 @@ def load(path: Path, name: str = "") -> A2VPredictor:
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:  # also dtypes that torch lacks
         reason = getattr(error, "strerror", None) or short(one_line(error), 200)
         raise UsageError(f"predictor {name} cannot be read: {reason}") from error
-    if header.get("format") != FORMAT:
-        raise UsageError(f"{name} is no predictor of format {FORMAT}: train one with `cg train-predictor`")
+    written = header.get("format", "")
+    if written not in FORMATS.values():
+        if written.startswith(FORMAT_FAMILY):
+            raise UsageError(
+                f"predictor {name} is of a kind that this version of cg does not know ({short(one_line(written), 40)}; "
+                f"it knows {', '.join(FORMATS.values())}): update cg, or train one with `cg train-predictor`"
+            )
+        raise UsageError(f"{name} is no predictor: train one with `cg train-predictor`")
     try:
         metadata = PredictorMetadata(**json.loads(header[METADATA_KEY]))
-        _check_card(metadata)
+        _check_card(metadata, written)
         with torch.device("meta"):
-            predictor = A2VPredictor(metadata)
+            predictor = KINDS[metadata.kind](metadata)
         predictor.load_state_dict(state, assign=True)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError("it holds weights that are no numbers")
@@ -73,7 +81,7 @@ def is_predictor(path: Path) -> bool:
     try:
         _check_file(path)
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
+            return (file.metadata() or {}).get("format") in FORMATS.values()
     except (OSError, SafetensorError):
         return False
 
@@ -94,15 +102,22 @@ def _check_file(path: Path) -> None:
         raise OSError(errno.EFBIG, f"larger than {MAX_BYTES >> 30} GiB", str(path))
 
 
-def _check_card(metadata: PredictorMetadata) -> None:
-    """ValueError for a card with values that no predictor has."""
+def _check_card(metadata: PredictorMetadata, written: str) -> None:
+    """ValueError for a card with values that no predictor has, in a file of the format ``written``."""
+    if not isinstance(metadata.kind, str) or FORMATS.get(metadata.kind) != written:
+        raise ValueError(f"its kind is {short(repr(metadata.kind))}")
+    if not isinstance(metadata.verdict, str) or not (metadata.verdict == "" or metadata.verdict.isprintable()):
+        raise ValueError("its verdict is no line of text")
     model = (metadata.backbone, metadata.revision, metadata.family)
     if not all(isinstance(text, str) and text.isprintable() for text in model):
         raise ValueError("its card does not say what it was made for")
-    for key, least in (("width", 1), ("hidden", 1), ("queries", 1), ("components", 1), ("clips", 0), ("windows", 0)):
+    sizes = {"width": 1, "hidden": 1, "queries": 1, "components": 1, "clips": 0, "windows": 0}
+    for key, least in (sizes | {"words": int(metadata.kind == WORDS)}).items():
         value = getattr(metadata, key)
         if type(value) is not int or not least <= value <= MAX_SIZE:
             raise ValueError(f"its {key} is {short(repr(value))}")
+    if metadata.kind != WORDS and metadata.words:
+        raise ValueError(f"its words are {metadata.words}, and its kind has none")
     if not _is_number(metadata.window_s) or not 0 < metadata.window_s < math.inf:
         raise ValueError(f"its windows last {short(repr(metadata.window_s))} s")
     validation = metadata.validation

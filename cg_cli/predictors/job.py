@@ -1,21 +1,28 @@
-"""``cg train-predictor``: from video files to a predictor file, in three numbered stages."""
+"""``cg train-predictor``: from video files to a predictor file, in four numbered stages."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from cg_cli.errors import UsageError
-from cg_cli.predictors import corpus, files, publish, training
+from cg_cli.predictors import card, corpus, effects, files, publish, training
+from cg_cli.predictors.corpus import Corpus
+from cg_cli.predictors.features import ClipFile
 from cg_cli.pruning.predictor import PredictorMetadata
 from cg_cli.settings import models
 from cg_cli.settings.resolve import decode_options
 from cg_cli.settings.table import Settings
+from cg_cli.util.format import rough_duration, size
 from cg_cli.util.outputs import check_output
+
+TIMED_CLIPS = 3  # after which the time of encoding the others is told
 
 
 class Listener(Protocol):
@@ -23,9 +30,11 @@ class Listener(Protocol):
 
     def fault(self, message: str) -> None: ...
 
+    def note(self, message: str) -> None: ...
+
     def encoded(self, done: int, total: int) -> None: ...
 
-    def checked(self, step: int, figures: dict[str, float]) -> None: ...
+    def checked(self, role: str, step: int, figures: dict[str, float]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ def train_predictor(
     out: Path,
     settings: Settings,
     *,
+    kind: str,
     window_s: float,
     steps: int,
     cache: Path,
@@ -71,16 +81,17 @@ def train_predictor(
     publish_to: Path | None,
     listener: Listener,
 ) -> Report:
-    """Train a predictor for ``settings.model`` on ``videos`` and write it to ``out``.
+    """Train a predictor for ``settings.model`` on ``videos``, and its control, and write it with its card to ``out``.
 
     Args:
+        kind: of ``pruning.predictor.KINDS``.
         window_s: seconds of audio that one prediction covers.
         cache: folder for encoded clips and checkpoints; a run that was interrupted goes on from there.
         shuffled: pair pictures with the sound of other clips (a control).
         publish_to: folder for what can be uploaded as it is; None for none.
 
     Raises:
-        UsageError: no video, no model, or too few clips with sound and picture.
+        UsageError: no video, no model, too little room on the disk, or too few clips with sound and picture.
     """  # fmt: skip
     # 1. the videos, and the model whose tokens the predictor is to read
     paths = check(videos, out, shuffled=shuffled, publish_to=publish_to)
@@ -92,29 +103,73 @@ def train_predictor(
         offline=settings.offline,
         positions=settings.positions,
         adapter=settings.adapter,
+        towers_only=settings.adapter is None,
     )
 
     # 2. encode: each clip once
-    clips = []
-    encoded = corpus.encode_all(paths, backbone, decode_options(settings, backbone), window_s, cache, listener.fault)
-    for done, windows in enumerate(encoded, start=1):
-        clips += [windows] if windows else []
-        listener.encoded(done, len(paths))
+    videos_of = Corpus(paths, backbone, decode_options(settings, backbone), window_s, cache)
+    clips = _encode(videos_of, listener)
 
-    # 3. train, and write
+    # 3. train
     metadata = PredictorMetadata(
         backbone.id,
         backbone.revision,
         backbone.family,
         backbone.hidden_size,
         window_s=window_s,
+        kind=kind,
     )
-    recipe = json.dumps([backbone.id, backbone.revision, window_s, steps, settings.seed, shuffled, *map(str, paths)])
-    state = cache / f"training-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.pt"
-    predictor = training.fit(
-        clips, metadata, steps=steps, seed=settings.seed, state_file=state, shuffled=shuffled, on_check=listener.checked
+    recipe = [backbone.id, backbone.revision, kind, window_s, steps, settings.seed, shuffled, *map(str, paths)]
+    state = cache / f"training-{hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]}"
+    trained = training.fit(
+        [clip for _, clip in clips],
+        metadata,
+        steps=steps,
+        seed=settings.seed,
+        device=backbone.device,
+        state=state,
+        shuffled=shuffled,
+        on_check=listener.checked,
+        tell=listener.note,
     )
+
+    # 4. measure what it changes, and write
+    predictor = trained.predictor
+    measured = [clips[place][0] for place in trained.held_out[: effects.MEASURED_CLIPS]]
+    changed = effects.changes(predictor, trained.control, videos_of.streams(measured))
+    figures = predictor.metadata.validation | changed
+    predictor.metadata = replace(predictor.metadata, validation=figures, verdict=card.verdict(kind, figures))
     files.save(predictor, out)
     if publish_to:
         publish.write(out, predictor.metadata, publish_to)
     return Report(predictor.metadata, len(paths) - len(clips))
+
+
+def _encode(videos: Corpus, listener: Listener) -> list[tuple[Path, ClipFile]]:
+    """The videos that can be used, encoded, each with its file. UsageError if the disk has no room for them."""
+    waiting = videos.to_encode()
+    if waiting:
+        seconds = corpus.stated_seconds(waiting)
+        needed = corpus.disk_bytes(videos.backbone, seconds, videos.window_s)
+        videos.cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(videos.cache).free
+        if needed > free:
+            raise UsageError(
+                f"{len(waiting)} videos of {rough_duration(seconds)} take up to {size(needed)} encoded, and "
+                f"{videos.cache} has {size(free)} free: make room, name a folder on another disk with --cache, or take "
+                "fewer videos"
+            )
+        listener.note(
+            f"{len(waiting)} videos of {rough_duration(seconds)} to encode: up to {size(needed)} in {videos.cache} "
+            f"({size(free)} free)"
+        )
+    clips, began, fresh = [], time.perf_counter(), frozenset(waiting)
+    encoded = 0
+    for done, (video, clip) in enumerate(zip(videos.videos, videos.encode(listener.fault)), start=1):
+        clips += [(video, clip)] if clip else []
+        encoded += video in fresh
+        if encoded == TIMED_CLIPS and video in fresh and len(fresh) > encoded:
+            left = (time.perf_counter() - began) / encoded * (len(fresh) - encoded)
+            listener.note(f"encoding the other {len(fresh) - encoded} takes about {rough_duration(left)}")
+        listener.encoded(done, len(videos.videos))
+    return clips

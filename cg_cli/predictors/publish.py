@@ -9,16 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cg_cli.errors import CgError, UsageError
+from cg_cli.predictors import card
 from cg_cli.predictors.installed import MANIFEST, SCHEMA, WEIGHTS
 from cg_cli.predictors.sources import REPOSITORY
 from cg_cli.predictors.training import VALIDATION_SHARE
-from cg_cli.pruning.predictor import PredictorMetadata
+from cg_cli.pruning.predictor import DIRECTION, WORDS, PredictorMetadata
 from cg_cli.settings import models
 from cg_cli.util.atomic import write_atomic
 from cg_cli.util.hashing import file_sha256
 
 README = "README.md"
 FEW_CLIPS = 10  # to choose among, below which a share of hits says nothing
+WHAT = {DIRECTION: "the mean video token", WORDS: "the visual words"}  # that each kind predicts
 
 
 def check(folder: Path) -> None:
@@ -67,9 +69,11 @@ def model_card(metadata: PredictorMetadata, name: str) -> str:
     """The README of a published predictor; its figures are those that training measured."""
     source = models.source(metadata.backbone)
     base = f"base_model: {source}\n" if REPOSITORY.fullmatch(source) else ""
-    figures = metadata.validation
-    cosine, shuffled = f"{figures['cosine']:.4f}", f"{figures['cosine_shuffled']:.4f}"
-    recall, chance = recall_in_words(figures), f"{figures['chance']:.1%}"
+    lines = [" | ".join(row) for row in card.rows(asdict(metadata))]
+    figures = "\n".join(f"| {line} |" for line in lines)
+    verdict = f"\n**{metadata.verdict[:1].upper()}{metadata.verdict[1:]}.**\n" if metadata.verdict else ""
+    what = WHAT[metadata.kind]
+    sizes = f", {metadata.words} visual words" if metadata.words else ""
     return f"""---
 {base}tags:
 - video-question-answering
@@ -79,8 +83,8 @@ def model_card(metadata: PredictorMetadata, name: str) -> str:
 
 # {name}
 
-An audio-to-visual predictor for **{metadata.backbone}** (revision `{metadata.revision}`): the mean video token of a
-moment, predicted from its audio tokens. The ContextGuard pruner of the `cg` command line reads it to choose which audio
+An audio-to-visual predictor for **{metadata.backbone}** (revision `{metadata.revision}`): {what} of a moment,
+predicted from its audio tokens. The ContextGuard pruner of the `cg` command line reads it to choose which audio
 and video tokens reach the language model. It answers nothing by itself, and fits no other model.
 
 ```sh
@@ -94,9 +98,8 @@ Measured on the {VALIDATION_SHARE:.0%} of the clips that training did not see:
 
 | figure | value | without sound to go by |
 |---|---:|---:|
-| cosine between predicted and actual mean video token of a window | {cosine} | {shuffled} (the sound of another clip) |
-| recall@1: the actual one is nearest to the prediction, among windows of other clips | {recall} | {chance} (chance) |
-
+{figures}
+{verdict}
 What it does to the answers of {metadata.backbone} was not measured; this does:
 `cg profile labelled.jsonl --model {metadata.backbone}`.
 
@@ -104,5 +107,5 @@ What it does to the answers of {metadata.backbone} was not measured; this does:
 
 Trained on {metadata.clips} clips ({metadata.windows} windows of {metadata.window_s:g} s), without labels. `{WEIGHTS}`
 holds the weights and, as metadata, all of this; `{MANIFEST}` its SHA-256. Tokens of {metadata.width},
-{metadata.queries} queries of {metadata.hidden}, a visual space of {metadata.components} dimensions.
+{metadata.queries} queries of {metadata.hidden}, a visual space of {metadata.components} dimensions{sizes}.
 """

@@ -154,7 +154,7 @@ def facts(device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
 def load(name: str, layers: int | None, device: torch.device) -> Backbone:
     """Random weights in the shape of ``name``, with at most ``layers`` layers in each part; the bundled model as it
     is."""
-    how = {"device": str(device), "dtype": "auto"}
+    how: dict[str, Any] = {"device": str(device), "dtype": "auto"}
     if models.KNOWN[name].shape:
         return models.random_init(name, layers, **how)
     return models.load(name, offline=True, **how)

@@ -116,8 +116,9 @@ def load(
     quantize: str = "none",
     positions: str = "auto",
     adapter: str | None = None,
+    towers_only: bool = False,
 ) -> Backbone:
-    """The model ``name``, loaded; that name is its id. UsageError as for ``backbones.load``."""
+    """The model ``name``, loaded; that name is its id. Arguments and UsageError as for ``backbones.load``."""
     from cg_cli import backbones
 
     backbone = backbones.load(
@@ -128,6 +129,7 @@ def load(
         quantize=quantize,
         positions=positions,
         adapter=adapter,
+        towers_only=towers_only,
     )
     backbone.id = name
     return backbone

@@ -26,8 +26,9 @@ from cg_cli import backbones
 from cg_cli.backbones import decoder_attention
 from cg_cli.errors import UsageError
 from cg_cli.predictors import corpus, training
+from cg_cli.predictors.features import open_clip
 from cg_cli.pruning.budget import plan
-from cg_cli.pruning.predictor import PredictorMetadata
+from cg_cli.pruning.predictor import WORDS, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Merge, Selection, apply
 from cg_cli.settings import models
 
@@ -225,10 +226,15 @@ def test_every_pruner_between_layers_keeps_its_budget(backbone, stream, case):
 
 
 def test_the_predictor_trains_on_its_streams(name, backbone, tmp_path):
-    cut = [corpus.split_windows(backbone.encode(FAMILIES[name].clip(seed)), 1.0) for seed in range(24)]
-    assert all(len(c.video_mean) >= 2 and c.audio.isfinite().all() for c in cut)
-    card = PredictorMetadata(name, "revision", name, backbone.hidden_size, hidden=16, queries=2, components=8)
-    predictor = training.fit(cut, card, steps=50, seed=0, state_file=tmp_path / "state.pt")
+    clips = []
+    for seed in range(24):
+        cut = corpus.split_windows(backbone.encode(FAMILIES[name].clip(seed)), 1.0)
+        assert len(cut.video_mean) >= 2 and cut.audio.isfinite().all()
+        cut.save(tmp_path / f"{seed}.safetensors")
+        clips.append(open_clip(tmp_path / f"{seed}.safetensors"))
+    sizes = {"hidden": 16, "queries": 2, "components": 8, "kind": WORDS}
+    card = PredictorMetadata(name, "revision", name, backbone.hidden_size, **sizes)
+    predictor = training.fit(clips, card, steps=20, seed=0, device=backbone.device, state=tmp_path / "state").predictor
     assert predictor.metadata.windows > 0 and all(value.isfinite().all() for value in predictor.state_dict().values())
 
 

@@ -27,7 +27,7 @@ from cg_cli.console.predictors import FetchProgress
 from cg_cli.console.reporter import Reporter
 from cg_cli.errors import UsageError
 from cg_cli.predictors import files, installed, lookup, publish, sources, web
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import WORDS, DirectionPredictor, PredictorMetadata, WordPredictor
 from cg_cli.settings import models, presets
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ METADATA = PredictorMetadata(
 
 def made(path: Path, metadata: PredictorMetadata = METADATA, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    files.save(A2VPredictor(metadata), path)
+    files.save(DirectionPredictor(metadata), path)
     return path
 
 
@@ -280,7 +280,7 @@ def test_what_is_no_predictor_is_refused_before_it_has_a_name(cg, tmp_path, weig
     save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
     (tmp_path / "page.safetensors").write_text("<html>log in first</html>")
     (tmp_path / "cut.safetensors").write_bytes(weights[:-1])
-    predictor = A2VPredictor(METADATA)
+    predictor = DirectionPredictor(METADATA)
     predictor.metadata = replace(METADATA, width=10**12)  # sizes that no memory has
     files.save(predictor, tmp_path / "lies.safetensors")
     predictor.metadata = replace(METADATA, backbone="a\x1b[2Jb")
@@ -341,7 +341,7 @@ def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_pa
     publish.check(folder)  # again: a new one replaces it
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "predictor.json", "predictor.safetensors"]
     card = (folder / "README.md").read_text()
-    assert "base_model: Qwen/Qwen2.5-Omni-7B" in card and "0.4000" in card and "20.0%" in card and "90 clips" in card
+    assert "base_model: Qwen/Qwen2.5-Omni-7B" in card and "0.400" in card and "20.0%" in card and "90 clips" in card
     assert cg("fetch-predictor", str(folder))[0] == 0 and entry("a2v-7b").path.read_bytes() == file.read_bytes()
     (folder / "predictor.safetensors").write_bytes(made(tmp_path / "new.safetensors", seed=1).read_bytes())
     fails(cg, 1, "not " + entry("a2v-7b").sha256, str(folder))  # weights and metadata of two trainings
@@ -349,6 +349,27 @@ def test_a_published_folder_can_be_fetched_and_says_what_was_measured(cg, tmp_pa
     with pytest.raises(UsageError, match="notes.txt|other things"):
         publish.check(tmp_path)
     fails(cg, 2, "has no predictor.safetensors", str(tmp_path))
+
+
+def test_the_card_of_a_fetched_predictor_is_shown_in_figures_and_in_words(cg, tmp_path):
+    figures = {"bits": 0.91, "bits_shuffled": -0.4, "bits_control": 0.02, "changed_at_0.25": 0.2}
+    figures |= {"changed_at_0.25_control": 0.01}
+    verdict = "this predictor will not matter"
+    metadata = replace(METADATA, kind=WORDS, words=7, validation=figures, verdict=verdict)
+    file = tmp_path / "words.safetensors"
+    files.save(WordPredictor(metadata), file)
+    code, _, err = cg("fetch-predictor", str(file))
+    lines = err.splitlines()
+    assert code == 0 and lines[-1] == f"cg: verdict: {verdict}"
+    assert "cg: measured: bits a token that sound tells: 0.910; -0.400 (another clip's sound)" in lines
+    assert "cg: measured: kept tokens that sound changes at keep 0.25: 20.0%; 1.0% (trained on shuffled sound)" in lines
+    code, out, err = cg("fetch-predictor", "--json")
+    row = next(row for row in map(json.loads, out.splitlines()) if row["name"] == "words")
+    assert (row["card"]["kind"], row["card"]["verdict"]) == (WORDS, verdict) and row["card"]["validation"] == figures
+    assert f"cg: verdict: words: {verdict}" in cg("fetch-predictor")[2].splitlines()
+    publish.write(file, metadata, tmp_path / "published")
+    text = (tmp_path / "published" / "README.md").read_text()
+    assert "**This predictor will not matter.**" in text and "the visual words" in text and "| 0.910 |" in text
 
 
 # URLs

@@ -6,6 +6,7 @@ import json
 import random
 import resource
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 from cg_cli.errors import UsageError
 from cg_cli.predictors import files, installed
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import DIRECTION, WORDS, DirectionPredictor, PredictorMetadata, WordPredictor
 
 METADATA = PredictorMetadata("m", "r", "f", 8, hidden=4, queries=2, components=3, validation={"cosine": 0.5})
 
@@ -24,7 +25,7 @@ METADATA = PredictorMetadata("m", "r", "f", 8, hidden=4, queries=2, components=3
 def weights(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("made") / "a2v.safetensors"
     torch.manual_seed(0)
-    files.save(A2VPredictor(METADATA), path)
+    files.save(DirectionPredictor(METADATA), path)
     return path.read_bytes()
 
 
@@ -82,6 +83,9 @@ CARDS = {
     "validation": [None, 3, "x", {"cosine": "x"}, {"cosine": [1]}, [1]],
     "backbone": [3, None, "a\nb", "\x1b[2J"],
     "unknown": [1],
+    "kind": ["words", "other", None, 3, []],
+    "words": [-1, "x", 2**31],
+    "verdict": ["two\nlines", "\x1b[2J", None, 3],
 }
 
 
@@ -102,10 +106,32 @@ def test_a_card_that_lies_is_one_line_and_allocates_nothing(weights, tmp_path, k
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
 
 
+def test_a_card_that_lies_about_its_words_is_one_line_and_allocates_nothing(tmp_path):
+    path = tmp_path / "a.safetensors"
+    files.save(WordPredictor(replace(METADATA, kind=WORDS, words=5)), path)
+    header, tensors = parts(path.read_bytes())
+    assert files.load(path).metadata.words == 5
+    for change in ({"words": 0}, {"words": 6}, {"words": 2**31}, {"words": "5"}, {"kind": DIRECTION}):
+        card = json.loads(header["__metadata__"]["card"]) | change
+        changed = header | {"__metadata__": header["__metadata__"] | {"card": json.dumps(card)}}
+        path.write_bytes(joined(changed, tensors))
+        assert "is damaged" in refused(path), change
+
+
+@pytest.mark.parametrize("written", ["cg.a2v-words/2", "cg.a2v/7", "cg.a2v-scenes/1"])
+def test_a_kind_of_a_later_version_is_refused_in_a_line_that_says_what_to_do(weights, tmp_path, written):
+    path = tmp_path / "a.safetensors"
+    header, tensors = parts(weights)
+    path.write_bytes(joined(header | {"__metadata__": header["__metadata__"] | {"format": written}}, tensors))
+    message = refused(path)
+    assert written in message and "update cg" in message and "cg train-predictor" in message
+    assert not files.is_predictor(path)
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.bool, torch.int64, torch.float8_e4m3fn, torch.float64])
 def test_weights_of_an_odd_kind_are_a_predictor_or_one_line(weights, tmp_path, dtype):
     path = tmp_path / "a.safetensors"
-    state = {key: value.to(dtype) for key, value in A2VPredictor(METADATA).state_dict().items()}
+    state = {key: value.to(dtype) for key, value in DirectionPredictor(METADATA).state_dict().items()}
     header, _ = parts(weights)
     save_file(state, path, header["__metadata__"])
     try:

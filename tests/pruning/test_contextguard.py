@@ -21,18 +21,18 @@ from cg_cli.pruning.ops.merge import merge_nearest
 from cg_cli.pruning.ops.ridge import RIDGE, leave_one_out
 from cg_cli.pruning.ops.rows import rows_of
 from cg_cli.pruning.ops.segments import depth, segments
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import DirectionPredictor, PredictorMetadata
 from cg_cli.pruning.stream import AUDIO, TEXT, VIDEO, Selection, TokenStream, apply
 
 DIM, HEIGHT, WIDTH = 16, 3, 4
 
 
-def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, A2VPredictor]:
+def world(kinds: list[int], seed: int = 0) -> tuple[TokenStream, DirectionPredictor]:
     """A clip where sound of kind k (axis k) goes with picture tokens on axis 8 + k, and a predictor that knows that.
 
     Each second shows one sounding thing of ``kinds``, three cells wide, before a faint background.
     """
-    predictor = A2VPredictor(PredictorMetadata("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
+    predictor = DirectionPredictor(PredictorMetadata("m", "r", "f", DIM, hidden=DIM, queries=1, components=DIM))
     with torch.no_grad():
         for layer, weight in (
             (predictor.down, torch.eye(DIM) * 8),
@@ -194,7 +194,7 @@ def test_a_stream_refuses_what_needs_the_whole_clip():
 def test_choosing_costs_next_to_nothing_at_the_shapes_of_the_7b_model(name, keep):
     """Issue: at most 2 % of the prefill's operations; 30 s to 5 minutes, at 144 and 300 tokens a grid."""
     sizes = cost.TextSizes(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, head_dim=128, vocab=152064)
-    pruner = registry.make(name).with_predictor(A2VPredictor(PredictorMetadata("m", "r", "f", 3584)))
+    pruner = registry.make(name).with_predictor(DirectionPredictor(PredictorMetadata("m", "r", "f", 3584)))
     for seconds, cells in ((30, 144), (60, 300), (300, 144)):
         video, audio = seconds * cells, 25 * seconds
         budget = budgets.split(video, audio, seconds, keep)
@@ -208,7 +208,7 @@ def test_its_operations_are_those_that_torch_counts(predicts):
     still = torch.randn(36, 96, generator=generator).repeat(8, 1)  # one run: no token of which is compared in vain
     video = still + 0.01 * torch.randn(still.shape, generator=generator)
     stream = make_stream(8, 6, 6, audio_per_chunk=20, dim=96, video=video)
-    predictor = A2VPredictor(PredictorMetadata("m", "r", "f", 96, hidden=64, components=32))
+    predictor = DirectionPredictor(PredictorMetadata("m", "r", "f", 96, hidden=64, components=32))
     predictor.basis.copy_(torch.randn(96, 32, generator=generator))
     pruner = ContextGuard().with_predictor(predictor if predicts else None)
     budget = budgets.plan(stream, 0.3)

@@ -21,7 +21,7 @@ from cg_cli.pruning.budget import plan
 from cg_cli.pruning.methods.contextguard import ContextGuard
 from cg_cli.pruning.methods.contextguard_online import ContextGuardOnline
 from cg_cli.pruning.methods.random import Random
-from cg_cli.pruning.predictor import A2VPredictor, PredictorMetadata
+from cg_cli.pruning.predictor import DirectionPredictor, PredictorMetadata
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_options_of_every_pruner_are_json_and_make_it_again(case):
 
 
 def test_what_an_init_of_ones_own_sets_is_an_option_and_survives_a_predictor():
-    predictor = A2VPredictor(PredictorMetadata("m", "r", "f", 16))
+    predictor = DirectionPredictor(PredictorMetadata("m", "r", "f", 16))
     for pruner, options in (
         (Plain(0.5), {"seed": 3, "strength": 0.5, "scorer": None}),
         (FromNothing(7), {"keep_first": 7}),

@@ -4,8 +4,10 @@ Only the paper's abstract and outline were at hand; where they are silent, this 
 on nano (docs/results/contextguard.md, docs/notes/pruning.md). Everything happens in the coarse visual space of the
 audio-to-visual predictor:
 
-1. *Recoverability.* The direction that the sound predicts is projected out of every video token of its window, in
-   proportion to the cosine agreement between the predicted and the actual mean picture of the window.
+1. *Recoverability.* With a predictor of visual words, a token is recoverable as far as sound makes its word likelier
+   than it is anyway; what exceeds the first few such tokens of a window counts for less by that much. With a predictor
+   of directions, the one that the sound predicts is projected out of every video token of its window, in proportion to
+   the cosine agreement between the predicted and the actual mean picture of the window.
 2. *Detail.* In what is left of each grid the longest token comes first, then always the one farthest from those before
    it (k-centre; DivPrune, arXiv 2503.02175, does so without a norm), so that a sounding thing's colour or a silent
    thing beside it stays although the window is recoverable. Where a token is in the picture counts as two coordinates
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cg_cli.errors import UsageError
 from cg_cli.pruning.base import Pruner
 from cg_cli.pruning.budget import Budget
 from cg_cli.pruning.explain import Explanation
@@ -37,10 +40,12 @@ from cg_cli.pruning.ops.indexing import bincount, evenly_spaced, evenly_spaced_i
 from cg_cli.pruning.ops.merge import STRETCH, joined, merge_nearest, merge_neighbours
 from cg_cli.pruning.ops.pieces import by_rows
 from cg_cli.pruning.ops.projection import COMPONENTS, project
+from cg_cli.pruning.ops.recoverability import Heard, HeardDirection, HeardWords
 from cg_cli.pruning.ops.ridge import leave_one_out
 from cg_cli.pruning.ops.rows import Rows, assemble, check_fits, rows_of
 from cg_cli.pruning.ops.segments import segments
 from cg_cli.pruning.ops.windows import EPSILON, window_index
+from cg_cli.pruning.predictor import DirectionPredictor, WordPredictor
 from cg_cli.pruning.stream import Merge, Selection, TokenStream
 
 if TYPE_CHECKING:
@@ -59,13 +64,14 @@ class ContextGuard(Pruner):
     """Offline ContextGuard. The options are there for ablations and controls.
 
     Attributes:
-        recover: project out what the sound predicts.
+        recover: count what the sound tells for less, or project it out.
         detail: score by what is left; without it, by how little is recoverable.
         novelty: score by the distance to what its grid keeps already; without it, by the norm.
         merge: average dropped tokens into the nearest kept ones, with proportional attention.
-        confident: weigh a prediction by its cosine agreement with the picture; without it, trust all alike.
-        prediction: "predictor"; or a control: "audio", the window's mean audio token; or, as if there were no
-            predictor, "ridge", a regression inside the clip, or "none".
+        confident: weigh a predicted direction by its cosine agreement with the picture; without it, trust all alike.
+            Words need none.
+        prediction: "predictor"; or a control: "audio", the window's mean audio token as a direction; or, as if there
+            were no predictor, "ridge", a regression inside the clip, or "none".
     """
 
     name: ClassVar[str] = "contextguard"
@@ -90,6 +96,15 @@ class ContextGuard(Pruner):
         merges = [m for m in (video_merge, audio_merge) if m and self.merge]
         return Selection(assemble(rows, video, audio).indices, joined(merges))
 
+    def with_predictor(self, predictor: A2VPredictor | None) -> Self:
+        """As ``Pruner.with_predictor``. UsageError for a control that the predictor's kind has not."""
+        if self.prediction == "audio" and isinstance(predictor, WordPredictor):
+            raise UsageError(
+                "prediction 'audio' is a control for predictors of directions, and this one is of words: leave it out, "
+                "or use 'none'"
+            )
+        return super().with_predictor(predictor)
+
     def with_merging(self, merging: Literal["nearest", "none"]) -> Self:
         pruner = copy.copy(self)  # with its predictor
         object.__setattr__(pruner, "merge", merging == "nearest")
@@ -107,11 +122,11 @@ class ContextGuard(Pruner):
         segment = segments(similarity(grids), self.causal)
         allocation = self._allocate(stream, rows, budget)
         contextual = grids.flat(contextual_tokens(grids, (CONTEXTUAL * allocation.per_grid()).long()))
-        confidence = self._recoverable(stream, rows, grids)[1] if self.recover else None
-        steps = ((False, False), (self.recover, False), (self.recover, self.novelty))
-        norm, unpredicted, score = (
-            grids.flat(self._score(stream, rows, grids, recover, novelty)) for recover, novelty in steps
-        )
+        heard = self._heard(stream, rows, grids) if self.recover else None
+        order = self._unweighted(grids, heard, self.novelty)
+        norm, unpredicted = self._unweighted(grids, None, False), self._unweighted(grids, heard, False)
+        weighed = (norm, *(heard.weigh(each, order, grids) if heard else each for each in (unpredicted, order)))
+        norm, unpredicted, score = map(grids.flat, weighed)
         first = score == FIRST * unpredicted  # of its grid; its length stands for a distance
         score = torch.where(first, unpredicted, score)
         kept = kept[rows.video]
@@ -123,7 +138,7 @@ class ContextGuard(Pruner):
         reason[rows.video] = torch.where(kept, torch.where(contextual, code["ordinary"], code["detail"]), dropped)
         scores = torch.full((len(stream),), torch.nan, device=reason.device)
         scores[rows.video] = score.float() + first * score.amax()
-        return Explanation(reason, REASONS, scores, confidence, segment)
+        return Explanation(reason, REASONS, scores, heard.share(grids) if heard else None, segment)
 
     @property
     def _space(self) -> A2VPredictor | None:
@@ -159,7 +174,7 @@ class ContextGuard(Pruner):
         grids = self._grids(stream, rows)
         segment = segments(similarity(grids), self.causal)
         contextual = contextual_tokens(grids, (CONTEXTUAL * allocation.per_grid()).long())
-        score = self._score(stream, rows, grids, self.recover, self.novelty)
+        score = self._score(grids, self._heard(stream, rows, grids) if self.recover else None)
         kept = allocation.best(grids.flat(score.masked_fill(contextual, torch.inf))).sort().values
         merge = merge_nearest(grids, rows, kept, allocation.runs(segment)) if self.merge else None
         return rows.video[kept], merge
@@ -175,34 +190,39 @@ class ContextGuard(Pruner):
         """``grids`` less the clip's mean point."""
         return grids.centred()
 
-    def _score(self, stream: TokenStream, rows: Rows, grids: Grids, recover: bool, novelty: bool) -> Tensor:
-        """Score of each video token [G, P], the highest kept first; ``recover`` and ``novelty`` as the options."""
-        point = grids.point
-        if recover:
-            direction, confidence = self._recoverable(stream, rows, grids)
-            along = (point * direction[:, None]).sum(-1, keepdim=True)
-            if not self.detail:
-                return 1 - confidence[:, None] * along[:, :, 0] / point.norm(dim=-1).clamp_min(1e-6)
-            point = point - confidence[:, None, None] * along * direction[:, None]
+    def _score(self, grids: Grids, heard: Heard | None) -> Tensor:
+        """Score of each video token [G, P], the highest kept first."""
+        order = self._unweighted(grids, heard, self.novelty)
+        return heard.weigh(order, order, grids) if heard else order
+
+    def _unweighted(self, grids: Grids, heard: Heard | None, novelty: bool) -> Tensor:
+        """The score before sound weighs it [G, P]; ``novelty`` as the option."""
         if not self.detail:
-            return torch.ones_like(point[:, :, 0])
+            return heard.untold(grids) if heard else torch.ones_like(grids.point[:, :, 0])
+        point = heard.point(grids) if heard else grids.point
         return spread(point, grids) if novelty else point.norm(dim=-1)
 
-    def _recoverable(self, stream: TokenStream, rows: Rows, grids: Grids) -> tuple[Tensor, Tensor]:
-        """The direction of the coarse space that each grid's sound predicts [G, k], unit length or 0, and the
-        confidence in it [G], 0..1, from the cosine agreement between predicted and actual picture."""
+    def _heard(self, stream: TokenStream, rows: Rows, grids: Grids) -> Heard:
+        """What each window's sound tells of its picture, by the kind of the predictor."""
         window = window_index(grids.start_s, self._window_s)
+        predictor = self._space
+        if isinstance(predictor, WordPredictor):
+            word = predictor.words_of(grids.point)
+            audio, audio_window = self._audio(stream, rows, grids, window)
+            return HeardWords(word, window, predictor(audio, audio_window, rows.grids + 1)[:-1])
         count = bincount(window, rows.grids)
         mean = grids.mean()
         actual = torch.zeros_like(mean).index_add_(0, window, mean) / count.clamp_min(1)[:, None]
         predicted = self._predict(stream, rows, grids, window, actual)
         if predicted is None:
-            return torch.zeros_like(actual), actual.new_zeros(rows.grids)
+            return HeardDirection(torch.zeros_like(actual), actual.new_zeros(rows.grids))
         confidence = torch.ones_like(actual[:, 0])
         if self.confident:
             cosine = (predicted * normalize(actual, dim=-1)).sum(-1)
-            confidence = self._space.confidence(cosine) if self._space else cosine.clamp(0, 1)
-        return predicted[window], confidence[window]
+            confidence = cosine.clamp(0, 1)
+            if isinstance(predictor, DirectionPredictor):
+                confidence = predictor.confidence(cosine)
+        return HeardDirection(predicted[window], confidence[window])
 
     def _predict(self, stream: TokenStream, rows: Rows, grids: Grids, window: Tensor, actual: Tensor) -> Tensor | None:
         """Each window's picture as predicted from its sound [G, k], unit length or 0; None without sound or predictor.
@@ -213,16 +233,20 @@ class ContextGuard(Pruner):
         """
         if self.prediction == "none" or not len(rows.audio):
             return None
-        grid = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + EPSILON, right=True).clamp_min(1) - 1
-        audio = stream.embeddings[rows.audio]
-        audio_window = torch.where(self._in_time(stream, rows, grids, grid), window[grid], rows.grids)
+        audio, audio_window = self._audio(stream, rows, grids, window)
         if self.prediction == "ridge":
             return leave_one_out(audio, audio_window, actual)
-        if self.predictor is None:
+        if not isinstance(self._space, DirectionPredictor):
             return None
         if self.prediction == "audio":
-            return self.predictor.raw_audio(audio, audio_window, rows.grids + 1)[:-1]
-        return self.predictor(audio, audio_window, rows.grids + 1)[:-1]
+            return self._space.raw_audio(audio, audio_window, rows.grids + 1)[:-1]
+        return self._space(audio, audio_window, rows.grids + 1)[:-1]
+
+    def _audio(self, stream: TokenStream, rows: Rows, grids: Grids, window: Tensor) -> tuple[Tensor, Tensor]:
+        """The audio tokens [A, D], and the window of each [A] int64: ``rows.grids`` for one that comes too late."""
+        grid = torch.searchsorted(grids.start_s, stream.time_s[rows.audio] + EPSILON, right=True).clamp_min(1) - 1
+        audio_window = torch.where(self._in_time(stream, rows, grids, grid), window[grid], rows.grids)
+        return stream.embeddings[rows.audio], audio_window
 
     def _in_time(self, stream: TokenStream, rows: Rows, grids: Grids, grid: Tensor) -> Tensor:
         """Which audio tokens are heard early enough to tell of the grid ``grid`` [A] that is shown then: [A] bool."""
