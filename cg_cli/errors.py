@@ -40,6 +40,12 @@ class NothingToDo(CgError):
     exit_code = 4
 
 
+class NotCertified(CgError):
+    """What was to be certified does not follow from what was measured (exit code 5)."""
+
+    exit_code = 5
+
+
 class Interrupted(CgError):
     """Somebody asked for the end; what was done is safe (exit code 130)."""
 

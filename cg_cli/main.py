@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from cg_cli import __version__
 from cg_cli.commands.ask import ask
 from cg_cli.commands.batch import batch
+from cg_cli.commands.calibrate import calibrate
 from cg_cli.commands.config import config
 from cg_cli.commands.doctor import doctor
 from cg_cli.commands.fetch_predictor import fetch_predictor
@@ -65,6 +66,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask,
     "batch": batch,
     "profile": profile,
+    "calibrate": calibrate,
     "fetch-predictor": fetch_predictor,
     "train-predictor": train_predictor,
     "samples": samples,
@@ -72,7 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 for name, command in COMMANDS.items():
-    epilog = ENVIRONMENT if command in (ask, batch, profile, train_predictor) else None
+    epilog = ENVIRONMENT if command in (ask, batch, profile, calibrate, train_predictor) else None
     app.command(name, cls=Command, help=help_of(command), epilog=epilog)(command)
 
 
@@ -96,10 +98,11 @@ def cg(
     cg ask clip.mp4 "who speaks?" "what colour is the car?" --json
     cg batch videos/ -q "what is happening?" -o answers.jsonl
     cg profile labelled.jsonl --pruner contextguard,random,evs
+    cg calibrate videos/ -q "what is happening?" --risk 0.05 -o mine.yaml
     cg fetch-predictor
 
-    Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 130 interrupted.
-    CG_DEBUG=1 shows tracebacks.
+    Exit codes: 0 all answered; 1 the run failed; 2 usage; 3 some items failed; 4 nothing to do; 5 nothing can be
+    certified; 130 interrupted. CG_DEBUG=1 shows tracebacks.
     """
     if context.invoked_subcommand is None:
         print(FIRST_STEPS)

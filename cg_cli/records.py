@@ -226,6 +226,15 @@ class Rules(_Model):
     """Which of the family's sets of rotary positions; null where it has one."""
 
 
+class Check(_Model):
+    """The same question to the whole clip (``cg batch --check``)."""
+
+    answer: Annotated[str, Field(min_length=1)]
+    """Its answer."""
+    agrees: bool | None = None
+    """Whether both give the same choice, or the same words."""
+
+
 class Error(_Model):
     """Why a question was not answered."""
 
@@ -281,6 +290,8 @@ class Answer(_Record):
     """Whether an earlier question on the clip paid for reading, encoding, pruning and prefill."""
     answered_together: PositiveInt = 1
     """Questions that were decoded side by side, of this clip and of others."""
+    check: Check | None = None
+    """Of a clip that ``--check`` drew: what the whole of it says."""
     warnings: tuple[Text, ...] = ()
     """What is odd about the file, the model or the predictor, a line each."""
 

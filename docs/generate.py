@@ -31,6 +31,7 @@ EXIT_CODES = {
     2: "The command line cannot be carried out. It is said before anything is downloaded, opened or written.",
     3: "The run finished, and something failed or was left out: a file, a row, a folder.",
     4: "There was nothing to do: no question, no video.",
+    5: "`cg calibrate` measured, and no keep can be certified: it says why, and what would help.",
     130: "Interrupted (Ctrl-C or SIGTERM), after what was in work was finished and written.",
 }
 

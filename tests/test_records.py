@@ -100,6 +100,7 @@ ANSWER: dict[str, Any] = {
     "created": "2026-11-27T12:00:00+00:00",
     "prefix_reused": True,
     "answered_together": 1,
+    "check": {"answer": "A dog barks.", "agrees": False},
     "warnings": ["audio resampled"],
 }
 FAILURE: dict[str, Any] = {
@@ -115,6 +116,8 @@ FAILURE: dict[str, Any] = {
     "attempts": 2,
 }
 WITH_DEFAULT = {
+    "check",
+    "check.agrees",
     "media.audio_track",
     "media.grids",
     "media.grids_encoded",

@@ -12,6 +12,7 @@ from typing import Any
 
 from cg_cli import __version__
 from cg_cli.backbones.device import free_bytes
+from cg_cli.batch.check import Whole
 from cg_cli.batch.job import Job, poisoned
 from cg_cli.engine.attempts import ClipQuestions
 from cg_cli.engine.metrics import device_name, dtype_name
@@ -21,7 +22,7 @@ from cg_cli.engine.setup import open_session
 from cg_cli.errors import ItemError
 from cg_cli.media import DecodeWorker
 from cg_cli.media.clip import Clip, DecodeOptions
-from cg_cli.records import Record
+from cg_cli.records import Answer, Record
 from cg_cli.settings.table import Settings
 
 CACHES = 2  # caches of the clips that wait, while they are copied into one
@@ -80,6 +81,18 @@ class Answerer:
         clip = self.session.ask(job.video, job.questions, reading, on_stage=on_stage)
         clip.prefill()
         return clip
+
+    def check(self, job: Job, reading: Reading, on_stage: Callable[[str], None] = ignore) -> Whole:
+        """What the whole clip says to the questions of ``job``. Never raises for a fault of the item."""
+        asked = self.session.whole.ask(job.video, job.questions, reading, on_stage=on_stage)
+        out: dict[str, Answer | str] = {}
+        try:
+            # Its ``records`` would make do with less than the whole where memory is short.
+            for record in asked.attempt.answer(asked.pending, together=True) if asked.attempt else ():
+                out[record.question] = record if isinstance(record, Answer) else record.error.message
+        except ItemError as error:
+            out |= {question: str(error) for question in job.questions if question not in out}
+        return out
 
     def room(self, waiting: Sequence[ClipQuestions]) -> bool:
         """Whether the device has room for another clip beside those that wait to be decoded, whose caches are copied

@@ -18,7 +18,8 @@ MAX_ATTEMPTS = 2  # a file that has killed its worker so often is poison
 class Job:
     """A file and questions about it; ``number`` tells it from other jobs of the run.
 
-    ``together``: the questions are decoded side by side, as far as that works; ``alone``: with none of another clip.
+    ``together``: the questions are decoded side by side, as far as that works; ``alone``: with none of another clip;
+    ``check``: the whole clip answers them, too.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Job:
     questions: tuple[str, ...]
     together: bool = True
     alone: bool = False
+    check: bool = False
 
     def to_message(self) -> dict[str, Any]:
         """As plain data, for another process."""

@@ -245,7 +245,7 @@ class Pool:
         """``task`` killed its worker in ``stage``: it is tried again, and poison the second time.
 
         A worker that dies while it decodes may have died of one question: they are asked one by one then, and the one
-        that kills it again is poison alone.
+        that kills it again is poison alone. It may have died of the whole clip, which is not asked again.
         """
         number, left = task.job.number, task.job.questions[task.settled :]
         task.deaths += 1
@@ -254,7 +254,7 @@ class Pool:
         if not left:  # it has answered all of them, and died before it could say so
             yield Outcome(number)
         elif task.deaths < MAX_ATTEMPTS or (in_decode and task.job.together):
-            job = replace(task.job, questions=left, together=not in_decode, alone=True)
+            job = replace(task.job, questions=left, together=not in_decode, alone=True, check=False)
             self._again.append(replace(task, job=job, settled=0))
         elif not in_decode or task.poisoned + 1 >= MAX_POISONED:
             yield Outcome(number, error=poisoned(stage, killed))
@@ -266,5 +266,5 @@ class Pool:
 
 def _alone(task: _Task) -> _Task:
     """What is left of a task that others were with when the worker died: it is tried with nobody beside it."""
-    job = replace(task.job, questions=task.job.questions[task.settled :], together=False, alone=True)
+    job = replace(task.job, questions=task.job.questions[task.settled :], together=False, alone=True, check=False)
     return replace(task, job=job, settled=0, deaths=max(task.deaths, 1))

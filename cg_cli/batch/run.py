@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cg_cli import records
-from cg_cli.batch.archive import Archive, open_sink
+from cg_cli.batch.archive import Archive, Sink, open_sink
+from cg_cli.batch.check import Agreement, agreement
 from cg_cli.batch.history import read_lines
 from cg_cli.batch.job import Job
 from cg_cli.batch.pool import Outcome
@@ -145,6 +146,7 @@ class Plan:
         shard: the part of the items that is this run's; all if None.
         retry: which failures of earlier runs are tried again, as for ``History``.
         max_failures: stop once so many clips have failed; None never does.
+        check: share of the clips that are answered whole, too; None checks nothing.
         inputs: files besides the videos that the run reads: manifests, lists of questions. They are never written.
         command: the command line, for the sidecar.
     """
@@ -156,6 +158,7 @@ class Plan:
     overwrite: bool = False
     retry: bool | None = None
     max_failures: int | None = None
+    check: float | None = None
     inputs: Sequence[str | Path] = ()
     command: Sequence[str] = ()
 
@@ -174,11 +177,12 @@ class Plan:
 class Report:
     """How a run ended: ``status`` is "finished", "interrupted" or "stopped" (too many failures). ``scores`` are those
     of all labelled multiple-choice questions that were asked for, answered by this run or before it; none where records
-    go to a stream."""
+    go to a stream. ``check`` says how far the clips that ``--check`` drew agree with their whole."""
 
     status: str
     totals: Totals
     scores: Sequence[Score]
+    check: Agreement | None = None
 
     def end(self, plan: Plan) -> int:
         """The exit code of a finished run: 0, all answered; 3, some failed or were left out. (4, nothing at all to do,
@@ -224,7 +228,7 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
         if isinstance(sink, Archive) and (inputs := inputs_if_settled(plan, sink.history)):
             work = Work(plan, inputs, sink, totals, listener)
             if next(work.jobs(), None) is None:
-                return Report("finished", totals, _scores(plan, work))
+                return Report("finished", totals, _scores(plan, work), _agreement(plan, work, sink))
             raise CgError(f"{plan.file} or a video changed while it was looked at: run the same command again")
         engine.prepare(listener.note)
         with _interrupts(engine, listener) as interrupted:
@@ -259,9 +263,20 @@ def run(plan: Plan, engine: Engine, listener: Listener) -> Report:
 
     # 5. what it came to
     results = _scores(plan, work) if sidecar else []
+    checked = _agreement(plan, work, sink)
     if sidecar:
-        sidecar.finish(status, totals, results)
-    return Report(status, totals, results)
+        sidecar.finish(status, totals, results, checked)
+    return Report(status, totals, results, checked)
+
+
+def _agreement(plan: Plan, work: Work, sink: Sink) -> Agreement | None:
+    """Of all clips that this run or one before it has checked; None where nothing is to be checked."""
+    if plan.check is None:
+        return None
+    lines: Iterable[Mapping[str, Any]] = work.checked  # of a stream, which nobody can read again
+    if isinstance(sink, Archive):
+        lines = filter(work.covers, (line.record for line in read_lines(Path(plan.file))))
+    return agreement(lines, work.keys, plan.settings.certificate)
 
 
 def _scores(plan: Plan, work: Work) -> list[Score]:

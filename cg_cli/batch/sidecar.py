@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cg_cli.batch.check import Agreement
 from cg_cli.errors import CgError
 from cg_cli.evals import matching
 from cg_cli.evals.scores import Score
@@ -64,11 +65,13 @@ class Sidecar:
         }
         self._save()
 
-    def finish(self, status: str, totals: Totals, scores: Sequence[Score]) -> None:
+    def finish(self, status: str, totals: Totals, scores: Sequence[Score], check: Agreement | None) -> None:
         """Write how the run ended."""
         scores_data = [asdict(score) for score in scores]
         self._run |= {"status": status, "ended": utc_now(), "totals": asdict(totals)}
         self._run |= {"matching": matching.VERSION, "scores": scores_data}
+        if check:
+            self._run["check"] = {**asdict(check), "contradicts": check.contradicts}
         self._save()
 
     def _earlier(self) -> list[Any]:

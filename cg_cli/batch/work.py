@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cg_cli import records
 from cg_cli.batch.archive import Sink
+from cg_cli.batch.check import UNCHECKED, drawn, unchecked
 from cg_cli.batch.history import about
 from cg_cli.batch.job import MAX_ATTEMPTS, Job
 from cg_cli.engine.inputs import AnswerInputs, conditions, video_content
 from cg_cli.errors import ItemError
-from cg_cli.evals.matching import right
+from cg_cli.evals.matching import agree, right
 from cg_cli.questions import Item, Question
 from cg_cli.records import Answer, Failure, Record
 
@@ -51,6 +52,7 @@ class Work:
     Attributes:
         inputs: what every answer depends on.
         keys: of all questions of this run, answered or not, as far as they were looked at.
+        checked: the records of this run with a check.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Work:
     totals: Totals
     listener: Listener
     keys: set[str] = field(default_factory=set)
+    checked: list[Mapping[str, Any]] = field(default_factory=list)
     _choices: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))  # by key
     _in_work: dict[int, _InWork] = field(default_factory=dict)
     _pending: dict[str, int] = field(default_factory=dict)  # number of the job that answers a key
@@ -88,7 +91,8 @@ class Work:
             if own.questions:
                 self._in_work[number] = _InWork(own)
                 self._pending.update(dict.fromkeys(own.keys, number))
-                yield Job(number, item.video, tuple(question.text for question in own.questions))
+                texts = tuple(question.text for question in own.questions)
+                yield Job(number, item.video, texts, check=self._is_drawn(item))
                 number += 1
 
     def settle(self, outcome: Outcome) -> None:
@@ -115,6 +119,14 @@ class Work:
         """Whether a record answers a question of this run: other choices than any of it has make another question."""
         choices = self._choices.get(record["key"], set())
         return () in choices or about(record)[3:] in choices
+
+    def _is_drawn(self, item: Item) -> bool:
+        return drawn(self.inputs, video_content(item.video), self.plan.check)
+
+    def _lacks_check(self, item: Item, answer: Answer) -> bool:
+        """Whether a drawn clip has no check of its own and does not say why."""
+        own = "copied_from" not in (answer.model_extra or {})
+        return own and self._is_drawn(item) and not any(line.startswith(UNCHECKED) for line in answer.warnings)
 
     def _unsettled(self, item: Item) -> _Open:
         keys = self.inputs.keys(video_content(item.video), [question.text for question in item.questions])
@@ -154,6 +166,7 @@ class Work:
             self._complete(work.item, question, record) for question, record in zip(work.questions, made, strict=True)
         ]
         self.sink.append(done)
+        self.checked += [record.model_dump(by_alias=True) for record in done if record.ok and record.check]
         self.totals.add(done)
         return done
 
@@ -168,6 +181,11 @@ class Work:
         more: dict[str, Any] = {key: value for key, value in question.more.items() if key not in own}
         if isinstance(record, Answer) and question.choices and question.expected is not None:
             more["correct"] = right(record.answer, question.expected, question.choices)
+        if isinstance(record, Answer) and record.check:
+            agrees = agree(record.answer, record.check.answer, question.choices)
+            more["check"] = record.check.model_copy(update={"agrees": agrees})
+        elif isinstance(record, Answer) and self._lacks_check(item, record):
+            record = unchecked(record, "its worker ended at the first try")
         if isinstance(record, Failure):
             more["attempts"] = record.attempts + self.sink.history.attempts((item.video, *question.identity))
         return record.model_copy(update={"id": question.id, **more})

@@ -68,6 +68,14 @@ Decoders = Annotated[
         help="files that each worker decodes at a time; auto: as its model needs, within cores and memory",
     ),
 ]
+CheckShare = Annotated[
+    float | None,
+    option(
+        "--check",
+        metavar="SHARE",
+        help="answer this share of the videos whole, too, and say how often the answers agree (cg calibrate)",
+    ),
+]
 EngineName = Annotated[
     Literal["local", "ray"],
     option("--engine", metavar="local|ray", help="workers on this machine, or the actors of a Ray cluster"),
@@ -94,6 +102,7 @@ def batch(
     in_flight: InFlight = "auto",
     decoders: Decoders = "auto",
     engine: EngineName = "local",
+    check: CheckShare = None,
     quiet: parameters.Quiet = False,
     verbose: parameters.Verbose = False,
     *,
@@ -107,6 +116,7 @@ def batch(
     cg batch 'talks/**/*.mp4' -q "Who speaks?" -o - | jq -r .answer
     find . -name '*.mkv' -print0 | cg batch - --null -q "Rain?" -o rain.jsonl
     cg batch videos/ --questions asked.txt -o answers.jsonl --shard auto
+    cg batch videos/ -q "Rain?" --preset mine.yaml --check 0.02 -o rain.jsonl
     cg batch --benchmark daily-omni --data ~/Daily-Omni -o daily-omni.jsonl
 
     Each question becomes one record, written when it is answered. All questions about a video share one reading of it.
@@ -117,12 +127,14 @@ def batch(
     """
     from cg_cli.batch import engines, items
     from cg_cli.batch import shard as shards
+    from cg_cli.batch.check import check_share
     from cg_cli.batch.run import Plan, run
     from cg_cli.console import batch as console
     from cg_cli.console.reporter import Reporter
 
     if out is None and not dry_run:
         raise UsageError("no place for the records: give -o FILE, or -o - for stdout")
+    check_share(check, settings)
     if retry and no_retry:
         raise UsageError("--retry and --no-retry: give one of them")
     part = shards.parse(shard, os.environ) if shard else None
@@ -148,6 +160,7 @@ def batch(
         overwrite=overwrite,
         retry=retry or (False if no_retry else None),
         max_failures=1 if fail_fast else max_failures,
+        check=check,
         inputs=[*(inputs or []), *([questions] if questions else []), *([data] if data else [])],
         command=sys.argv[1:],
     )

@@ -73,8 +73,8 @@ def with_settings(
         hints = get_type_hints(function, include_extras=True)
         own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()]
         own = [p for p in own if p.name not in ("settings", "resolved")]
-        # -q is the question of `cg batch`; elsewhere scripts may have it for --quiet, and the help does not offer it.
-        short_quiet = command != "batch" and any(p.name == "quiet" for p in own)
+        # -q is the question of these; elsewhere scripts may have it for --quiet, and the help does not offer it.
+        short_quiet = command not in ("batch", "calibrate") and any(p.name == "quiet" for p in own)
         if short_quiet:
             own.append(inspect.Parameter("q", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=ShortQuiet))
 

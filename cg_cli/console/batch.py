@@ -16,6 +16,7 @@ from rich.table import Table
 from cg_cli.batch.remaining import Remaining
 from cg_cli.batch.run import Plan, Report, Totals
 from cg_cli.console.reporter import Reporter
+from cg_cli.engine.certificate import DOUBT
 from cg_cli.questions import Item
 from cg_cli.records import Record
 from cg_cli.util.format import count, duration, rough_duration, share
@@ -96,7 +97,9 @@ class BatchProgress:
             return
         answers = [record for record in done if record.ok]
         for warning in dict.fromkeys(w for a in answers for w in a.warnings if w not in self._known):
-            self.reporter.line("warning", f"{item.video}: {warning}")
+            of_run = warning.startswith(DOUBT)
+            self._known |= {warning} if of_run else set()
+            self.reporter.line("warning", warning if of_run else f"{item.video}: {warning}")
         if not self.bar and answers:
             tokens = answers[0].tokens
             kept, full = tokens.video_kept + tokens.audio_kept, tokens.video + tokens.audio
@@ -113,6 +116,13 @@ def report(reporter: Reporter, plan: Plan, done: Report) -> None:
     """The table at the end."""
     if not reporter.quiet:
         reporter.err.print(summary(plan, done))
+    if done.check and done.check.contradicts:
+        low = 100 * done.check.interval[0]
+        reporter.line(
+            "warning",
+            f"preset {plan.settings.preset} is certified for {100 * (done.check.risk or 0):.3g} % of answers that "
+            f"change, and of these clips at least {low:.3g} % do (95 %): calibrate on clips like these",
+        )
 
 
 def dry_run(reporter: Reporter, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -176,6 +186,14 @@ def summary(plan: Plan, done: Report) -> Table:
     for score in done.scores[:1]:
         unreadable = f"{score.unreadable:,} of {score.questions:,}, which give no choice"
         table.add_row("unreadable answers", share(score.unreadable, score.questions), unreadable)
+    if (check := done.check) is not None:
+        ends = "{:.1f}-{:.1f}".format(*(100 * end for end in check.interval))
+        counts = f"{check.questions:,} on {check.clips:,} whole clips, {check.changed:,} changed"
+        table.add_row(
+            "answers as of the whole",
+            f"{1 - check.mean:.1%}" if check.clips else "-",
+            f"{counts}, 95 % interval of changes {ends}" if check.clips else "no clip was drawn",
+        )
     table.add_row(
         "clips", f"{totals.clips_done:,}", f"{duration(totals.media_s)} of video and sound" if totals.media_s else ""
     )

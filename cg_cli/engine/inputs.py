@@ -163,6 +163,12 @@ def conditions_of_record(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
+def conditions_of_before(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """``conditions`` as they were written by this version or one before: options that came later had the value that
+    reads as before."""
+    return _plain({**_options(LATER_MEDIA), **_options(LATER_SAMPLING), **stored})
+
+
 def describe_changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
     """What differs, in words: ``keep 0.45, now 0.25``; "" where nothing does."""
     if before is None:

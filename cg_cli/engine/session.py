@@ -15,6 +15,7 @@ from cg_cli import media, records
 from cg_cli.backbones.base import Backbone, LayerwisePrefill
 from cg_cli.engine import answer, metrics, pipeline, sound_share
 from cg_cli.engine.attempts import Attempt, ClipQuestions, Question
+from cg_cli.engine.certificate import Certificate
 from cg_cli.engine.inputs import AnswerInputs, Sampling, video_content
 from cg_cli.engine.pipeline import Decoded, Prefilled, Pruned, ignore
 from cg_cli.engine.rules import answer_inputs
@@ -23,6 +24,7 @@ from cg_cli.media.clip import Clip, DecodeOptions
 from cg_cli.predictors.files import weights_sha256
 from cg_cli.predictors.lookup import LoadedPredictor
 from cg_cli.pruning.base import Pruner
+from cg_cli.pruning.methods.none import KeepAll
 
 Record = records.Answer | records.Failure
 
@@ -71,6 +73,7 @@ class Session:
         preset: name of the preset that chose pruner and keep, for the record.
         quantize: what the language model's weights were quantized to.
         warnings: about the model and the predictor, for every record.
+        certificate: of the preset; a record says where it does not hold.
         observer: told what is kept.
     """
 
@@ -83,6 +86,7 @@ class Session:
     preset: str | None = None
     quantize: str = "none"
     warnings: tuple[str, ...] = ()
+    certificate: Certificate | None = None
     observer: PruningObserver | None = None
 
     @property
@@ -105,6 +109,11 @@ class Session:
             self.backbone.repetition_penalty,
             self.backbone.positions,
         )
+
+    @property
+    def whole(self) -> Session:
+        """The same model, which reads all tokens of a clip."""
+        return replace(self, pruner=KeepAll(), keep=1.0, predictor=None, certificate=None, observer=None)
 
     def read(self, video: str, decode: Callable[[str, DecodeOptions], Clip] = media.decode) -> Reading:
         """Stage "media": the file becomes a Clip. Never raises for a fault of the file.
@@ -175,6 +184,9 @@ class Session:
             return answer.failure(identity, answer.no_words())
         own = decoded.prefill_seconds + decoded.seconds
         pruned = prefilled.pruned
+        doubt = None
+        if self.certificate:  # of an answer with the keep that it had, after running out of memory less
+            doubt = self.certificate.doubt(replace(inputs, keep=pruned.keep), identity["question"])
         before = media_seconds + pruned.encoded.seconds + pruned.seconds + prefilled.seconds
         return answer.answer(
             identity,
@@ -187,7 +199,7 @@ class Session:
             reused=reused,
             preset=self.preset,
             predictor=self.predictor.label if self.predictor else None,
-            warnings=[*self._warnings(prefilled), *([note] if note else [])],
+            warnings=[*self._warnings(prefilled), *filter(None, [note, doubt])],
         )
 
     def _warnings(self, prefilled: Prefilled) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from cg_cli import backbones
 from cg_cli.backbones.base import Backbone
 from cg_cli.backbones.device import resolve_device, resolve_dtype
+from cg_cli.engine.certificate import Certificate
 from cg_cli.engine.inputs import AnswerInputs, Sampling
 from cg_cli.engine.metrics import dtype_name
 from cg_cli.engine.rules import answer_inputs
@@ -26,23 +27,28 @@ from cg_cli.settings.table import Settings
 
 
 def make_pruner(settings: Settings) -> Pruner:
-    """The pruner with its options, and merging if that is asked for; one that has a ``seed`` takes the run's, unless
-    the preset sets it.
+    """The pruner with its options, and merging and folding if that is asked for; one that has a ``seed`` takes the
+    run's, unless the preset sets it.
 
     Raises:
-        UsageError: an unknown pruner or option, or merging where there is none.
+        UsageError: an unknown pruner or option, or merging or folding where there is none.
     """
     options = dict(settings.pruner_options)
     cls = registry.find(settings.pruner).load()
     if is_dataclass(cls) and "seed" in (field.name for field in fields(cls)):
         options.setdefault("seed", settings.seed)
     pruner = registry.make(settings.pruner, **options)
-    if settings.merge == "auto":
-        return pruner
+    setting = ""
     try:
-        return pruner.with_merging(settings.merge)
+        if settings.merge != "auto":
+            setting = f"--merge {settings.merge}"
+            pruner = pruner.with_merging(settings.merge)
+        if settings.repeats == "merge":
+            setting = "--repeats merge"
+            pruner = pruner.with_folding()
     except ValueError as error:
-        raise UsageError(f"--merge {settings.merge}: {error}; leave it out") from None
+        raise UsageError(f"{setting}: {error}; leave it out") from None
+    return pruner
 
 
 def sampling(settings: Settings) -> Sampling:
@@ -111,14 +117,14 @@ def open_session(settings: Settings) -> Session:
     Raises:
         UsageError: an unknown pruner, option, device or model, or a model that cannot be loaded.
     """
-    pruner = make_pruner(settings)
-    warnings = []
-    if settings.predictor != lookup.AUTO and not pruner.needs_predictor:
-        warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
-    name = models.choose(settings.model, settings.device)
-    known = models.KNOWN.get(name.lower())
-    backbone = models.load(
-        name,
+    make_pruner(settings)  # says what is wrong with it before anything is loaded
+    return session_on(load_model(settings), settings)
+
+
+def load_model(settings: Settings) -> Backbone:
+    """The model alone. UsageError as for ``open_session``."""
+    return models.load(
+        models.choose(settings.model, settings.device),
         device=settings.device,
         dtype=settings.dtype,
         offline=settings.offline,
@@ -126,6 +132,16 @@ def open_session(settings: Settings) -> Session:
         positions=settings.positions,
         adapter=settings.adapter,
     )
+
+
+def session_on(backbone: Backbone, settings: Settings) -> Session:
+    """What ``settings`` ask for, with a model that they have loaded. UsageError as for ``open_session``."""
+    pruner = make_pruner(settings)
+    warnings = []
+    if settings.predictor != lookup.AUTO and not pruner.needs_predictor:
+        warnings.append(f"pruner {settings.pruner} uses no predictor: --predictor {settings.predictor} had no effect")
+    name = backbone.id
+    known = models.KNOWN.get(name.lower())
     if known and known.warning:
         warnings.append(known.warning)
     predictor = None
@@ -149,4 +165,5 @@ def open_session(settings: Settings) -> Session:
         preset=settings.preset,
         quantize=settings.quantize,
         warnings=(*warnings, *backbone.warnings),
+        certificate=Certificate.of(settings.preset, settings.certificate) if settings.certificate else None,
     )

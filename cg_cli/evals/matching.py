@@ -72,6 +72,12 @@ def right(answer: str, expected: str, choices: Sequence[str] = ()) -> bool:
     return expected_number is not None and chosen(answer, choices) == expected_number
 
 
+def agree(answer: str, other: str, choices: Sequence[str] = ()) -> bool:
+    """Whether two answers to one question say the same: they give the same of ``choices``, or have the same words as
+    ``normalize`` has them. Two of which neither can be read agree by their words alone."""
+    return normalize(answer) == normalize(other) or (bool(choices) and right(answer, other, choices))
+
+
 def readable(answer: str, choices: Sequence[str] = ()) -> bool:
     """Whether ``answer`` gives one of ``choices``, right or wrong; without choices every answer can be read."""
     return not choices or chosen(answer, choices) is not None

@@ -63,6 +63,16 @@ def lines(
     return "\n".join([*out, "</svg>\n"])
 
 
+def beside(plots: Sequence[str]) -> str:
+    """SVG text of several plots of ``lines``, from left to right."""
+    placed = [
+        plot.replace("<svg ", f'<svg x="{number * WIDTH}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        for number, plot in enumerate(plots)
+    ]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {len(plots) * WIDTH} {HEIGHT}">'
+    return "\n".join([head, *placed, "</svg>\n"])
+
+
 def _curve(name: str, curve: Sequence[Point], colour: str, label: float, x_of: Scale, y_of: Scale) -> list[str]:
     line = "L".join(f"{x_of(x):.1f} {y_of(y):.1f}" for x, y, *_ in sorted(curve))
     dots = "".join(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3"/>' for x, y, *_ in curve)

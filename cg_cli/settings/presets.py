@@ -10,6 +10,7 @@ from typing import Any
 
 from cg_cli.errors import UsageError
 from cg_cli.pruning import registry
+from cg_cli.settings import certificates, look_once
 from cg_cli.settings.table import MEDIA, SETTINGS
 from cg_cli.util.bounded import read_bounded
 from cg_cli.util.bundled import bundled_folder
@@ -42,6 +43,8 @@ class Preset:
         media: how the video is read, for a model that was made for other frames than most; long options, see
             MEDIA_SETTINGS. Their ranges are checked with the settings.
         positions, repetition_penalty, adapter: as the settings, for a model that was made for others than the usual.
+        certificate: of ``cg calibrate``: how far answers may differ from those of the whole clip, and under which
+            conditions that was measured.
     """
 
     name: str
@@ -54,10 +57,11 @@ class Preset:
     positions: str | None = None
     repetition_penalty: float | None = None
     adapter: str | None = None
+    certificate: Mapping[str, Any] | None = None
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """Of the last three, those that it sets."""
+        """Of positions, repetition penalty and adapter, those that it sets."""
         values = {name: getattr(self, name) for name in ("positions", "repetition_penalty", "adapter")}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -108,6 +112,8 @@ def parse(text: str, source: str) -> Preset:
         raise UsageError(f"preset {source}: {error}") from error
     SETTINGS["merge"].check(data.get("merge", "auto"), f"preset {source}")
     media = {key.replace("-", "_"): value for key, value in data.get("media", {}).items()}
+    if "look_once" in media:
+        media["look_once"] = look_once.from_yaml(media["look_once"])
     values = {_field(key): value for key, value in data.items()}
     return Preset(**{**values, "keep": float(keep), "media": media})
 
@@ -141,10 +147,11 @@ def _check_keys(data: dict[Any, Any], source: str) -> None:
 
 def _check_types(data: dict[str, Any], source: str) -> None:
     expected: dict[str, Any] = {
-        "keep": (int, float), "options": dict, "media": dict, "repetition-penalty": (int, float)
+        "keep": (int, float), "options": dict, "media": dict, "repetition-penalty": (int, float), "certificate": dict
     }  # fmt: skip
     words = {
-        "keep": "a number", "options": "keys and values", "media": "keys and values", "repetition-penalty": "a number"
+        "keep": "a number", "options": "keys and values", "media": "keys and values", "repetition-penalty": "a number",
+        "certificate": "keys and values",
     }  # fmt: skip
     for key, value in data.items():
         # A bool is an int to Python, but "keep: yes" is no number.
@@ -155,6 +162,10 @@ def _check_types(data: dict[str, Any], source: str) -> None:
             raise UsageError(f"preset {source}: an option's name must be text, not {short(repr(option))}")
         if not _is_json(value):
             raise UsageError(f"preset {source}: option {short(option)} cannot be {short(repr(value))}")
+    if (certificate := data.get("certificate")) is not None:
+        certificates.check(certificate, f"preset {source}")
+        if not _is_json(certificate):
+            raise UsageError(f"preset {source}: its certificate has values that no record can hold: calibrate again")
     for key, value in data.get("media", {}).items():
         if key not in MEDIA_SETTINGS:
             hint = closest(str(key), MEDIA_SETTINGS)
@@ -162,7 +173,8 @@ def _check_types(data: dict[str, Any], source: str) -> None:
                 f"preset {source}: unknown key '{short(str(key))}' in media{hint}; known: {', '.join(MEDIA_SETTINGS)}"
             )
         if MEDIA_SETTINGS[key].kind is str:
-            if not isinstance(value, str):
+            text = look_once.from_yaml(value) if key == "look-once" else value
+            if not isinstance(text, str):
                 raise UsageError(f"preset {source}: {key} must be text, not {short(repr(value))}")
             continue
         whole = MEDIA_SETTINGS[key].kind is int

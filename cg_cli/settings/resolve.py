@@ -93,7 +93,7 @@ def _combine(levels: Sequence[Level]) -> Resolved:
         if naming and number == naming[-1]:
             _apply_preset(preset, values, origins)
         _apply_level(level, values, origins)
-    values["preset"] = preset.name
+    values["preset"], values["certificate"] = preset.name, preset.certificate
     for name, value in values.items():
         if name in SETTINGS:
             SETTINGS[name].check(value, _elsewhere(origins.get(name, "")))

@@ -19,9 +19,9 @@ MODEL, PRUNING, MEDIA, ANSWER = "Model and run", "Pruning", "Reading the video",
 
 NO_PRUNER = "none"  # the pruner that keeps everything
 
-Command = Literal["ask", "batch", "profile", "train", "fetch"]
-EVERY_COMMAND: tuple[Command, ...] = ("ask", "batch", "profile", "train")  # that loads a model
-QUESTIONS: tuple[Command, ...] = ("ask", "batch", "profile")  # commands that generate answers
+Command = Literal["ask", "batch", "profile", "calibrate", "train", "fetch"]
+EVERY_COMMAND: tuple[Command, ...] = ("ask", "batch", "profile", "calibrate", "train")  # that loads a model
+QUESTIONS: tuple[Command, ...] = ("ask", "batch", "profile", "calibrate")  # commands that generate answers
 BATCH_ALONE: tuple[Command, ...] = ("batch",)
 
 
@@ -102,7 +102,7 @@ class Settings:
         "pruner and keep under a name: {names}, or a .yaml file",
         PRUNING,
         answer=False,
-        commands=("ask", "batch"),
+        commands=("ask", "batch", "calibrate"),
         complete="presets",
     )
     keep: float = _setting(
@@ -124,7 +124,14 @@ class Settings:
         "auto",
         "dropped tokens: nearest folds each into the nearest kept one; auto: as the preset or the pruner does",
         PRUNING,
-        commands=("ask", "batch"),
+        commands=("ask", "batch", "calibrate"),
+    )
+    repeats: Literal["keep", "merge"] = _setting(
+        "keep",
+        "tokens that repeat what was encoded (--look-once): keep ranks them as others; merge folds them into what they "
+        "repeat, before anything is ranked",
+        PRUNING,
+        commands=("ask", "batch", "calibrate"),
     )
     predictor: str = _setting(
         "auto", "audio-to-visual predictor, for pruners that use one: a name (cg fetch-predictor), file, folder, or "
@@ -183,7 +190,7 @@ class Settings:
         "divides the logits of tokens that prompt or answer have already, multiplies negative ones; 1: off",
         ANSWER,
         above=0,
-        commands=("ask", "batch"),
+        commands=("ask", "batch", "calibrate"),
         show_default="the checkpoint's",
     )
     seed: int = _setting(0, "for sampling, and for pruners that draw", ANSWER, at_least=0, below=2**63)
@@ -223,6 +230,7 @@ class Settings:
         at_most=1,
     )
     pruner_options: Mapping[str, Any] = field(default_factory=dict)  # of the preset's pruner
+    certificate: Mapping[str, Any] | None = None  # of the preset
 
 
 @dataclass(frozen=True)

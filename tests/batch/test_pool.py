@@ -51,6 +51,11 @@ class Model:
         on_stage("decode")
         return (record for _, record in self.decode([job]))
 
+    def check(self, job: Job, reading: object, on_stage: Callable[[str], None]) -> dict:
+        if self.kills([job.video], "whole"):
+            raise Death
+        return {question: answer(job.video, question) for question in job.questions}
+
     def decode(self, jobs: list[Job]) -> Iterator:
         self.groups.append(videos := [job.video for job in jobs])
         for at, job in enumerate(jobs):
@@ -213,3 +218,17 @@ def test_workers_that_end_before_they_begin_anything_end_the_run():
     with pytest.raises(CgError, match=r"before it has begun anything \(exit code 1\)"):
         pool.start()
     assert len(started) == 2 * MAX_IDLE_DEATHS + 1
+
+
+def test_a_whole_clip_that_kills_its_worker_is_not_asked_again_and_costs_no_answer():
+    model = Model(lambda videos, question: question == "whole" and videos == ["3.mp4"])
+    pool = pool_of(model)
+    jobs = [Job(number, f"{number}.mp4", QUESTIONS, check=number % 2 == 1) for number in range(12)]
+    try:
+        pool.start()
+        outcomes = list(pool.run(iter(jobs)))
+    finally:
+        pool.close()
+    assert set(settled(jobs, outcomes).values()) == {"A dog."}
+    checked = {outcome.number for outcome in outcomes for record in outcome.records if record.check}
+    assert checked >= {1} and checked <= {1, 5, 7, 9, 11} and 3 not in checked

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cg_cli import records
 from cg_cli.batch.run import Plan, Report, Totals
-from cg_cli.console import answers, batch, environment, predictors, profile
+from cg_cli.console import answers, batch, calibrate, environment, predictors, profile
 from cg_cli.console.reporter import Reporter
 from cg_cli.doctor import SelfTest
 from cg_cli.evals.scores import Score
@@ -140,6 +140,12 @@ def test_the_tables(capsys):
         profile.table({"model": {"id": HOSTILE}, "device_name": "d", "compared_clips": 1, "cells": [cell, cell]})
     )
     assert clean(table) and flat(table).count(SHOWN) == 3
+    row = {"pruner": HOSTILE, "keep": 0.5, "changed": 1, "mean": 0.1, "bound": 0.2, "certified": False,
+           "latency": None, "accuracy": None}  # fmt: skip
+    certificate = {"model": {"id": HOSTILE}, "clips": 1, "questions": 1, "risk": 0.5, "confidence": 0.5,
+                   "ladder": [row], "noise": {"changed": 0, "mean": 0.0, "bound": 1.0}}  # fmt: skip
+    table = drawn(calibrate.table(certificate))
+    assert clean(table) and flat(table).count(SHOWN) == 2
     row = {"name": HOSTILE, "backbone": HOSTILE, "size": 1, "source": HOSTILE, "revision": None, "installed": True}
     predictors.print_predictors(Reporter(quiet=True), [row | {"default": True}], "none")
     assert clean(capsys.readouterr().out)

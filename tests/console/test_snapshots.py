@@ -10,13 +10,14 @@ from helpers import snapshots
 from helpers.made import answer
 from rich.console import Console
 
+from cg_cli.batch.check import Agreement
 from cg_cli.batch.run import Plan, Report, Totals
-from cg_cli.console import answers, batch, profile
+from cg_cli.console import answers, batch, calibrate, profile
 from cg_cli.evals.scores import Score
 from cg_cli.questions import Collected
 from cg_cli.settings.resolve import resolve_settings
 
-COMMANDS = ["ask", "batch", "profile", "fetch-predictor", "train-predictor", "samples", "config", "doctor"]
+COMMANDS = ["ask", "batch", "profile", "calibrate", "fetch-predictor", "train-predictor", "samples", "config", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,8 @@ def test_the_table_of_a_batch():
     plan = Plan(resolve_settings({"model": "nano"}, config_files=False), Collected([], []), "answers.jsonl")
     scores = [Score("", 90, 120, (0.66, 0.83), 3), Score("sound", 40, 50, None, 2), Score("sight", 50, 70, None)]
     check_table("table-batch", batch.summary(plan, Report("finished", totals, scores)))
+    checked = Agreement(24, 48, 2, 0.0417, (0.005, 0.143), 0.05)
+    check_table("table-batch-checked", batch.summary(plan, Report("finished", totals, [], checked)))
 
 
 def test_the_table_of_a_profile():
@@ -120,6 +123,20 @@ def test_the_table_of_a_profile():
     check_table("table-profile-readings", profile.table(summary))
 
 
+def test_the_table_of_a_calibration():
+    row = {"pruner": "contextguard", "keep": 0.65, "changed": 3, "mean": 0.01, "bound": 0.022, "certified": True,
+           "latency": 0.81, "accuracy": None}  # fmt: skip
+    rows = [row, row | {"keep": 0.25, "changed": 24, "mean": 0.08, "bound": 0.104, "certified": False, "latency": None}]
+    certificate = {
+        "model": {"id": "nano"}, "clips": 300, "questions": 300, "risk": 0.05, "confidence": 0.9, "ladder": rows,
+        "noise": {"changed": 0, "mean": 0.0, "bound": 0.0077},
+    }  # fmt: skip
+    check_table("table-calibrate", calibrate.table(certificate))
+    accuracy = {"whole": 0.91, "pruned": 0.885, "gap": 0.025, "interval": [-0.01, 0.06]}
+    certificate["ladder"] = [row | {"accuracy": accuracy} for row in rows]
+    check_table("table-calibrate-labelled", calibrate.table(certificate))
+
+
 ERRORS = {
     "no-video": ["ask"],
     "unknown-command": ["asks"],
@@ -137,7 +154,12 @@ ERRORS = {
     "batch-no-out": ["batch", "clips", "-q", "?"],
     "batch-nothing": ["batch", "-o", "o.jsonl"],
     "batch-shard": ["batch", "clips", "-q", "?", "-o", "o.jsonl", "--shard", "2/2"],
+    "batch-check": ["batch", "clips", "-q", "?", "-o", "o.jsonl", "--check", "0.1", "--preset", "full"],
     "profile-nothing": ["profile"],
+    "calibrate-nothing": ["calibrate", "-o", "mine.yaml"],
+    "calibrate-no-out": ["calibrate", "clip.mp4", "-q", "?"],
+    "calibrate-few": ["calibrate", "clip.mp4", "-q", "?", "-o", "mine.yaml"],
+    "calibrate-whole": ["calibrate", "clip.mp4", "-q", "?", "-o", "mine.yaml", "--keep", "1,.5"],
     "option": ["batch", "clips", "--max-frame", "64"],
     "pruner-of-a-profile": ["profile", "x.mp4", "--pruner", "contextgard"],
     "folder": ["ask", ".", "?"],

@@ -153,6 +153,10 @@ def test_a_preset_can_say_how_the_video_is_read(tmp_path: Path):
     ):
         with pytest.raises(UsageError, match=message):
             presets.parse(GOOD + f"media: {wrong}\n", "x")
+    for written, text in (("off", "off"), ("8", "8"), ('"8"', "8"), ("exact", "exact")):
+        assert presets.parse(GOOD + f"media: {{look-once: {written}}}\n", "x").media == {"look_once": text}
+    with pytest.raises(UsageError, match="look-once must be text, not 8.5"):
+        presets.parse(GOOD + "media: {look-once: 8.5}\n", "x")
     path.write_text(GOOD + "media: {min-frames: 200}\n", encoding="utf-8")
     with pytest.raises(UsageError, match="--frames all: give uniform, pairs, change or linspace"):
         resolve_settings({"frames": "all"}, config_files=False)
