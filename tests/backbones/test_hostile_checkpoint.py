@@ -88,7 +88,7 @@ def test_every_call_that_loads_something_forbids_code():
                 trust = options.get("trust_remote_code")
                 assert isinstance(trust, ast.Constant) and trust.value is False, f"{path}:{node.lineno}"
             assert not (isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and node.value.value), path
-    assert calls == 9
+    assert calls == 10
 
 
 def test_loading_calls_transformers_without_trust(folder, monkeypatch):
