@@ -118,20 +118,7 @@ def open_session(settings: Settings) -> Session:
         UsageError: an unknown pruner, option, device or model, or a model that cannot be loaded.
     """
     make_pruner(settings)  # says what is wrong with it before anything is loaded
-    return session_on(load_model(settings), settings)
-
-
-def load_model(settings: Settings) -> Backbone:
-    """The model alone. UsageError as for ``open_session``."""
-    return models.load(
-        models.choose(settings.model, settings.device),
-        device=settings.device,
-        dtype=settings.dtype,
-        offline=settings.offline,
-        quantize=settings.quantize,
-        positions=settings.positions,
-        adapter=settings.adapter,
-    )
+    return session_on(models.load_chosen(settings), settings)
 
 
 def session_on(backbone: Backbone, settings: Settings) -> Session:

@@ -95,16 +95,7 @@ def train_predictor(
     """  # fmt: skip
     # 1. the videos, and the model whose tokens the predictor is to read
     paths = check(videos, out, shuffled=shuffled, publish_to=publish_to)
-    name = models.choose(settings.model, settings.device)
-    backbone = models.load(
-        name,
-        device=settings.device,
-        dtype=settings.dtype,
-        offline=settings.offline,
-        positions=settings.positions,
-        adapter=settings.adapter,
-        towers_only=settings.adapter is None,
-    )
+    backbone = models.load_chosen(replace(settings, quantize="none"), towers_only=settings.adapter is None)
 
     # 2. encode: each clip once
     videos_of = Corpus(paths, backbone, decode_options(settings, backbone), window_s, cache)

@@ -106,16 +106,7 @@ def run(profile: Profile, listener: Listener) -> dict[str, Any]:
         if profile.layers:
             uncut = models.random_init(settings.model, None, device=META, **shape)
     else:
-        name = models.choose(settings.model, settings.device)
-        backbone = models.load(
-            name,
-            device=settings.device,
-            dtype=settings.dtype,
-            offline=settings.offline,
-            quantize=settings.quantize,
-            positions=settings.positions,
-            adapter=settings.adapter,
-        )
+        backbone = models.load_chosen(settings)
     cells = list(dict.fromkeys([BASELINE, *profile.cells]))
     settings_of = {**profile.readings, OWN: settings}
     pruners, labels = _pruners(cells, settings, backbone, profile.random, listener)

@@ -135,6 +135,20 @@ def load(
     return backbone
 
 
+def load_chosen(settings: Settings, *, towers_only: bool = False) -> Backbone:
+    """The model that ``settings`` mean, loaded as they say. UsageError as ``choose`` and ``backbones.load``."""
+    return load(
+        choose(settings.model, settings.device),
+        device=settings.device,
+        dtype=settings.dtype,
+        offline=settings.offline,
+        quantize=settings.quantize,
+        positions=settings.positions,
+        adapter=settings.adapter,
+        towers_only=towers_only,
+    )
+
+
 def random_init(name: str, layers: int | None, *, device: str, dtype: str, positions: str = "auto") -> Backbone:
     """A model in the shape of ``name`` with random weights, and at most ``layers`` layers in each of its parts; nothing
     is downloaded. It costs what ``name`` costs, and says nothing that means anything.

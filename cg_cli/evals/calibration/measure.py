@@ -12,12 +12,13 @@ from cg_cli.engine import pipeline
 from cg_cli.engine.inputs import AnswerInputs
 from cg_cli.engine.pipeline import Encoded, Prefilled
 from cg_cli.engine.session import Reading, Session
-from cg_cli.engine.setup import load_model, make_pruner, session_on
+from cg_cli.engine.setup import make_pruner, session_on
 from cg_cli.errors import ItemError
 from cg_cli.evals.calibration.answers import Answers
 from cg_cli.evals.calibration.clips import Sample
 from cg_cli.evals.calibration.ladder import Rung
 from cg_cli.media import DecodeWorker
+from cg_cli.settings import models
 from cg_cli.settings.resolve import changed
 from cg_cli.settings.table import NO_PRUNER, Settings
 
@@ -51,7 +52,7 @@ def load(settings: Settings, rungs: Sequence[Rung]) -> Model:
     """Load the model once, and the predictor of every pruner. UsageError as for ``setup.open_session``."""
     for rung in rungs:
         make_pruner(rung_settings(settings, rung))  # says what is wrong with it before anything is loaded
-    backbone = load_model(settings)
+    backbone = models.load_chosen(settings)
     of_pruner: dict[str, Session] = {}
     for rung in rungs:
         if rung.pruner not in of_pruner:
